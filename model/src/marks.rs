@@ -1,0 +1,40 @@
+//! How everything in the kernel that is ours is marked. Nothing else in the tree holds such a number.
+//!
+//! `docs/kernel-objects.md` is this file for operators.
+
+/// `rtm_protocol` of the routes computed from the store. Free in iproute2's `rt_protos`.
+pub const ROUTE_PROTOCOL: u8 = 82;
+/// `rtm_protocol` of the routes learnt by BGP.
+pub const BGP_ROUTE_PROTOCOL: u8 = 83;
+/// First routing table of our range.
+pub const TABLE_FIRST: u32 = 8200;
+/// Last routing table of our range.
+pub const TABLE_LAST: u32 = 8215;
+/// Every interface we create starts with this.
+pub const LINK_PREFIX: &str = "rtd";
+/// Host side of a workload's veth pair: this and twelve hexadecimal digits.
+pub const WORKLOAD_PREFIX: &str = "rtd";
+/// The VXLAN device over the IPv4 underlay.
+pub const VXLAN_V4: &str = "rtd.vxlan4";
+/// The VXLAN device over the IPv6 underlay.
+pub const VXLAN_V6: &str = "rtd.vxlan6";
+/// The one nftables table, family `inet`.
+pub const NFT_TABLE: &str = "routerd";
+
+/// Default gateway of every workload: never on a wire, always a permanent neighbour.
+pub const GATEWAY_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
+/// IPv6 counterpart of [`GATEWAY_V4`].
+pub const GATEWAY_V6: std::net::Ipv6Addr = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// MAC address of the host side of every workload link.
+pub const GATEWAY_MAC: crate::kernel::Mac =
+    crate::kernel::Mac([0xee, 0xee, 0xee, 0xee, 0xee, 0xee]);
+
+/// Default VXLAN network identifier.
+pub const DEFAULT_VNI: u32 = 4096;
+/// Default VXLAN UDP port (IANA).
+pub const DEFAULT_VXLAN_PORT: u16 = 4789;
+
+/// Whether an interface of this name is ours.
+pub fn is_our_link(name: &str) -> bool {
+    name.starts_with(LINK_PREFIX)
+}

@@ -1,0 +1,131 @@
+//! A resource of any kind.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
+use crate::meta::Metadata;
+use crate::resources::{
+    IpPoolSpec, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec,
+    NodeSpec, WorkloadEndpointSpec,
+};
+
+/// The API version that we write.
+pub const API_VERSION: &str = "routerd/v1";
+
+/// Metadata and specification of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resource<S> {
+    /// Name, labels and so on.
+    pub metadata: Metadata,
+    /// What is wanted.
+    pub spec: S,
+}
+
+impl<S> Resource<S> {
+    /// A global resource.
+    pub fn named(name: impl Into<String>, spec: S) -> Resource<S> {
+        Resource {
+            metadata: Metadata::named(name),
+            spec,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.metadata.name
+    }
+}
+
+/// A resource of any kind; encodes as `{"kind": …, "metadata": …, "spec": …}`.
+///
+/// [`crate::manifest`] adds and checks `apiVersion`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+pub enum Object {
+    /// A host.
+    Node(Resource<NodeSpec>),
+    /// A range of addresses.
+    IPPool(Resource<IpPoolSpec>),
+    /// Addresses never handed out.
+    IPReservation(Resource<IpReservationSpec>),
+    /// How addresses are handed out.
+    IPAMConfiguration(Resource<IpamConfigurationSpec>),
+    /// Mesh-wide settings.
+    MeshConfiguration(Resource<MeshConfigurationSpec>),
+    /// A workload's interface.
+    WorkloadEndpoint(Resource<WorkloadEndpointSpec>),
+    /// Labels of a namespace.
+    Namespace(Resource<NamespaceSpec>),
+}
+
+impl Object {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Object::Node(_) => Kind::Node,
+            Object::IPPool(_) => Kind::IPPool,
+            Object::IPReservation(_) => Kind::IPReservation,
+            Object::IPAMConfiguration(_) => Kind::IPAMConfiguration,
+            Object::MeshConfiguration(_) => Kind::MeshConfiguration,
+            Object::WorkloadEndpoint(_) => Kind::WorkloadEndpoint,
+            Object::Namespace(_) => Kind::Namespace,
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &Metadata {
+        match self {
+            Object::Node(r) => &r.metadata,
+            Object::IPPool(r) => &r.metadata,
+            Object::IPReservation(r) => &r.metadata,
+            Object::IPAMConfiguration(r) => &r.metadata,
+            Object::MeshConfiguration(r) => &r.metadata,
+            Object::WorkloadEndpoint(r) => &r.metadata,
+            Object::Namespace(r) => &r.metadata,
+        }
+    }
+
+    /// Its metadata, to change.
+    pub fn metadata_mut(&mut self) -> &mut Metadata {
+        match self {
+            Object::Node(r) => &mut r.metadata,
+            Object::IPPool(r) => &mut r.metadata,
+            Object::IPReservation(r) => &mut r.metadata,
+            Object::IPAMConfiguration(r) => &mut r.metadata,
+            Object::MeshConfiguration(r) => &mut r.metadata,
+            Object::WorkloadEndpoint(r) => &mut r.metadata,
+            Object::Namespace(r) => &mut r.metadata,
+        }
+    }
+
+    /// Which object this is.
+    pub fn id(&self) -> ObjectId {
+        let meta = self.metadata();
+        ObjectId {
+            kind: self.kind(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+        }
+    }
+}
+
+/// Kind, namespace and name: what an error names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace of namespaced kinds.
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.namespace {
+            Some(ns) => write!(f, "{}/{ns}/{}", self.kind, self.name),
+            None => write!(f, "{}/{}", self.kind, self.name),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The `spec` of every kind. Fields, types and defaults are those of the same kind in
+//! `projectcalico.org/v3`; what is ours says so.
+
+pub mod ip_pool;
+pub mod ip_reservation;
+pub mod ipam_configuration;
+pub mod mesh_configuration;
+pub mod namespace;
+pub mod node;
+pub mod workload_endpoint;
+
+pub use ip_pool::{AllowedUse, AssignmentMode, IpPoolSpec, VxlanMode};
+pub use ip_reservation::IpReservationSpec;
+pub use ipam_configuration::IpamConfigurationSpec;
+pub use mesh_configuration::{Encryption, EndpointToHostAction, MeshConfigurationSpec, Mtu};
+pub use namespace::NamespaceSpec;
+pub use node::{NodeBgp, NodeSpec};
+pub use workload_endpoint::WorkloadEndpointSpec;

@@ -1,0 +1,115 @@
+//! `MeshConfiguration`: mesh-wide settings, ours. One object, named `default`.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::marks;
+
+/// Whether node-to-node traffic is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Encryption {
+    /// Never.
+    #[default]
+    Off,
+    /// To every node that can.
+    Preferred,
+    /// Or not at all.
+    Required,
+}
+
+/// What becomes of packets from a workload to its own host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum EndpointToHostAction {
+    /// Dropped.
+    Drop,
+    /// Left to the host's own firewall.
+    #[default]
+    Return,
+    /// Accepted.
+    Accept,
+}
+
+/// MTU of workload interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mtu {
+    /// The underlay's less what the tunnels in use add.
+    #[default]
+    Auto,
+    /// This many bytes.
+    Bytes(u32),
+}
+
+/// Specification of the `MeshConfiguration`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MeshConfigurationSpec {
+    /// Node-to-node encryption.
+    #[serde(default)]
+    pub encryption: Encryption,
+    /// MTU of workload interfaces.
+    #[serde(default)]
+    pub mtu: Mtu,
+    /// UDP port of VXLAN, 4789 by default.
+    #[serde(default = "vxlan_port")]
+    pub vxlan_port: u16,
+    /// VXLAN network identifier, 1 to 16777215, 4096 by default.
+    #[serde(default = "vxlan_vni", rename = "vxlanVNI")]
+    pub vxlan_vni: u32,
+    /// Packets from a workload to its own host.
+    #[serde(default)]
+    pub default_endpoint_to_host_action: EndpointToHostAction,
+}
+
+fn vxlan_port() -> u16 {
+    marks::DEFAULT_VXLAN_PORT
+}
+
+fn vxlan_vni() -> u32 {
+    marks::DEFAULT_VNI
+}
+
+impl Default for MeshConfigurationSpec {
+    fn default() -> Self {
+        MeshConfigurationSpec {
+            encryption: Encryption::default(),
+            mtu: Mtu::default(),
+            vxlan_port: vxlan_port(),
+            vxlan_vni: vxlan_vni(),
+            default_endpoint_to_host_action: EndpointToHostAction::default(),
+        }
+    }
+}
+
+impl Serialize for Mtu {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Mtu::Auto => s.serialize_str("auto"),
+            Mtu::Bytes(n) => s.serialize_u32(*n),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Mtu {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Mtu, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Mtu;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\" or a number of bytes")
+            }
+            fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Mtu, E> {
+                match v {
+                    "auto" => Ok(Mtu::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(v), &self)),
+                }
+            }
+            fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Mtu, E> {
+                u32::try_from(v)
+                    .map(Mtu::Bytes)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(v), &self))
+            }
+        }
+        d.deserialize_any(Visitor)
+    }
+}

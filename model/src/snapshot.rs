@@ -1,0 +1,90 @@
+//! The store as one consistent value: what calculation reads.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::block::BlockSummary;
+use crate::kv::Revision;
+use crate::object::Resource;
+use crate::resources::{
+    IpPoolSpec, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec,
+    NodeSpec, WorkloadEndpointSpec,
+};
+use crate::{Cidr, Metadata};
+
+/// Everything that is known of the mesh at one revision.
+///
+/// Written by its one owner through [`Snapshot::apply`]; a value that does not decode stands in
+/// `rejected` and what it replaced is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Newest revision applied.
+    pub revision: Revision,
+    /// Nodes by name.
+    pub nodes: BTreeMap<Arc<str>, Resource<NodeSpec>>,
+    /// Pools by name.
+    pub pools: BTreeMap<String, Resource<IpPoolSpec>>,
+    /// Reservations by name.
+    pub reservations: BTreeMap<String, Resource<IpReservationSpec>>,
+    /// The IPAM configuration, or its defaults.
+    pub ipam: IpamConfigurationSpec,
+    /// The mesh configuration, or its defaults.
+    pub mesh: MeshConfigurationSpec,
+    /// Namespaces by name.
+    pub namespaces: BTreeMap<String, Resource<NamespaceSpec>>,
+    /// Endpoints of this node, whole.
+    pub local_endpoints: BTreeMap<EndpointKey, Resource<WorkloadEndpointSpec>>,
+    /// Endpoints of other nodes, as much as is needed of them.
+    pub remote_endpoints: BTreeMap<EndpointKey, RemoteEndpoint>,
+    /// Blocks.
+    pub blocks: BTreeMap<Cidr, BlockSummary>,
+    /// Stored values that do not decode, by key.
+    pub rejected: BTreeMap<String, Rejected>,
+}
+
+/// Namespace and name of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EndpointKey {
+    /// Namespace, shared among its endpoints.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Box<str>,
+}
+
+/// What is kept of another node's endpoint; everything repeated is shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteEndpoint {
+    /// Node that hosts it.
+    pub node: Arc<str>,
+    /// Addresses.
+    pub ips: Box<[IpAddr]>,
+    /// Labels.
+    pub labels: Arc<BTreeMap<String, String>>,
+}
+
+/// A stored value that was skipped.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Rejected {
+    /// Kind, or `Block`.
+    pub kind: String,
+    /// Name as the key gives it.
+    pub name: String,
+    /// Why.
+    pub message: String,
+}
+
+impl Snapshot {
+    /// Labels of a namespace; none when it has no object.
+    pub fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
+        self.namespaces
+            .get(name)
+            .map(|n| n.metadata.labels.clone())
+            .unwrap_or_default()
+    }
+
+    /// Metadata of a node.
+    pub fn node_metadata(&self, name: &str) -> Option<&Metadata> {
+        self.nodes.get(name).map(|n| &n.metadata)
+    }
+}

@@ -1,0 +1,60 @@
+//! The desired state of a node: what `calc` decides and `reconcile` makes true.
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::{KernelState, LinkName};
+use crate::kv::Revision;
+use crate::resources::node::InterfaceAddress;
+
+/// How this host reaches the other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Underlay {
+    /// Over IPv4.
+    pub v4: Option<UnderlayLink>,
+    /// Over IPv6.
+    pub v6: Option<UnderlayLink>,
+}
+
+impl Underlay {
+    /// The link of a family.
+    pub fn of(&self, family: crate::Family) -> Option<&UnderlayLink> {
+        match family {
+            crate::Family::V4 => self.v4.as_ref(),
+            crate::Family::V6 => self.v6.as_ref(),
+        }
+    }
+}
+
+/// An interface and address of this host that other nodes use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnderlayLink {
+    /// Interface.
+    pub interface: LinkName,
+    /// Address with the prefix length of its subnet.
+    pub address: InterfaceAddress,
+    /// MTU in bytes.
+    pub mtu: u32,
+}
+
+/// The desired state of this node: a function of the snapshot, the underlay and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeState {
+    /// Revision of the snapshot it was computed from.
+    pub revision: Revision,
+    /// Everything in the kernel that should be ours.
+    pub kernel: KernelState,
+    /// MTU of workload interfaces, bytes.
+    pub workload_mtu: u32,
+    /// What could not be decided, and why: shown in `routerctl status`.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that keeps a part of the mesh from working.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Problem {
+    /// The object concerned, such as `Node/rack1-b` or `IPPool/default`.
+    pub object: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}

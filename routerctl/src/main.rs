@@ -1,0 +1,2 @@
+//! routerctl
+fn main() {}
