@@ -1,1 +1,23 @@
-//! datastore
+//! routerd's store: keys with revisions, transactions, leases and watches, over etcd or one file.
+//!
+//! ```text
+//!   ipam, publish ──txn──►┐                      ┌─► etcd      (mesh)
+//!                         │  dyn Datastore ──────┤
+//!   ownership ────lease──►┘                      └─► Embedded  (one node: redb, fsync, group commit)
+//! ```
+//!
+//! Invariants:
+//! * a write that was answered is durable and is seen by every later read;
+//! * every operation ends within its deadline, whatever the store does;
+//! * an error says whether the request may have been carried out ([`Error::is_ambiguous`]);
+//! * nothing read from the store can make this crate panic.
+
+pub mod config;
+pub mod embedded;
+pub mod error;
+pub mod store;
+
+pub use config::{Config, EtcdConfig, StoreKind, open};
+pub use embedded::Embedded;
+pub use error::{Error, Operation};
+pub use store::{DEFAULT_DEADLINE, Datastore, Health, Listing, Watch, WatchItem};
