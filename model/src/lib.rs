@@ -19,12 +19,14 @@ pub mod kernel;
 pub mod keys;
 pub mod kind;
 pub mod kv;
+pub mod manifest;
 pub mod marks;
 pub mod meta;
 pub mod object;
 pub mod resources;
 pub mod snapshot;
 pub mod state;
+pub mod validate;
 
 pub use cidr::{Cidr, Family};
 pub use kind::Kind;

@@ -66,7 +66,11 @@ pub struct IpPoolSpec {
     #[serde(default)]
     pub assignment_mode: AssignmentMode,
     /// Do not announce the pool's blocks by BGP.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        skip_serializing_if = "std::ops::Not::not",
+        rename = "disableBGPExport"
+    )]
     pub disable_bgp_export: bool,
 }
 

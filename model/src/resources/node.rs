@@ -17,8 +17,12 @@ pub struct NodeBgp {
     /// Underlay IPv6 address with the prefix length of its subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<InterfaceAddress>,
-    /// AS number of the node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// AS number of the node; may be written `64512`, `"64512"` or dotted, `"1.10"`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "as_number"
+    )]
     pub as_number: Option<u32>,
     /// Makes the node a route reflector of this cluster.
     #[serde(
@@ -27,6 +31,40 @@ pub struct NodeBgp {
         rename = "routeReflectorClusterID"
     )]
     pub route_reflector_cluster_id: Option<Ipv4Addr>,
+}
+
+fn as_number<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    struct Visitor;
+    impl serde::de::Visitor<'_> for Visitor {
+        type Value = u32;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an AS number from 0 to 4294967295, dotted (\"1.10\") only in quotes")
+        }
+
+        fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<u32, E> {
+            u32::try_from(v)
+                .map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(v), &self))
+        }
+
+        fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<u32, E> {
+            let number = match v.split_once('.') {
+                // RFC 5396 "asdot+": two 16-bit halves.
+                Some((high, low)) => decimal::<u16>(high)
+                    .zip(decimal::<u16>(low))
+                    .map(|(high, low)| u32::from(high) << 16 | u32::from(low)),
+                None => decimal(v),
+            };
+            number.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(v), &self))
+        }
+    }
+    d.deserialize_any(Visitor).map(Some)
+}
+
+/// Digits only: `parse` alone would take a sign.
+fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 /// Specification of a `Node`.

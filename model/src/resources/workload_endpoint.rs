@@ -82,11 +82,35 @@ pub struct EndpointPort {
 }
 
 /// An IP protocol by name (`TCP`) or number.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(untagged)]
 pub enum Protocol {
     /// By number, 1 to 255.
     Number(u8),
     /// By name.
     Name(String),
+}
+
+impl<'de> Deserialize<'de> for Protocol {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Protocol, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Protocol;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a protocol, such as TCP, or its number from 1 to 255")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Protocol, E> {
+                u8::try_from(v)
+                    .map(Protocol::Number)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(v), &self))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Protocol, E> {
+                Ok(Protocol::Name(v.to_owned()))
+            }
+        }
+        d.deserialize_any(Visitor)
+    }
 }

@@ -1,0 +1,206 @@
+//! What Calico's API knows and routerd does not build: refused by name, with what to use instead.
+
+use serde_json::Value;
+
+use super::strict::Fault;
+use crate::Kind;
+
+/// A field of a kind that we have, which we do not.
+struct Field {
+    kind: Kind,
+    /// Path from the object, dotted.
+    path: &'static str,
+    /// Values that ask for nothing, beside null, false, 0 and the empty ones.
+    harmless: &'static [&'static str],
+    mend: &'static str,
+}
+
+const fn field(
+    kind: Kind,
+    path: &'static str,
+    harmless: &'static [&'static str],
+    mend: &'static str,
+) -> Field {
+    Field {
+        kind,
+        path,
+        harmless,
+        mend,
+    }
+}
+
+const USE_VXLAN: &str = "remove it; vxlanMode gives a tunnel without IP-in-IP";
+const NO_WIREGUARD: &str = "remove it; encryption between nodes is not built yet";
+const USE_ENCRYPTION: &str = "write spec.encryption";
+
+const FIELDS: &[Field] = &[
+    field(Kind::IPPool, "spec.ipipMode", &["Never"], USE_VXLAN),
+    field(Kind::IPPool, "spec.ipip", &[], USE_VXLAN),
+    field(Kind::IPPool, "spec.nat-outgoing", &[], "write natOutgoing"),
+    field(
+        Kind::Node,
+        "spec.bgp.ipv4IPIPTunnelAddr",
+        &[],
+        "remove it; VXLAN tunnel addresses are given by the node's own daemon",
+    ),
+    field(Kind::Node, "spec.wireguard", &[], NO_WIREGUARD),
+    field(
+        Kind::WorkloadEndpoint,
+        "spec.ipNATs",
+        &[],
+        "remove it; give the workload the address itself in ipNetworks",
+    ),
+    field(
+        Kind::WorkloadEndpoint,
+        "spec.qosControls",
+        &[],
+        "remove it; limit the rate with the bandwidth CNI plugin",
+    ),
+    field(
+        Kind::IPAMConfiguration,
+        "spec.kubeVirtVMAddressPersistence",
+        &["Disabled"],
+        "remove it; give the machine a fixed address by the CNI ips capability",
+    ),
+    field(
+        Kind::MeshConfiguration,
+        "spec.wireguardEnabled",
+        &[],
+        USE_ENCRYPTION,
+    ),
+    field(
+        Kind::MeshConfiguration,
+        "spec.wireguardEnabledV6",
+        &[],
+        USE_ENCRYPTION,
+    ),
+    field(
+        Kind::MeshConfiguration,
+        "spec.wireguardListeningPort",
+        &[],
+        NO_WIREGUARD,
+    ),
+    field(
+        Kind::MeshConfiguration,
+        "spec.vxlanMTU",
+        &[],
+        "write spec.mtu, or leave it to auto",
+    ),
+    field(
+        Kind::MeshConfiguration,
+        "spec.vxlanEnabled",
+        &[],
+        "write vxlanMode in the IPPool",
+    ),
+    field(
+        Kind::MeshConfiguration,
+        "spec.failsafeInboundHostPorts",
+        &[],
+        "remove it; host policy is not built yet",
+    ),
+    field(
+        Kind::MeshConfiguration,
+        "spec.failsafeOutboundHostPorts",
+        &[],
+        "remove it; host policy is not built yet",
+    ),
+];
+
+/// Takes the foreign fields out of an object; a fault for each that asks for something.
+pub(super) fn take_fields(kind: Kind, object: &mut Value) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for field in FIELDS.iter().filter(|f| f.kind == kind) {
+        let mut path = field.path.split('.');
+        let Some(last) = path.next_back() else {
+            continue;
+        };
+        let parent = path.try_fold(&mut *object, |value, name| value.get_mut(name));
+        let Some(value) = parent
+            .and_then(Value::as_object_mut)
+            .and_then(|m| m.remove(last))
+        else {
+            continue;
+        };
+        if !is_harmless(&value, field.harmless) {
+            faults.push(Fault {
+                field: field.path.to_owned(),
+                value: value.to_string(),
+                problem: "is known to Calico but not built here".to_owned(),
+                mend: field.mend.to_owned(),
+            });
+        }
+    }
+    faults
+}
+
+/// What Go writes for a field that nobody set.
+fn is_harmless(value: &Value, words: &[&str]) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(b) => !b,
+        Value::Number(n) => n.as_u64() == Some(0),
+        Value::String(s) => s.is_empty() || words.contains(&s.as_str()),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.values().all(|v| is_harmless(v, words)),
+    }
+}
+
+/// Why a kind of Calico's is refused; `None` for a kind that it does not have.
+pub(super) fn kind_mend(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "BGPPeer" | "BGPConfiguration" | "BGPFilter" => "BGP is not built yet",
+        "GlobalNetworkPolicy"
+        | "NetworkPolicy"
+        | "StagedGlobalNetworkPolicy"
+        | "StagedNetworkPolicy"
+        | "StagedKubernetesNetworkPolicy"
+        | "Tier"
+        | "GlobalNetworkSet"
+        | "NetworkSet"
+        | "HostEndpoint"
+        | "Profile" => "policy is not built yet",
+        "FelixConfiguration" => "mesh-wide settings are in MeshConfiguration",
+        "KubeControllersConfiguration" | "ClusterInformation" | "CalicoNodeStatus" => {
+            "routerd has no use for it; `routerctl status` shows a node's state"
+        }
+        "IPAMBlock" | "IPAMHandle" | "BlockAffinity" => {
+            "addresses are given out by the nodes; see `routerctl ipam show`"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_asks_for_nothing_is_taken_out() {
+        let mut pool = json!({"spec": {
+            "cidr": "10.0.0.0/16", "ipipMode": "Never", "ipip": {"enabled": false}, "nat-outgoing": false,
+        }});
+        assert_eq!(take_fields(Kind::IPPool, &mut pool), []);
+        assert_eq!(pool, json!({"spec": {"cidr": "10.0.0.0/16"}}));
+    }
+
+    #[test]
+    fn what_asks_for_something_is_refused_by_name() {
+        let mut pool = json!({"spec": {"ipipMode": "Always", "nat-outgoing": true}});
+        let faults = take_fields(Kind::IPPool, &mut pool);
+        let found: Vec<_> = faults
+            .iter()
+            .map(|f| (f.field.as_str(), f.value.as_str()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("spec.ipipMode", "\"Always\""),
+                ("spec.nat-outgoing", "true")
+            ]
+        );
+        assert!(faults.iter().all(|f| !f.mend.is_empty()));
+        // A spec that is no mapping is the strict reader's to refuse.
+        assert_eq!(take_fields(Kind::IPPool, &mut json!({"spec": 5})), []);
+    }
+}
