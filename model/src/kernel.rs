@@ -74,6 +74,11 @@ pub struct LinkName {
 pub struct LinkNameError(String);
 
 impl LinkName {
+    /// A name of full length, known to be valid: lower-case letters and digits.
+    pub(crate) const fn full(bytes: [u8; 15]) -> LinkName {
+        LinkName { bytes, len: 15 }
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         // Only built from `str`, so always UTF-8.

@@ -22,6 +22,7 @@ pub mod kv;
 pub mod manifest;
 pub mod marks;
 pub mod meta;
+pub mod names;
 pub mod object;
 pub mod resources;
 pub mod selector;

@@ -1,0 +1,197 @@
+//! Names, namespaces, labels and annotations, by Kubernetes' rules.
+
+use super::Check;
+use crate::Kind;
+use crate::object::Object;
+
+/// Longest name, bytes.
+const MAX_NAME: usize = 253;
+/// Longest part between dots, namespace, and label value, bytes.
+const MAX_LABEL: usize = 63;
+/// Most bytes of annotations.
+const MAX_ANNOTATIONS: usize = 256 << 10;
+
+const SUBDOMAIN: &str = "write up to 253 lower-case letters, digits, '-' and '.', starting and ending with a letter or digit";
+const LABEL: &str =
+    "write up to 63 lower-case letters, digits and '-', starting and ending with a letter or digit";
+
+/// Whether this can name a resource or a node: an RFC 1123 subdomain.
+///
+/// Such a name holds no `/`, no `..` and no NUL, so it is safe as a part of a key or a path.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= MAX_NAME && name.split('.').all(is_dns_part)
+}
+
+/// Whether this can name a namespace: an RFC 1123 label.
+fn is_dns_label(name: &str) -> bool {
+    name.len() <= MAX_LABEL && is_dns_part(name)
+}
+
+fn is_dns_part(part: &str) -> bool {
+    let inner = |c: &u8| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-';
+    let edge = |c: Option<&u8>| c.is_some_and(|c| *c != b'-');
+    let bytes = part.as_bytes();
+    bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last())
+}
+
+/// The part of a label key after the slash, or a label value.
+fn is_qualified(text: &str) -> bool {
+    let inner = |c: &u8| c.is_ascii_alphanumeric() || b"-_.".contains(c);
+    let edge = |c: Option<&u8>| c.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= MAX_LABEL && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last())
+}
+
+fn is_label_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((prefix, name)) => is_name(prefix) && is_qualified(name),
+        None => is_qualified(key),
+    }
+}
+
+pub(super) fn metadata(check: &mut Check, object: &Object) {
+    let meta = object.metadata();
+    name(check, &meta.name);
+    namespace(check, meta.namespace.as_deref());
+    for (key, value) in &meta.labels {
+        let field = format!("metadata.labels[{key:?}]");
+        let mend = "write [PREFIX/]NAME with up to 63 letters, digits, '-', '_' and '.' in NAME";
+        check.that(
+            is_label_key(key),
+            &*field,
+            format!("{key:?}"),
+            "is no label key",
+            mend,
+        );
+        let good = value.is_empty() || is_qualified(value);
+        let mend = "write up to 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit";
+        check.that(
+            good,
+            &*field,
+            format!("{value:?}"),
+            "is no label value",
+            mend,
+        );
+    }
+    for key in meta.annotations.keys() {
+        let mend = "write [PREFIX/]NAME with up to 63 letters, digits, '-', '_' and '.' in NAME";
+        let good = is_label_key(key);
+        check.that(
+            good,
+            "metadata.annotations",
+            format!("{key:?}"),
+            "is no annotation key",
+            mend,
+        );
+    }
+    let size: usize = meta
+        .annotations
+        .iter()
+        .map(|(k, v)| k.len() + v.len())
+        .sum();
+    check.that(
+        size <= MAX_ANNOTATIONS,
+        "metadata.annotations",
+        "",
+        format!("are {size} bytes together"),
+        "keep them below 256 KiB",
+    );
+}
+
+fn name(check: &mut Check, name: &str) {
+    let quoted = format!("{name:?}");
+    let kind = check.kind();
+    let field = "metadata.name";
+    if kind.is_singleton() {
+        let problem = format!("there is one {kind} only");
+        check.that(name == "default", field, quoted, problem, "name it default");
+    } else if kind == Kind::Namespace {
+        check.that(
+            is_dns_label(name),
+            field,
+            quoted,
+            "cannot name a namespace",
+            LABEL,
+        );
+    } else {
+        let problem = format!("cannot name a {kind}");
+        check.that(is_name(name), field, quoted, problem, SUBDOMAIN);
+    }
+}
+
+fn namespace(check: &mut Check, namespace: Option<&str>) {
+    let kind = check.kind();
+    let field = "metadata.namespace";
+    match (kind.is_namespaced(), namespace) {
+        (true, None) => check.fault(field, "", "is required", "name the namespace it lives in"),
+        (true, Some(ns)) => {
+            let good = is_dns_label(ns);
+            check.that(
+                good,
+                field,
+                format!("{ns:?}"),
+                "cannot name a namespace",
+                LABEL,
+            );
+        }
+        (false, Some(ns)) => {
+            let problem = format!("a {kind} lives in no namespace");
+            check.fault(field, format!("{ns:?}"), problem, "remove it");
+        }
+        (false, None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_as_paths() {
+        for good in [
+            "a",
+            "rack1-a",
+            "rack1--a-k8s-web-eth0",
+            "a.example.net",
+            "0",
+        ] {
+            assert!(is_name(good), "{good}");
+        }
+        let long = "a".repeat(254);
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../a",
+            "a/b",
+            "a..b",
+            ".a",
+            "a.",
+            "-a",
+            "a-",
+            "A",
+            "a_b",
+            "a b",
+            "a\0",
+            "é",
+            "a\n",
+            "%2e%2e",
+            long.as_str(),
+        ] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+        assert!(is_name(&"a".repeat(253)));
+        assert!(is_dns_label(&"a".repeat(63)) && !is_dns_label(&"a".repeat(64)));
+        assert!(!is_dns_label("a.b"));
+    }
+
+    #[test]
+    fn label_keys() {
+        for good in ["app", "App_1.x", "projectcalico.org/namespace", "a.b/C"] {
+            assert!(is_label_key(good), "{good}");
+        }
+        for bad in ["", "/a", "a/", "A.b/c", "a/b/c", "-a", "a-", "a b", "a\0"] {
+            assert!(!is_label_key(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The values of every other kind.
+
+use std::net::IpAddr;
+
+use super::pool::unusable;
+use super::{Check, is_name};
+use crate::kernel::{LinkName, Mac};
+use crate::resources::node::InterfaceAddress;
+use crate::resources::workload_endpoint::{EndpointPort, Protocol};
+use crate::resources::{
+    Encryption, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, Mtu, NodeSpec,
+    WorkloadEndpointSpec,
+};
+use crate::{Cidr, Family, marks};
+
+/// A day: an address that rests longer is as good as lost.
+const MAX_COOLDOWN: u32 = 86_400;
+const MAX_BLOCKS: u32 = 1_000_000;
+/// Least MTU of IPv6, RFC 8200 section 5.
+const MIN_MTU: u32 = 1280;
+const MAX_MTU: u32 = 65_535;
+const MAX_VNI: u32 = (1 << 24) - 1;
+/// AS_TRANS, RFC 6793.
+const AS_TRANS: u32 = 23_456;
+/// Protocols that Calico knows by name.
+const PROTOCOLS: &[&str] = &["TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"];
+
+pub(super) fn node(check: &mut Check, spec: &NodeSpec) {
+    if let Some(bgp) = &spec.bgp {
+        for (field, address, family) in [
+            ("spec.bgp.ipv4Address", bgp.ipv4_address, Family::V4),
+            ("spec.bgp.ipv6Address", bgp.ipv6_address, Family::V6),
+        ] {
+            if let Some(address) = address {
+                underlay(check, field, address, family);
+            }
+        }
+        if let Some(asn) = bgp
+            .as_number
+            .filter(|n| [0, AS_TRANS, u32::MAX].contains(n))
+        {
+            check.fault(
+                "spec.bgp.asNumber",
+                asn,
+                "is reserved",
+                "write a private one, such as 64512",
+            );
+        }
+    }
+    for (field, family) in [
+        ("spec.ipv4VXLANTunnelAddr", Family::V4),
+        ("spec.ipv6VXLANTunnelAddr", Family::V6),
+    ] {
+        if let Some(ip) = spec.tunnel_addr(family) {
+            host_address(check, field, ip);
+        }
+    }
+    mac(check, "spec.vxlanTunnelMACAddr", spec.vxlan_tunnel_mac_addr);
+    mac(
+        check,
+        "spec.vxlanTunnelMACAddrV6",
+        spec.vxlan_tunnel_mac_addr_v6,
+    );
+    for (i, a) in spec.addresses.iter().enumerate() {
+        let field = format!("spec.addresses[{i}].address");
+        address_text(check, &field, &a.address);
+        check.text(
+            &format!("spec.addresses[{i}].type"),
+            a.address_type.as_deref().unwrap_or_default(),
+        );
+    }
+    check.unique("spec.addresses", &spec.addresses);
+    for (i, interface) in spec.interfaces.iter().enumerate() {
+        check.text(&format!("spec.interfaces[{i}].name"), &interface.name);
+        for (j, a) in interface.addresses.iter().enumerate() {
+            address_text(check, &format!("spec.interfaces[{i}].addresses[{j}]"), a);
+        }
+    }
+    for (i, orch) in spec.orch_refs.iter().enumerate() {
+        check.text(
+            &format!("spec.orchRefs[{i}].orchestrator"),
+            &orch.orchestrator,
+        );
+        check.text(
+            &format!("spec.orchRefs[{i}].nodeName"),
+            orch.node_name.as_deref().unwrap_or_default(),
+        );
+    }
+}
+
+fn underlay(check: &mut Check, field: &str, address: InterfaceAddress, family: Family) {
+    let actual = Family::of(address.ip);
+    if actual == family {
+        host_address(check, field, address.ip);
+    } else {
+        let problem = format!("is an {actual} address");
+        check.fault(
+            field,
+            address,
+            problem,
+            format!("write an {family} address with its prefix length"),
+        );
+    }
+}
+
+fn address_text(check: &mut Check, field: &str, text: &str) {
+    let good = text.parse::<InterfaceAddress>().is_ok();
+    let mend = "write an IP address, with or without its prefix length";
+    check.that(good, field, format!("{text:?}"), "is no address", mend);
+}
+
+/// An address that one host can have.
+fn host_address(check: &mut Check, field: &str, ip: IpAddr) {
+    if let Some((range, what)) = unusable(&Cidr::host(ip)) {
+        let problem = format!("lies in {range}, which is {what}");
+        check.fault(field, ip, problem, "write a unicast address");
+    }
+}
+
+fn mac(check: &mut Check, field: &str, mac: Option<Mac>) {
+    let Some(mac) = mac else { return };
+    let multicast = mac.0.first().is_some_and(|b| b & 1 == 1);
+    let good = !multicast && mac.0 != [0; 6];
+    let mend = "write a unicast MAC address, such as 02:00:00:00:00:01";
+    check.that(good, field, mac, "is no unicast MAC address", mend);
+}
+
+pub(super) fn reservation(check: &mut Check, spec: &IpReservationSpec) {
+    check.unique("spec.reservedCIDRs", &spec.reserved_cidrs);
+}
+
+pub(super) fn ipam(check: &mut Check, spec: &IpamConfigurationSpec) {
+    let seconds = spec.cooldown_seconds;
+    check.that(
+        seconds <= MAX_COOLDOWN,
+        "spec.cooldownSeconds",
+        seconds,
+        "is more than a day",
+        format!("write 0 to {MAX_COOLDOWN}"),
+    );
+    let blocks = spec.max_blocks_per_host;
+    check.that(
+        blocks <= MAX_BLOCKS,
+        "spec.maxBlocksPerHost",
+        blocks,
+        "is more than a node can hold",
+        format!("write 1 to {MAX_BLOCKS}, or 0 for no limit"),
+    );
+}
+
+pub(super) fn mesh(check: &mut Check, spec: &MeshConfigurationSpec) {
+    // Accepting it without encrypting would be worse than refusing it.
+    let good = spec.encryption == Encryption::Off;
+    let value = format!("{:?}", spec.encryption);
+    check.that(
+        good,
+        "spec.encryption",
+        value,
+        "is not built yet",
+        "write Off",
+    );
+    if let Mtu::Bytes(mtu) = spec.mtu {
+        let problem = "is no MTU that carries IPv4 and IPv6 (RFC 8200)";
+        let mend = format!("write auto, or {MIN_MTU} to {MAX_MTU}");
+        check.that(
+            (MIN_MTU..=MAX_MTU).contains(&mtu),
+            "spec.mtu",
+            mtu,
+            problem,
+            mend,
+        );
+    }
+    check.that(
+        spec.vxlan_port != 0,
+        "spec.vxlanPort",
+        0,
+        "is no port",
+        "write 1 to 65535",
+    );
+    let vni = spec.vxlan_vni;
+    let mend = format!("write 1 to {MAX_VNI}");
+    check.that(
+        (1..=MAX_VNI).contains(&vni),
+        "spec.vxlanVNI",
+        vni,
+        "is no VXLAN identifier",
+        mend,
+    );
+}
+
+pub(super) fn endpoint(check: &mut Check, spec: &WorkloadEndpointSpec) {
+    if spec.node.is_empty() {
+        check.fault(
+            "spec.node",
+            "",
+            "is required",
+            "name the node that hosts the workload",
+        );
+    } else {
+        let mend = "write the name of a Node";
+        check.that(
+            is_name(&spec.node),
+            "spec.node",
+            format!("{:?}", spec.node),
+            "cannot name a node",
+            mend,
+        );
+    }
+    interface(check, &spec.interface_name);
+    for (field, text) in [
+        ("spec.orchestrator", &spec.orchestrator),
+        ("spec.workload", &spec.workload),
+        ("spec.containerID", &spec.container_id),
+        ("spec.pod", &spec.pod),
+        ("spec.endpoint", &spec.endpoint),
+        ("spec.serviceAccountName", &spec.service_account_name),
+    ] {
+        check.text(field, text);
+    }
+    for (i, net) in spec.ip_networks.iter().enumerate() {
+        let field = format!("spec.ipNetworks[{i}]");
+        if net.is_host() {
+            host_address(check, &field, net.network());
+        } else {
+            let mend = format!("write {}/{}", net.network(), net.family().bits());
+            check.fault(field, net, "is more than one address", mend);
+        }
+    }
+    check.unique("spec.ipNetworks", &spec.ip_networks);
+    mac(check, "spec.mac", spec.mac);
+    check.unique("spec.profiles", &spec.profiles);
+    for (i, profile) in spec.profiles.iter().enumerate() {
+        check.text(&format!("spec.profiles[{i}]"), profile);
+    }
+    for (i, p) in spec.ports.iter().enumerate() {
+        port(check, &format!("spec.ports[{i}]"), p);
+    }
+    check.unique("spec.ports", &spec.ports);
+    check.unique(
+        "spec.allowSpoofedSourcePrefixes",
+        &spec.allow_spoofed_source_prefixes,
+    );
+}
+
+fn interface(check: &mut Check, name: &str) {
+    let field = "spec.interfaceName";
+    let quoted = format!("{name:?}");
+    if name.is_empty() {
+        check.fault(
+            field,
+            "",
+            "is required",
+            "name the interface on the host, such as tap80",
+        );
+    } else if name.parse::<LinkName>().is_err() {
+        let mend = "write 1 to 15 bytes without '/', ':' and white space";
+        check.fault(field, quoted, "cannot name an interface", mend);
+    } else if name == "lo" || marks::is_our_link(name) && !is_workload_link(name) {
+        // Our prefix on anything else would be taken for a leftover and removed.
+        let mend = format!(
+            "write a name that does not start with {}",
+            marks::LINK_PREFIX
+        );
+        check.fault(field, quoted, "is no workload's interface", mend);
+    }
+}
+
+/// A name that [`crate::names::host_interface`] gives.
+fn is_workload_link(name: &str) -> bool {
+    name.strip_prefix(marks::WORKLOAD_PREFIX)
+        .is_some_and(|hex| hex.len() == 12 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+fn port(check: &mut Check, field: &str, p: &EndpointPort) {
+    check.that(
+        p.port != 0,
+        format!("{field}.port"),
+        p.port,
+        "is no port",
+        "write 1 to 65535",
+    );
+    check.text(&format!("{field}.name"), &p.name);
+    let place = format!("{field}.protocol");
+    match &p.protocol {
+        Protocol::Number(0) => check.fault(place, 0, "is no protocol", "write 1 to 255"),
+        Protocol::Number(_) => {}
+        Protocol::Name(name) => {
+            let good = PROTOCOLS.iter().any(|p| p.eq_ignore_ascii_case(name));
+            let mend = format!("write one of {}, or a number", PROTOCOLS.join(", "));
+            check.that(
+                good,
+                place,
+                format!("{name:?}"),
+                "is no known protocol",
+                mend,
+            );
+        }
+    }
+    // Go writes an empty string for none.
+    if let Some(ip) = p.host_ip.as_deref().filter(|ip| !ip.is_empty()) {
+        let good = ip.parse::<IpAddr>().is_ok();
+        check.that(
+            good,
+            format!("{field}.hostIP"),
+            format!("{ip:?}"),
+            "is no address",
+            "write an IP address",
+        );
+    }
+}
