@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::embedded::Embedded;
 use crate::error::Error;
+use crate::etcd::Etcd;
 use crate::store::{DEFAULT_DEADLINE, Datastore};
 
 /// How to reach the store.
@@ -77,9 +78,6 @@ impl fmt::Debug for EtcdConfig {
 pub async fn open(config: &Config) -> Result<Arc<dyn Datastore>, Error> {
     match &config.kind {
         StoreKind::Embedded { path } => Ok(Arc::new(Embedded::open(path, config.deadline).await?)),
-        StoreKind::Etcd(_) => Err(Error::Config {
-            field: "kind",
-            message: "etcd is not built in yet; use \"embedded\"".into(),
-        }),
+        StoreKind::Etcd(etcd) => Ok(Arc::new(Etcd::new(etcd, config.deadline).await?)),
     }
 }

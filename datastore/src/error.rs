@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use model::kv::{LeaseId, Revision};
+use model::kv::LeaseId;
 
 /// What was being done when an error happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,14 +82,12 @@ pub enum Error {
         sent: bool,
     },
     /// The revision asked for is no longer kept; list again.
-    #[error("datastore {operation} of {object}: revision {revision} is compacted; list again")]
+    #[error("datastore {operation} of {object}: the revision asked for is compacted; list again")]
     Compacted {
         /// What was asked.
         operation: Operation,
         /// Prefix.
         object: String,
-        /// The revision asked for.
-        revision: Revision,
     },
     /// The lease expired, was revoked or never was.
     #[error("datastore {operation}: lease {:x} does not exist; grant a new one", lease.0)]

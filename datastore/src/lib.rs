@@ -15,9 +15,13 @@
 pub mod config;
 pub mod embedded;
 pub mod error;
+pub mod etcd;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use config::{Config, EtcdConfig, StoreKind, open};
 pub use embedded::Embedded;
 pub use error::{Error, Operation};
+pub use etcd::Etcd;
 pub use store::{DEFAULT_DEADLINE, Datastore, Health, Listing, Watch, WatchItem};

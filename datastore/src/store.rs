@@ -189,3 +189,14 @@ pub(crate) fn whole_seconds(ttl: Duration) -> Duration {
     let up = u64::from(ttl.subsec_nanos() > 0);
     Duration::from_secs((ttl.as_secs() + up).max(1))
 }
+
+/// The lease that a transaction's keys hang on, for messages.
+pub(crate) fn lease_of(txn: &Txn) -> Option<LeaseId> {
+    txn.success
+        .iter()
+        .chain(&txn.failure)
+        .find_map(|op| match op {
+            Op::Put { lease, .. } => *lease,
+            Op::Delete(_) | Op::Get(_) => None,
+        })
+}

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use model::kv::{Event, Revision};
 use tokio::sync::broadcast;
 
+/// Revision of an empty store.
+const FIRST: Revision = 1;
+
 /// The events of one revision.
 pub(super) type Change = Arc<[Event]>;
 
@@ -35,7 +38,8 @@ impl History {
     pub(super) fn new(revision: Revision, limit: usize) -> History {
         History {
             revision,
-            compacted: revision,
+            // Nothing was ever written at the first revision, so nothing is missing.
+            compacted: if revision == FIRST { 0 } else { revision },
             changes: VecDeque::new(),
             limit,
             live: broadcast::Sender::new(limit.clamp(1, 1024)),
@@ -61,7 +65,7 @@ impl History {
 
     /// Everything from `from` on; `None` when that is no longer kept.
     pub(super) fn follow(&self, from: Revision) -> Option<Follow> {
-        if from <= self.compacted {
+        if from.max(FIRST) <= self.compacted {
             return None;
         }
         let at_or_after = |c: &&Change| c.first().is_some_and(|e| e.revision >= from);
