@@ -1,1 +1,86 @@
-//! calc
+//! Every decision of routerd: what this node should look like, as a pure function.
+//!
+//! ```text
+//!  Snapshot ──┬─► pools ──┐
+//!             ├─► peers ──┼─► tunnels ─► blocks ─────┐
+//!  Underlay ──┘           │   (path: how each node   ├─► NodeState
+//!                         │    is reached, and why)  │
+//!                         └─► endpoints, host, mtu ──┘
+//!
+//!  links of the host ─► underlay::choose ─► Underlay
+//! ```
+//!
+//! Invariants:
+//! * memoryless: equal inputs give equal outputs, whatever came before;
+//! * no clock, no I/O, no randomness;
+//! * a prefix has one route, and every VXLAN next hop has its neighbour and its FDB entry;
+//! * what cannot be decided becomes a [`Problem`](model::state::Problem) and never a guess;
+//! * no work is done per endpoint of another node: blocks stand for them.
+
+mod blocks;
+mod endpoints;
+mod host;
+mod mtu;
+pub mod path;
+mod peers;
+mod pools;
+mod problems;
+mod tunnels;
+pub mod underlay;
+
+use model::kernel::KernelState;
+use model::snapshot::Snapshot;
+use model::state::{NodeState, Underlay};
+
+use crate::peers::Peers;
+use crate::pools::Pools;
+use crate::problems::Problems;
+use crate::tunnels::Tunnels;
+
+/// All that the desired state depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Name of this node.
+    pub node: &'a str,
+    /// The store.
+    pub snapshot: &'a Snapshot,
+    /// How this host reaches the others, from [`underlay::choose`].
+    pub underlay: &'a Underlay,
+    /// The IPv6 underlay interface took router advertisements (`accept_ra` not 0) before we turned
+    /// forwarding on; forwarding would silently end that, and with it the default route.
+    pub accepts_ra: bool,
+}
+
+/// What this node should look like.
+pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
+    let snapshot = inputs.snapshot;
+    let mut problems = Problems::default();
+
+    let pools = Pools::new(snapshot);
+    let peers = Peers::new(inputs, &mut problems);
+    let mtu = mtu::decide(inputs, &pools, &peers, &mut problems);
+    let tunnels = Tunnels::decide(inputs, &pools, &peers, &mtu, &mut problems);
+
+    let mut mesh = blocks::decide(inputs, &pools, &peers, &tunnels, &mut problems);
+    let local = endpoints::decide(inputs, &peers, &mesh, &mut problems);
+    mesh.routes.extend(local.routes);
+    let (mut neighbours, fdb) = tunnels.entries(&peers, &mesh.used);
+    neighbours.extend(local.neighbours);
+
+    let sysctls = host::sysctls(inputs, &tunnels, &local.links);
+    NodeState {
+        revision: snapshot.revision,
+        workload_mtu: mtu.workload,
+        problems: problems.finish(inputs.node),
+        kernel: KernelState {
+            addresses: tunnels.addresses(),
+            vxlan: tunnels.devices(),
+            workload_links: local.links.into_iter().map(|l| l.name).collect(),
+            routes: mesh.routes,
+            neighbours: neighbours.into_iter().collect(),
+            fdb: fdb.into_iter().collect(),
+            nat: host::nat(&pools),
+            sysctls,
+        },
+    }
+}

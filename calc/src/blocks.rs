@@ -1,0 +1,156 @@
+//! One route for each block of another node, a blackhole under each of our own, and host routes for what is
+//! borrowed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use model::kernel::{NextHop, Route, RouteKey, RouteTarget};
+use model::marks::ROUTE_PROTOCOL;
+use model::{Cidr, Family};
+
+use crate::Inputs;
+use crate::path::{self, Path};
+use crate::peers::{Peers, Who};
+use crate::pools::{ORPHAN_MODE, Pools};
+use crate::problems::Problems;
+use crate::tunnels::{Tunnels, Used};
+
+/// Routes to the rest of the mesh.
+pub(crate) struct Mesh<'a> {
+    pub(crate) routes: BTreeMap<RouteKey, Route>,
+    /// By place among the peers: what the routes need of each.
+    pub(crate) used: Vec<Used>,
+    /// Addresses that IPAM says another node uses though the block is not that node's.
+    pub(crate) lent: HashMap<IpAddr, &'a str>,
+}
+
+/// Routing table that all our routes are in.
+const MAIN: u32 = 254;
+
+/// The key of our route to `dst`.
+pub(crate) fn key(dst: Cidr) -> RouteKey {
+    // An IPv6 route asked for with 0 gets 1024 from the kernel.
+    let metric = match dst.family() {
+        Family::V4 => 0,
+        Family::V6 => 1024,
+    };
+    RouteKey {
+        table: MAIN,
+        dst,
+        metric,
+    }
+}
+
+/// A route of ours without extras.
+pub(crate) fn route(target: RouteTarget) -> Route {
+    Route {
+        protocol: ROUTE_PROTOCOL,
+        target,
+        src: None,
+        mtu: None,
+    }
+}
+
+struct Builder<'a, 'b> {
+    peers: &'b Peers<'a>,
+    tunnels: &'b Tunnels<'a>,
+    problems: &'b mut Problems<'a>,
+    /// In the order of blocks; a later route to the same prefix is more exact knowledge and wins.
+    routes: Vec<(RouteKey, Route)>,
+    used: Vec<Used>,
+}
+
+pub(crate) fn decide<'a>(
+    inputs: &Inputs<'a>,
+    pools: &Pools<'a>,
+    peers: &Peers<'a>,
+    tunnels: &Tunnels<'a>,
+    problems: &mut Problems<'a>,
+) -> Mesh<'a> {
+    let blocks = &inputs.snapshot.blocks;
+    let mut lent = HashMap::new();
+    let mut builder = Builder {
+        peers,
+        tunnels,
+        problems,
+        routes: Vec::with_capacity(blocks.len()),
+        used: vec![Used::default(); peers.iter().len()],
+    };
+    for (cidr, block) in blocks {
+        let pool = pools.of(cidr);
+        if pool.is_none() {
+            if block.used == 0 {
+                continue; // about to be released
+            }
+            builder.problems.orphan(*cidr);
+        }
+        let rule = Rule {
+            pool: pool.map(|p| p.name),
+            mode: pool.map_or(ORPHAN_MODE, |p| p.spec.vxlan_mode),
+        };
+        if let Some(node) = &block.node {
+            builder.lead(*cidr, node, rule);
+        }
+        for (ip, node) in &block.borrowed {
+            if **node != *inputs.node {
+                lent.insert(*ip, &**node);
+                builder.lead(Cidr::host(*ip), node, rule);
+            }
+        }
+    }
+    Mesh {
+        used: builder.used,
+        // Sorted input makes this one pass; of equal keys the last is kept.
+        routes: builder.routes.into_iter().collect(),
+        lent,
+    }
+}
+
+/// What a pool says about its blocks.
+#[derive(Clone, Copy)]
+struct Rule<'a> {
+    pool: Option<&'a str>,
+    mode: model::resources::VxlanMode,
+}
+
+impl<'a> Builder<'a, '_> {
+    /// Adds the route to `dst`, which is on `node`.
+    fn lead(&mut self, dst: Cidr, node: &'a str, rule: Rule<'a>) {
+        let index = match self.peers.who(node) {
+            Who::Peer(index) => index,
+            Who::Own => {
+                // Without it a packet to an address not in use goes out by the default route and comes back.
+                self.push(dst, route(RouteTarget::Blackhole));
+                return;
+            }
+            Who::LeftOut => return,
+            Who::Unknown => return self.problems.unknown_node(node, dst),
+        };
+        let Some(peer) = self.peers.get(index) else {
+            return;
+        };
+        match path::decide(&self.peers.own, peer, self.tunnels, dst.family(), rule.mode) {
+            Ok(Path::Native(hop)) => self.push(dst, via(hop)),
+            Ok(Path::Vxlan { over, hop }) => {
+                if let Some(used) = self.used.get_mut(index) {
+                    used.over = Some(over);
+                    match dst.family() {
+                        Family::V4 => used.v4 = true,
+                        Family::V6 => used.v6 = true,
+                    }
+                }
+                let src = self.tunnels.source(dst.family());
+                self.push(dst, Route { src, ..via(hop) });
+            }
+            Err(why) => self.problems.unreachable(rule.pool, peer.name, why),
+        }
+    }
+
+    fn push(&mut self, dst: Cidr, route: Route) {
+        self.routes.push((key(dst), route));
+    }
+}
+
+fn via(hop: NextHop) -> Route {
+    route(RouteTarget::Hop(hop))
+}

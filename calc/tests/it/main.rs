@@ -1,0 +1,8 @@
+//! The rules of `calc` through its public face.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod rules;
+mod simulation;
+mod state_lists;
+mod world;
