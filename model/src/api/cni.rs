@@ -1,6 +1,19 @@
 //! What the CNI plugin and the daemon tell each other.
 //!
 //! The plugin checks the form of its configuration and environment; the daemon decides.
+//!
+//! A refusal reaches the runtime as the CNI error code that its HTTP status stands for:
+//!
+//! | status | code | for |
+//! |---|---|---|
+//! | 400, 422 | 7 invalid network configuration | a pool that does not exist, an address outside the pools |
+//! | 404 | 3 container unknown | CHECK of what was never added, a network namespace that is not there |
+//! | 409 | 101 | an address that another has, CHECK that found something different |
+//! | 429, 503, 504, or `retryable` | 11 try again later | not ready, datastore away, no address free now |
+//! | other | 100 | the daemon's own fault |
+//!
+//! STATUS has codes of its own: 500 is 51 (no ADD can be served, and standing workloads may
+//! suffer), any other refusal is 50 (no ADD can be served).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
