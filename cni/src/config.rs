@@ -260,7 +260,8 @@ fn unsupported(key: &str, value: &Value, mend: &str) -> Failure {
 
 /// The most similar of `known`, and by how many edits it differs.
 fn nearest<'a>(given: &str, known: &[&'a str]) -> (&'a str, usize) {
-    let given = given.to_lowercase();
+    // Of a name without end the beginning is enough to compare.
+    let given = given.chars().take(64).collect::<String>().to_lowercase();
     known
         .iter()
         .map(|k| (*k, strsim::osa_distance(&given, &k.to_lowercase())))
