@@ -1,0 +1,59 @@
+# The two commands that matter: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build release test e2e bench demo deb fmt lint deny doc cleanup
+
+CARGO ?= cargo
+TOOLS := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/routerd-tools
+export PATH := $(PATH):$(TOOLS)/bin
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what building and testing need (Debian 12+, Ubuntu 22.04+, root)
+	@scripts/setup.sh
+
+build: setup ## Build everything, unoptimised
+	$(CARGO) build --workspace --locked
+
+release: setup ## Build the three binaries, optimised
+	$(CARGO) build --release --locked -p routerd -p routerctl -p cni
+
+test: setup ## Format, lints, licences, docs, then every test; end-to-end ones need root
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(MAKE) --no-print-directory deny doc
+	$(CARGO) build --workspace --locked
+	$(CARGO) nextest run --workspace --locked
+
+e2e: setup ## Only the tests on the network-namespace lab
+	$(CARGO) build --workspace --locked
+	$(CARGO) nextest run -p integration --locked
+
+bench: setup ## Measure; writes docs/benchmarks.md
+	$(CARGO) build --release --workspace --locked
+	target/release/bench --write docs/benchmarks.md
+
+demo: setup ## A three-node mesh on this machine, with a verdict at the end
+	$(CARGO) build --release --locked -p routerd -p routerctl -p cni -p integration
+	target/release/demo
+
+deb: release ## Build target/routerd_VERSION_ARCH.deb
+	scripts/deb.sh target/release target
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+lint: setup ## Lints of the whole workspace
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny: ## Licences, sources and duplicates of dependencies
+	@scripts/tool.sh cargo-deny "$(TOOLS)"
+	$(CARGO) deny --locked --log-level error check licenses bans sources
+
+doc: ## Build the API documentation; a warning is an error
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+cleanup: ## Remove what killed test runs left behind
+	$(CARGO) run --quiet --locked -p integration --bin routerd-lab -- cleanup

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Installs what building and testing routerd needs. Idempotent; instant when nothing is missing.
+# Debian 12+ and Ubuntu 22.04+. Never starts a system service.
+set -euo pipefail
+
+# command (or file) that shows a package is there : package
+needs=(
+  cc:gcc
+  make:make
+  protoc:protobuf-compiler
+  /usr/include/google/protobuf/empty.proto:libprotobuf-dev
+  etcd:etcd-server
+  etcdctl:etcd-client
+  containerd:containerd
+  ctr:containerd
+  runc:runc
+  /bin/busybox:busybox-static
+  /usr/lib/cni/bridge:containernetworking-plugins
+  nft:nftables
+  ip:iproute2
+  iperf3:iperf3
+  tcpdump:tcpdump
+  conntrack:conntrack
+  ethtool:ethtool
+  jq:jq
+  openssl:openssl
+  dpkg-deb:dpkg
+)
+
+missing=()
+for need in "${needs[@]}"; do
+  what=${need%%:*}
+  case $what in
+    /*) [[ -e $what ]] || missing+=("${need#*:}") ;;
+    *) command -v "$what" >/dev/null || missing+=("${need#*:}") ;;
+  esac
+done
+
+if ((${#missing[@]})); then
+  mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+  if [[ $(id -u) != 0 ]]; then
+    echo "setup: these packages are missing and only root can install them: ${missing[*]}" >&2
+    echo "setup: run: sudo make setup" >&2
+    exit 1
+  fi
+  if ! command -v apt-get >/dev/null; then
+    echo "setup: install these by hand, this is not Debian or Ubuntu: ${missing[*]}" >&2
+    exit 1
+  fi
+  echo "setup: installing ${missing[*]}"
+  # Packages of daemons start them; 101 from policy-rc.d says no. An existing policy is the admin's.
+  policy=/usr/sbin/policy-rc.d
+  if [[ ! -e $policy ]]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq
+  # Some releases have one package `etcd` in place of server and client.
+  if ! apt-cache show etcd-server >/dev/null 2>&1; then
+    missing=("${missing[@]/etcd-server/etcd}")
+  fi
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v cargo >/dev/null; then
+  echo "setup: no cargo: install Rust first, see https://rustup.rs" >&2
+  exit 1
+fi
+"$(dirname "$0")/tool.sh" cargo-nextest "${XDG_CACHE_HOME:-$HOME/.cache}/routerd-tools"
