@@ -62,6 +62,99 @@ pub struct Handle {
     pub blocks: Vec<Cidr>,
 }
 
+/// Why a stored block or handle cannot be used. Never retryable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// No JSON of this shape.
+    #[error("is no readable record: {0}")]
+    Syntax(String),
+    /// Written by a newer version.
+    #[error("has format {0}, and this version reads {FORMAT}; upgrade this node")]
+    Format(u32),
+    /// Names a place past the end of the block.
+    #[error("place {place} lies outside of {cidr}")]
+    Outside {
+        /// The block.
+        cidr: Cidr,
+        /// The place.
+        place: u32,
+    },
+    /// One address is handed out and resting at once.
+    #[error("place {0} is both used and cooling down")]
+    UsedAndCooling(u32),
+    /// Addresses and the blocks they lie in do not pair up.
+    #[error("has {addresses} addresses in {blocks} blocks")]
+    Unpaired {
+        /// Number of addresses.
+        addresses: usize,
+        /// Number of blocks.
+        blocks: usize,
+    },
+}
+
+impl Block {
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        // Only a map with keys that are no strings fails to encode; serde_json writes numbers as such.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads the stored form; any bytes are safe.
+    ///
+    /// # Errors
+    /// A block that cannot have been written by us.
+    pub fn decode(bytes: &[u8]) -> Result<Block, RecordError> {
+        let block: Block = read(bytes)?;
+        check_format(block.version)?;
+        let places = || block.used.keys().chain(block.cooldown.keys());
+        if let Some(place) = places().find(|p| u128::from(**p) >= block.cidr.size()) {
+            return Err(RecordError::Outside {
+                cidr: block.cidr,
+                place: *place,
+            });
+        }
+        match block.used.keys().find(|p| block.cooldown.contains_key(p)) {
+            Some(place) => Err(RecordError::UsedAndCooling(*place)),
+            None => Ok(block),
+        }
+    }
+}
+
+impl Handle {
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        // As for blocks.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads the stored form; any bytes are safe.
+    ///
+    /// # Errors
+    /// A handle that cannot have been written by us.
+    pub fn decode(bytes: &[u8]) -> Result<Handle, RecordError> {
+        let handle: Handle = read(bytes)?;
+        check_format(handle.version)?;
+        let (addresses, blocks) = (handle.addresses.len(), handle.blocks.len());
+        if addresses == blocks {
+            Ok(handle)
+        } else {
+            Err(RecordError::Unpaired { addresses, blocks })
+        }
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, RecordError> {
+    serde_json::from_slice(bytes).map_err(|e| RecordError::Syntax(e.to_string()))
+}
+
+fn check_format(version: u32) -> Result<(), RecordError> {
+    if version == FORMAT {
+        Ok(())
+    } else {
+        Err(RecordError::Format(version))
+    }
+}
+
 /// What other nodes need to know of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockSummary {
@@ -71,4 +164,69 @@ pub struct BlockSummary {
     pub used: u32,
     /// Addresses used on another node than the block's.
     pub borrowed: Vec<(IpAddr, std::sync::Arc<str>)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block() -> Block {
+        let used = |node: &str| Allocation {
+            handle: "h".to_owned(),
+            node: node.to_owned(),
+        };
+        Block {
+            version: FORMAT,
+            cidr: "10.0.0.64/26".parse().unwrap(),
+            node: Some("a".to_owned()),
+            used: [(0, used("a")), (63, used("b"))].into(),
+            cooldown: [(1, 1_700_000_000_000)].into(),
+            empty_since: None,
+        }
+    }
+
+    #[test]
+    fn records_survive() {
+        assert_eq!(Block::decode(&block().encode()), Ok(block()));
+        let handle = Handle {
+            version: FORMAT,
+            addresses: vec!["10.0.0.64".parse().unwrap()],
+            node: "a".to_owned(),
+            namespace: String::new(),
+            name: String::new(),
+            blocks: vec![block().cidr],
+        };
+        assert_eq!(Handle::decode(&handle.encode()), Ok(handle.clone()));
+        let unpaired = Handle {
+            blocks: Vec::new(),
+            ..handle
+        };
+        assert!(Handle::decode(&unpaired.encode()).is_err());
+    }
+
+    #[test]
+    fn impossible_blocks_are_refused() {
+        let with = |change: fn(&mut Block)| {
+            let mut b = block();
+            change(&mut b);
+            Block::decode(&b.encode()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            with(|b| b.version = 2),
+            "has format 2, and this version reads 1; upgrade this node"
+        );
+        assert_eq!(
+            with(|b| {
+                b.cooldown.insert(64, 0);
+            }),
+            "place 64 lies outside of 10.0.0.64/26"
+        );
+        assert_eq!(
+            with(|b| {
+                b.cooldown.insert(63, 0);
+            }),
+            "place 63 is both used and cooling down"
+        );
+        assert!(Block::decode(b"{\"version\":1").is_err());
+    }
 }

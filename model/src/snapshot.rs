@@ -1,4 +1,27 @@
 //! The store as one consistent value: what calculation reads.
+//!
+//! ```text
+//!  listing ─from_list─► Snapshot ◄─apply─ event of the watch ──advance(revision)
+//!               replace ─►   ▲
+//!                            └─echo─ own transaction, as soon as it is committed
+//! ```
+//!
+//! The daemon applies its own writes before the watch brings them, so that an ADD need not wait for
+//! it. The watch delivers in the order of revisions; `revision` says how far it has come. A key that
+//! changed past that point is *pending* with the revision of its newest change, deletions included,
+//! and an event that is not newer is ignored. [`Snapshot::advance`] forgets what the watch has passed.
+//! So in any order, doubled or early, the same events end in the same snapshot.
+
+mod apply;
+mod changed;
+mod entry;
+mod intern;
+
+#[cfg(test)]
+mod tests;
+
+pub use changed::Changed;
+use intern::Interner;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,7 +42,7 @@ use crate::{Cidr, Metadata};
 /// `rejected` and what it replaced is gone.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Newest revision applied.
+    /// Every event up to here has been applied; single keys may be newer.
     pub revision: Revision,
     /// Nodes by name.
     pub nodes: BTreeMap<Arc<str>, Resource<NodeSpec>>,
@@ -39,8 +62,18 @@ pub struct Snapshot {
     pub remote_endpoints: BTreeMap<EndpointKey, RemoteEndpoint>,
     /// Blocks.
     pub blocks: BTreeMap<Cidr, BlockSummary>,
-    /// Stored values that do not decode, by key.
+    /// Stored values that do not decode or validate, by key.
     pub rejected: BTreeMap<String, Rejected>,
+    /// What keeps events in order and entries small.
+    pub bookkeeping: Bookkeeping,
+}
+
+/// What a snapshot needs beside its contents.
+#[derive(Clone, Debug, Default)]
+pub struct Bookkeeping {
+    /// Keys that changed past `revision`, with the revision of their newest change.
+    pending: BTreeMap<Box<str>, Revision>,
+    interner: Interner,
 }
 
 /// Namespace and name of an endpoint.

@@ -1,0 +1,442 @@
+#![allow(clippy::needless_pass_by_value)] // `json!` reads better without a borrow
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::kv::{Event, KeyValue, Op, Txn, TxnOutcome};
+
+const LOCAL: &str = "a";
+
+/// Stored form of a resource.
+fn stored(kind: &str, namespace: Option<&str>, name: &str, spec: serde_json::Value) -> Vec<u8> {
+    let mut object = json!({
+        "apiVersion": "routerd/v1", "kind": kind, "metadata": {"name": name}, "spec": spec,
+    });
+    if let Some(ns) = namespace {
+        object["metadata"]["namespace"] = ns.into();
+        object["metadata"]["labels"] = json!({"app": name});
+    }
+    object.to_string().into_bytes()
+}
+
+fn endpoint(name: &str, node: &str) -> Vec<u8> {
+    let spec = json!({"node": node, "interfaceName": "tap0", "ipNetworks": ["10.0.0.1/32"]});
+    stored("WorkloadEndpoint", Some("shop"), name, spec)
+}
+
+fn block(node: &str, user: &str) -> Vec<u8> {
+    json!({"version": 1, "cidr": "10.0.0.0/26", "node": node, "used": {"1": {"handle": "h", "node": user}}})
+        .to_string()
+        .into_bytes()
+}
+
+fn event(revision: Revision, key: &str, value: Option<Vec<u8>>) -> Event {
+    Event {
+        key: key.to_owned(),
+        value,
+        revision,
+    }
+}
+
+fn apply(s: &mut Snapshot, revision: Revision, key: &str, value: Option<Vec<u8>>) -> Changed {
+    s.apply(LOCAL, &event(revision, key, value))
+}
+
+const WEB: &str = "resources/workloadendpoints/shop/web";
+const POOL: &str = "resources/ippools/p";
+
+fn web() -> EndpointKey {
+    EndpointKey {
+        namespace: "shop".into(),
+        name: "web".into(),
+    }
+}
+
+fn pool_value() -> Vec<u8> {
+    stored("IPPool", None, "p", json!({"cidr": "10.0.0.0/16"}))
+}
+
+#[test]
+fn an_endpoint_moves_between_nodes() {
+    let mut s = Snapshot::default();
+    assert_eq!(
+        apply(&mut s, 1, WEB, Some(endpoint("web", "b"))),
+        Changed::REMOTE_ENDPOINTS
+    );
+    assert_eq!(&*s.remote_endpoints[&web()].node, "b");
+    assert_eq!(s.remote_endpoints[&web()].ips.len(), 1);
+    let both = Changed::REMOTE_ENDPOINTS | Changed::LOCAL_ENDPOINTS;
+    assert_eq!(apply(&mut s, 2, WEB, Some(endpoint("web", "a"))), both);
+    assert!(s.remote_endpoints.is_empty() && s.local_endpoints.contains_key(&web()));
+    assert_eq!(apply(&mut s, 3, WEB, Some(endpoint("web", "c"))), both);
+    assert_eq!(apply(&mut s, 4, WEB, None), Changed::REMOTE_ENDPOINTS);
+    assert!(s.remote_endpoints.is_empty() && s.local_endpoints.is_empty());
+}
+
+#[test]
+fn what_is_unusable_is_reported_and_replaces_what_stood() {
+    let mut s = Snapshot::default();
+    let rejected = |s: &Snapshot| {
+        let all = s
+            .rejected
+            .values()
+            .map(|r| format!("{}/{}: {}", r.kind, r.name, r.message));
+        all.collect::<Vec<_>>().join("\n")
+    };
+    apply(&mut s, 1, POOL, Some(pool_value()));
+    let both = Changed::POOLS | Changed::REJECTED;
+    assert_eq!(
+        apply(&mut s, 2, POOL, Some(b"{\"apiVersion\":".to_vec())),
+        both
+    );
+    assert!(s.pools.is_empty());
+    assert!(rejected(&s).starts_with("IPPool/p: line 1: stored value: is no readable JSON"));
+    let invalid = stored(
+        "IPPool",
+        None,
+        "p",
+        json!({"cidr": "10.0.0.0/16", "blockSize": 40}),
+    );
+    assert_eq!(apply(&mut s, 3, POOL, Some(invalid)), Changed::REJECTED);
+    assert!(rejected(&s).contains("spec.blockSize = 40"));
+    assert_eq!(apply(&mut s, 4, POOL, Some(pool_value())), both);
+    assert_eq!(rejected(&s), "");
+
+    for (key, value, message) in [
+        (
+            "resources/ippools/q",
+            pool_value(),
+            "IPPool/q: the value is IPPool/p;",
+        ),
+        (
+            "resources/ippools/x/y",
+            pool_value(),
+            "Key/resources/ippools/x/y: ",
+        ),
+        (
+            "resources/widgets/w",
+            b"{}".to_vec(),
+            "Key/resources/widgets/w: ",
+        ),
+        (
+            "ipam/blocks/10.0.0.64/26",
+            block("a", "a"),
+            "Block/10.0.0.64/26: the value is the block 10.0.0.0/26",
+        ),
+        (
+            "ipam/blocks/10.0.0.9/26",
+            block("a", "a"),
+            "Key/ipam/blocks/10.0.0.9/26: ",
+        ),
+        (
+            "ipam/blocks/10.0.0.0/26",
+            b"[]".to_vec(),
+            "Block/10.0.0.0/26: is no readable record",
+        ),
+        (
+            "resources/meshconfigurations/mine",
+            stored("MeshConfiguration", None, "mine", json!({})),
+            "MeshConfiguration/mine: MeshConfiguration/mine: metadata.name",
+        ),
+    ] {
+        assert_eq!(
+            apply(&mut s, 5, key, Some(value)),
+            Changed::REJECTED,
+            "{key}"
+        );
+        assert!(rejected(&s).contains(message), "{key}: {}", rejected(&s));
+        assert_eq!(apply(&mut s, 6, key, None), Changed::REJECTED, "{key}");
+    }
+    assert_eq!(rejected(&s), "");
+}
+
+#[test]
+fn keys_that_are_not_kept_change_nothing() {
+    let mut s = Snapshot::default();
+    for key in [
+        "ipam/handles/h",
+        "ipam/affinity/a/10.0.0.0/26",
+        "ipam/pools",
+        "owners/a",
+        "other",
+    ] {
+        assert!(
+            apply(&mut s, 1, key, Some(b"x".to_vec())).is_empty(),
+            "{key}"
+        );
+    }
+    assert!(s.bookkeeping.pending.is_empty());
+}
+
+#[test]
+fn configurations_fall_back_to_their_defaults() {
+    let mut s = Snapshot::default();
+    let key = "resources/meshconfigurations/default";
+    let mesh = |spec| Some(stored("MeshConfiguration", None, "default", spec));
+    assert_eq!(apply(&mut s, 1, key, None), Changed::NONE);
+    assert_eq!(apply(&mut s, 2, key, mesh(json!({}))), Changed::NONE);
+    assert_eq!(
+        apply(&mut s, 3, key, mesh(json!({"vxlanPort": 8472}))),
+        Changed::MESH
+    );
+    assert_eq!(s.mesh.vxlan_port, 8472);
+    assert_eq!(apply(&mut s, 4, key, None), Changed::MESH);
+    assert_eq!(s.mesh, MeshConfigurationSpec::default());
+    let key = "resources/ipamconfigurations/default";
+    let ipam = stored(
+        "IPAMConfiguration",
+        None,
+        "default",
+        json!({"strictAffinity": true}),
+    );
+    assert_eq!(apply(&mut s, 5, key, Some(ipam)), Changed::IPAM);
+    assert!(s.ipam.strict_affinity);
+    assert_eq!(
+        apply(&mut s, 6, key, Some(b"?".to_vec())),
+        Changed::IPAM | Changed::REJECTED
+    );
+    assert!(!s.ipam.strict_affinity);
+}
+
+#[test]
+fn blocks_are_summed_up() {
+    let mut s = Snapshot::default();
+    let key = "ipam/blocks/10.0.0.0/26";
+    apply(&mut s, 1, key, Some(block("a", "b")));
+    let cidr: Cidr = "10.0.0.0/26".parse().unwrap();
+    assert_eq!(
+        s.blocks[&cidr],
+        BlockSummary {
+            node: Some("a".into()),
+            used: 1,
+            borrowed: vec![("10.0.0.1".parse().unwrap(), "b".into())],
+        }
+    );
+    apply(&mut s, 2, key, Some(block("a", "a")));
+    assert!(s.blocks[&cidr].borrowed.is_empty());
+}
+
+#[test]
+fn an_own_write_is_not_undone_by_what_the_watch_still_brings() {
+    let mut s = Snapshot::default();
+    let txn = Txn::new()
+        .then(Op::put(WEB, endpoint("web", "a")))
+        .then(Op::Delete(POOL.to_owned()));
+    let outcome = TxnOutcome {
+        succeeded: true,
+        revision: 7,
+        gets: Vec::new(),
+    };
+    apply(&mut s, 3, POOL, Some(pool_value()));
+    s.advance(3);
+    let both = Changed::LOCAL_ENDPOINTS | Changed::POOLS;
+    assert_eq!(s.echo(LOCAL, &txn, &outcome), both);
+    // Older, and then the same again.
+    assert!(apply(&mut s, 5, WEB, Some(endpoint("web", "b"))).is_empty());
+    assert!(apply(&mut s, 6, POOL, Some(pool_value())).is_empty());
+    s.advance(6);
+    assert!(apply(&mut s, 7, WEB, Some(endpoint("web", "a"))).is_empty());
+    assert!(apply(&mut s, 7, POOL, None).is_empty());
+    s.advance(7);
+    assert!(s.bookkeeping.pending.is_empty());
+    assert!(s.pools.is_empty() && s.local_endpoints.len() == 1);
+    // A transaction that did not hold did its other branch.
+    let lost = TxnOutcome {
+        succeeded: false,
+        revision: 9,
+        gets: Vec::new(),
+    };
+    assert!(s.echo(LOCAL, &txn, &lost).is_empty());
+}
+
+#[test]
+fn a_listing_keeps_own_writes_that_are_newer() {
+    let pair = |key: &str, value, revision| KeyValue {
+        key: key.to_owned(),
+        value,
+        create_revision: revision,
+        mod_revision: revision,
+        lease: None,
+    };
+    let mut s = Snapshot::from_list(LOCAL, 3, [pair(POOL, pool_value(), 2)]);
+    assert!(s.bookkeeping.pending.is_empty());
+    apply(&mut s, 9, WEB, Some(endpoint("web", "a")));
+    apply(&mut s, 10, POOL, None);
+    let listed = [
+        pair(POOL, pool_value(), 2),
+        pair("resources/nodes/b", stored("Node", None, "b", json!({})), 4),
+    ];
+    let fresh = Snapshot::from_list(LOCAL, 8, listed.clone());
+    assert_eq!(s.replace(fresh), Changed::NODES);
+    assert_eq!(
+        (s.revision, s.pools.len(), s.local_endpoints.len()),
+        (8, 0, 1)
+    );
+    // A store that starts anew knows nothing of them.
+    let fresh = Snapshot::from_list(LOCAL, 2, [pair(POOL, pool_value(), 2)]);
+    assert_eq!(
+        s.replace(fresh),
+        Changed::NODES | Changed::POOLS | Changed::LOCAL_ENDPOINTS
+    );
+    assert_eq!((s.revision, s.local_endpoints.len()), (2, 0));
+}
+
+/// A history: each change is a key and the value that it holds then.
+fn change() -> impl Strategy<Value = (&'static str, Option<Vec<u8>>)> {
+    let node = prop::sample::select(vec!["a", "b", "c"]);
+    let web = node.clone().prop_map(|n| (WEB, Some(endpoint("web", n))));
+    let db = node.clone().prop_map(|n| {
+        (
+            "resources/workloadendpoints/shop/db",
+            Some(endpoint("db", n)),
+        )
+    });
+    let blocks =
+        (node.clone(), node).prop_map(|(n, u)| ("ipam/blocks/10.0.0.0/26", Some(block(n, u))));
+    let pools = (24..28u8).prop_map(|size| {
+        (
+            POOL,
+            Some(stored(
+                "IPPool",
+                None,
+                "p",
+                json!({"cidr": "10.0.0.0/16", "blockSize": size}),
+            )),
+        )
+    });
+    let ports = (0..3u16).prop_map(|p| {
+        let spec = json!({"vxlanPort": p});
+        (
+            "resources/meshconfigurations/default",
+            Some(stored("MeshConfiguration", None, "default", spec)),
+        )
+    });
+    let keys = vec![
+        WEB,
+        POOL,
+        "resources/workloadendpoints/shop/db",
+        "ipam/blocks/10.0.0.0/26",
+        "resources/meshconfigurations/default",
+        "resources/nodes/b",
+        "resources/namespaces/shop",
+        "resources/ipreservations/r",
+        "resources/odd/key",
+        "ipam/handles/h",
+    ];
+    let any = (
+        prop::sample::select(keys),
+        prop::option::of(Just(b"{\"kind\":7}".to_vec())),
+    );
+    prop_oneof![
+        3 => web, 2 => db, 2 => blocks, 2 => pools, 1 => ports, 4 => any,
+        1 => Just(("resources/nodes/b", Some(stored("Node", None, "b", json!({}))))),
+        1 => Just(("resources/namespaces/shop", Some(stored("Namespace", None, "shop", json!({}))))),
+        1 => Just(("resources/ipreservations/r", Some(stored("IPReservation", None, "r", json!({}))))),
+    ]
+}
+
+/// The map that the store is after every change up to `revision`.
+fn store_at(history: &[Event], revision: Revision) -> BTreeMap<String, (Vec<u8>, Revision)> {
+    let mut map = BTreeMap::new();
+    for e in history.iter().filter(|e| e.revision <= revision) {
+        match &e.value {
+            Some(v) => map.insert(e.key.clone(), (v.clone(), e.revision)),
+            None => map.remove(&e.key),
+        };
+    }
+    map
+}
+
+fn list(history: &[Event], revision: Revision) -> Snapshot {
+    let pairs = store_at(history, revision)
+        .into_iter()
+        .map(|(key, (value, at))| KeyValue {
+            key,
+            value,
+            create_revision: at,
+            mod_revision: at,
+            lease: None,
+        });
+    Snapshot::from_list(LOCAL, revision, pairs)
+}
+
+/// The listing holds exactly what the naive map does, each key in one place.
+fn check_listing(s: &Snapshot, map: &BTreeMap<String, (Vec<u8>, Revision)>) {
+    let kept = map.keys().filter(|k| !k.starts_with("ipam/handles/"));
+    let configured = map.contains_key("resources/meshconfigurations/default")
+        && !s
+            .rejected
+            .contains_key("resources/meshconfigurations/default");
+    let held = s.nodes.len()
+        + s.pools.len()
+        + s.reservations.len()
+        + s.namespaces.len()
+        + s.local_endpoints.len()
+        + s.remote_endpoints.len()
+        + s.blocks.len()
+        + s.rejected.len()
+        + usize::from(configured);
+    assert_eq!(held, kept.count());
+    for (key, endpoint) in &s.remote_endpoints {
+        assert_ne!(&*endpoint.node, LOCAL);
+        let stored = &map[&format!("resources/workloadendpoints/{}/{}", key.namespace, key.name)].0;
+        assert!(
+            String::from_utf8_lossy(stored).contains(&format!("\"node\":\"{}\"", endpoint.node))
+        );
+    }
+    assert!(s.local_endpoints.values().all(|r| r.spec.node == LOCAL));
+}
+
+proptest! {
+    #[test]
+    fn any_expansion_of_a_history_ends_alike(
+        changes in prop::collection::vec((change(), prop::bool::weighted(0.3)), 1..30),
+        // Where in the history each delivery is taken from, and whether a listing comes in between.
+        deliveries in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.05)), 0..120),
+    ) {
+        // Some changes share a revision with the one before, as in a transaction of several keys.
+        let mut history: Vec<Event> = Vec::new();
+        for ((key, value), same) in changes {
+            let last = history.last().map_or(1, |e| e.revision);
+            let taken = history.iter().any(|e| e.revision == last && e.key == key);
+            history.push(event(if same && !taken { last } else { last + 1 }, key, value));
+        }
+        let end = history.last().map_or(0, |e| e.revision);
+
+        // Random deliveries are own writes seen early and duplicates; the watch then brings the rest.
+        let mut s = Snapshot::default();
+        let mut delivered = vec![false; history.len()];
+        let random = deliveries.into_iter().map(|(i, listing)| (i.index(history.len()), listing));
+        let rest = (0..history.len()).map(|i| (i, false));
+        for (i, listing) in random.chain(rest) {
+            let complete = history.iter().zip(&delivered).find(|(_, done)| !**done);
+            let complete = complete.map_or(end, |(e, _)| e.revision - 1);
+            s.advance(complete);
+            if listing {
+                let at = complete.max(history[i].revision);
+                let before = s.clone();
+                let changed = s.replace(list(&history, at));
+                prop_assert_eq!(before.differs(&s), changed);
+                for (done, e) in delivered.iter_mut().zip(&history) {
+                    *done |= e.revision <= at;
+                }
+                continue;
+            }
+            let before = s.clone();
+            let changed = s.apply(LOCAL, &history[i]);
+            let differs = before.differs(&s);
+            prop_assert_eq!(changed | differs, changed, "{:?} is more than {:?}", differs, changed);
+            prop_assert!(s.apply(LOCAL, &history[i]).is_empty());
+            delivered[i] = true;
+        }
+        s.advance(end);
+        let expected = list(&history, end);
+        check_listing(&expected, &store_at(&history, end));
+        prop_assert_eq!(expected.differs(&s), Changed::NONE, "{:#?}\n{:#?}", s, expected);
+        prop_assert_eq!(s.revision, end);
+        prop_assert!(s.bookkeeping.pending.is_empty());
+    }
+}
