@@ -12,11 +12,13 @@
 //! * an error says whether the request may have been carried out ([`Error::is_ambiguous`]);
 //! * nothing read from the store can make this crate panic.
 
+mod backoff;
 pub mod config;
 pub mod embedded;
 pub mod error;
 pub mod etcd;
 pub mod store;
+pub mod syncer;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -25,3 +27,4 @@ pub use embedded::Embedded;
 pub use error::{Error, Operation};
 pub use etcd::Etcd;
 pub use store::{DEFAULT_DEADLINE, Datastore, Health, Listing, Watch, WatchItem};
+pub use syncer::{Guard, Held, SyncConfig, SyncHandle, SyncState, Update};

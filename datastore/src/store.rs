@@ -1,5 +1,6 @@
 //! The trait that both backends implement, and what it talks about.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -123,6 +124,10 @@ impl Watch {
     /// The next item; `None` after the last. Cancel-safe.
     pub async fn next(&mut self) -> Option<WatchItem> {
         self.items.recv().await
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<WatchItem>> {
+        self.items.poll_recv(cx)
     }
 }
 
