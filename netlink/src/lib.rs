@@ -1,1 +1,48 @@
-//! netlink
+//! routerd's hands in the kernel: links, addresses, neighbours, forwarding entries, routes,
+//! masquerade and the kernel switches, over netlink and `/proc/sys`.
+//!
+//! ```text
+//!                    Monitor (thread, multicast groups) ──► Event
+//!                                                             │ something changed
+//!   desired KernelState ─┐                                    ▼
+//!                        ├─► plan() ──► Plan { ops, conflicts }       pure
+//!   Kernel::observe ─────┘               │
+//!        ▲                               ▼
+//!        └────────── kernel ◄── Kernel::apply(&ops)            batches, one answer an op
+//!
+//!   CNI ADD/DEL/CHECK ──► workload::{attach, detach, check}    own sockets, any thread
+//! ```
+//!
+//! Invariants:
+//! * only what carries one of [`model::marks`] is ever changed or deleted: everything else is
+//!   reported as alien and left alone;
+//! * everything here blocks and belongs on threads of its own, in the network namespace that it
+//!   is to work on;
+//! * `plan` reads nothing but its arguments; applying its operations and planning again yields none.
+
+pub mod describe;
+mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+pub mod nat;
+pub mod plan;
+
+pub use error::{Error, Refusal};
+#[cfg(any(test, feature = "testing"))]
+pub use fake::FakeKernel;
+use model::kernel::{Observed, Op};
+pub use plan::{Conflict, Plan, plan};
+
+/// A kernel that can be looked at and changed.
+pub trait Kernel: Send {
+    /// Everything of ours, every link, and the keys of routes that are not ours.
+    ///
+    /// # Errors
+    /// When a dump fails or stays inconsistent however often it is repeated.
+    fn observe(&mut self) -> Result<Observed, Error>;
+
+    /// Carries out `ops` in order; one result each. A failure does not stop what comes after it.
+    ///
+    /// Deleting what is already gone succeeds.
+    fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), Error>>;
+}
