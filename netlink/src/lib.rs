@@ -20,16 +20,27 @@
 //!   is to work on;
 //! * `plan` reads nothing but its arguments; applying its operations and planning again yields none.
 
+mod attr;
 pub mod describe;
+mod encode;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+mod kernel;
 pub mod nat;
+mod nft;
+mod observe;
 pub mod plan;
+mod socket;
+mod sysctl;
+#[cfg(feature = "testing")]
+#[allow(clippy::panic)] // in tests, of tests
+pub mod testing;
 
 pub use error::{Error, Refusal};
 #[cfg(any(test, feature = "testing"))]
 pub use fake::FakeKernel;
+pub use kernel::Netlink;
 use model::kernel::{Observed, Op};
 pub use plan::{Conflict, Plan, plan};
 

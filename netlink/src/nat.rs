@@ -26,6 +26,14 @@ fn fixed_exempt(family: Family) -> [Range; 2] {
     }
 }
 
+/// The last address of a family as a number.
+pub(crate) fn last(family: Family) -> u128 {
+    match family {
+        Family::V4 => u128::from(u32::MAX),
+        Family::V6 => u128::MAX,
+    }
+}
+
 fn number(ip: IpAddr) -> u128 {
     match ip {
         IpAddr::V4(ip) => u128::from(ip.to_bits()),

@@ -5,11 +5,8 @@
 
 mod links;
 mod routes;
-#[cfg(test)]
-mod tests;
 
-#[cfg(any(test, feature = "testing"))]
-pub(crate) use routes::hops;
+pub use routes::hops;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -225,7 +222,7 @@ impl<'a> Planner<'a> {
 }
 
 /// The interface that a switch belongs to, if it is one of an interface.
-pub(crate) fn sysctl_link(path: &str) -> Option<LinkName> {
+pub fn sysctl_link(path: &str) -> Option<LinkName> {
     let mut parts = path.split('/');
     let (net, _family, table) = (parts.next()?, parts.next()?, parts.next()?);
     let name = parts.next()?;

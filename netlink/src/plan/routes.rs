@@ -8,7 +8,7 @@ use super::{Conflict, Planner};
 use crate::describe;
 
 /// The next hops of a route; none for one that leads nowhere.
-pub(crate) fn hops(target: &RouteTarget) -> &[NextHop] {
+pub fn hops(target: &RouteTarget) -> &[NextHop] {
     match target {
         RouteTarget::Hop(hop) => std::slice::from_ref(hop),
         RouteTarget::Multipath(hops) => hops,

@@ -1,3 +1,5 @@
+//! Plans against the fake kernel: random states, mishaps and failures.
+
 mod universe;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +15,7 @@ use universe::{
     WORKLOADS, answered_for, befall, host, ip, mishap, name, reachable, settle, state, vxlan,
 };
 
-use super::{Conflict, plan};
-use crate::Kernel;
+use netlink::{Conflict, Kernel, plan};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]

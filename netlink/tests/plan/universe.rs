@@ -11,18 +11,18 @@ use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::plan::{hops, plan, sysctl_link};
-use crate::{FakeKernel, Kernel, nat};
+use netlink::plan::{hops, sysctl_link};
+use netlink::{FakeKernel, Kernel, nat, plan};
 
-pub(super) fn name(s: &str) -> LinkName {
+pub(crate) fn name(s: &str) -> LinkName {
     s.parse().unwrap()
 }
 
-pub(super) fn ip(s: &str) -> IpAddr {
+pub(crate) fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
 }
 
-pub(super) fn link(n: &str, kind: LinkKind, addresses: &[(&str, u8)]) -> Link {
+pub(crate) fn link(n: &str, kind: LinkKind, addresses: &[(&str, u8)]) -> Link {
     Link {
         name: name(n),
         index: 0,
@@ -39,7 +39,7 @@ pub(super) fn link(n: &str, kind: LinkKind, addresses: &[(&str, u8)]) -> Link {
 }
 
 /// A host with one underlay interface and three workload links.
-pub(super) fn host() -> FakeKernel {
+pub(crate) fn host() -> FakeKernel {
     let mut k = FakeKernel::new();
     k.add_link(link("eth0", LinkKind::Other(String::new()), &UNDERLAY));
     for n in WORKLOADS {
@@ -48,10 +48,10 @@ pub(super) fn host() -> FakeKernel {
     k
 }
 
-pub(super) const UNDERLAY: [(&str, u8); 2] = [("192.0.2.1", 24), ("2001:db8::1", 64)];
-pub(super) const WORKLOADS: [&str; 3] = ["rtd0a", "rtd0b", "rtd0c"];
+pub(crate) const UNDERLAY: [(&str, u8); 2] = [("192.0.2.1", 24), ("2001:db8::1", 64)];
+pub(crate) const WORKLOADS: [&str; 3] = ["rtd0a", "rtd0b", "rtd0c"];
 
-pub(super) fn vxlan(n: &str) -> impl Strategy<Value = Vxlan> {
+pub(crate) fn vxlan(n: &str) -> impl Strategy<Value = Vxlan> {
     let local = if n == marks::VXLAN_V4 {
         UNDERLAY[0].0
     } else {
@@ -73,7 +73,7 @@ pub(super) fn vxlan(n: &str) -> impl Strategy<Value = Vxlan> {
 }
 
 /// An optional device of a family, with what a mesh puts on it.
-pub(super) fn overlay(family: Family) -> impl Strategy<Value = KernelState> {
+pub(crate) fn overlay(family: Family) -> impl Strategy<Value = KernelState> {
     let n = if family == Family::V4 {
         marks::VXLAN_V4
     } else {
@@ -136,11 +136,11 @@ pub(super) fn overlay(family: Family) -> impl Strategy<Value = KernelState> {
     })
 }
 
-pub(super) fn block(i: u8) -> Cidr {
+pub(crate) fn block(i: u8) -> Cidr {
     Cidr::containing(IpAddr::from([10, 0, i, 0]), 26).unwrap()
 }
 
-pub(super) fn target() -> impl Strategy<Value = RouteTarget> {
+pub(crate) fn target() -> impl Strategy<Value = RouteTarget> {
     let hop = (2u8..5).prop_map(|i| NextHop {
         via: Some(IpAddr::from([192, 0, 2, i])),
         dev: name("eth0"),
@@ -160,7 +160,7 @@ pub(super) fn target() -> impl Strategy<Value = RouteTarget> {
     ]
 }
 
-pub(super) fn route() -> impl Strategy<Value = (RouteKey, Route)> {
+pub(crate) fn route() -> impl Strategy<Value = (RouteKey, Route)> {
     let key = (select(vec![254u32, 8200]), 0u8..6, select(vec![0u32, 100]));
     (
         key,
@@ -186,7 +186,7 @@ pub(super) fn route() -> impl Strategy<Value = (RouteKey, Route)> {
         })
 }
 
-pub(super) fn workloads() -> impl Strategy<Value = KernelState> {
+pub(crate) fn workloads() -> impl Strategy<Value = KernelState> {
     btree_set(0usize..WORKLOADS.len(), 0..=WORKLOADS.len()).prop_map(|set| {
         let mut state = KernelState::default();
         for i in set {
@@ -222,12 +222,12 @@ pub(super) fn workloads() -> impl Strategy<Value = KernelState> {
     })
 }
 
-pub(super) fn masquerade() -> impl Strategy<Value = Option<Nat>> {
+pub(crate) fn masquerade() -> impl Strategy<Value = Option<Nat>> {
     let cidrs = || btree_set((0u8..4).prop_map(block), 0..3);
     prop::option::of((cidrs(), cidrs()).prop_map(|(sources, exempt)| Nat { sources, exempt }))
 }
 
-pub(super) fn state() -> impl Strategy<Value = KernelState> {
+pub(crate) fn state() -> impl Strategy<Value = KernelState> {
     let parts = (overlay(Family::V4), overlay(Family::V6), workloads());
     (parts, vec(route(), 0..8), masquerade(), 0u8..2).prop_map(|((a, b, c), routes, nat, fwd)| {
         let mut s = KernelState {
@@ -252,7 +252,7 @@ pub(super) fn state() -> impl Strategy<Value = KernelState> {
 
 /// What others and accidents do to a kernel.
 #[derive(Clone, Debug)]
-pub(super) enum Mishap {
+pub(crate) enum Mishap {
     Alien(RouteKey, Route),
     LinkGone(Index),
     LinkDown(Index),
@@ -261,7 +261,7 @@ pub(super) enum Mishap {
     ForeignMac(Index),
 }
 
-pub(super) fn mishap() -> impl Strategy<Value = Mishap> {
+pub(crate) fn mishap() -> impl Strategy<Value = Mishap> {
     let alien = route().prop_filter("on a link that exists", |(_, r)| {
         hops(&r.target).iter().all(|h| h.dev == name("eth0"))
     });
@@ -275,12 +275,12 @@ pub(super) fn mishap() -> impl Strategy<Value = Mishap> {
     ]
 }
 
-pub(super) fn pick<T>(index: Index, from: impl IntoIterator<Item = T>) -> Option<T> {
+pub(crate) fn pick<T>(index: Index, from: impl IntoIterator<Item = T>) -> Option<T> {
     let mut all: Vec<T> = from.into_iter().collect();
     (!all.is_empty()).then(|| all.swap_remove(index.index(all.len())))
 }
 
-pub(super) fn befall(k: &mut FakeKernel, mishap: &Mishap) {
+pub(crate) fn befall(k: &mut FakeKernel, mishap: &Mishap) {
     let ours = |k: &FakeKernel| -> Vec<LinkName> {
         k.links
             .keys()
@@ -338,7 +338,7 @@ pub(super) fn befall(k: &mut FakeKernel, mishap: &Mishap) {
 }
 
 /// The naive answer: all that is wanted but for what hangs on missing links or meets an alien.
-pub(super) fn reachable(desired: &KernelState, k: &FakeKernel) -> KernelState {
+pub(crate) fn reachable(desired: &KernelState, k: &FakeKernel) -> KernelState {
     let mut s = desired.clone();
     let there = |n: &LinkName| desired.vxlan.contains_key(n) || k.links.contains_key(n);
     s.workload_links.retain(there);
@@ -355,7 +355,7 @@ pub(super) fn reachable(desired: &KernelState, k: &FakeKernel) -> KernelState {
 
 /// What a plan answers for: switches are never unset, and a route that cannot be made as wanted
 /// stays as it was (fail static).
-pub(super) fn answered_for(
+pub(crate) fn answered_for(
     mut found: KernelState,
     desired: &KernelState,
     k: &FakeKernel,
@@ -370,7 +370,7 @@ pub(super) fn answered_for(
     found
 }
 
-pub(super) fn settle(k: &mut FakeKernel, desired: &KernelState) -> Vec<String> {
+pub(crate) fn settle(k: &mut impl Kernel, desired: &KernelState) -> Vec<String> {
     let plan = plan(desired, &k.observe().unwrap());
     k.apply(&plan.ops)
         .into_iter()
