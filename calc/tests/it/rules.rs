@@ -1,7 +1,7 @@
 //! Each rule by example. The node looked at is always `a`.
 
 use model::Family;
-use model::kernel::{Mac, Nat};
+use model::kernel::{LinkName, Mac, Nat};
 use model::resources::{Mtu, VxlanMode};
 use model::state::NodeState;
 
@@ -322,7 +322,12 @@ fn local_endpoints_have_routes_and_neighbours() {
         assert!(r.contains(&want.to_owned()), "{want} not in {r:?}");
     }
     // Only links of ours are set up and given neighbours.
-    let links: Vec<_> = s.kernel.workload_links.iter().map(|l| l.as_str()).collect();
+    let links: Vec<_> = s
+        .kernel
+        .workload_links
+        .iter()
+        .map(LinkName::as_str)
+        .collect();
     assert_eq!(links, ["rtd0a"]);
     let n: Vec<_> = (s.kernel.neighbours.iter())
         .map(|n| n.ip.to_string())

@@ -5,15 +5,16 @@ use std::net::IpAddr;
 
 use model::kernel::{NextHop, RouteTarget};
 use model::marks;
-use model::resources::VxlanMode;
+use model::resources::{NodeSpec, VxlanMode};
 use model::state::NodeState;
 use model::{Cidr, Family};
 use proptest::prelude::*;
 
 use crate::world::*;
 
-/// What is random about a node: its subnet in each family, if it has that family.
-type Place = (Option<u8>, Option<u8>);
+/// What is random about a node: in each family its subnet, if it has the family, and whether it has
+/// published the MAC address of that device.
+type Place = [(Option<u8>, bool); 2];
 
 /// A workload: the node that it runs on and the block that its addresses are from.
 type Workload = (prop::sample::Index, prop::sample::Index);
@@ -35,8 +36,11 @@ fn mode() -> impl Strategy<Value = VxlanMode> {
 }
 
 fn place() -> impl Strategy<Value = Place> {
-    let subnet = || prop_oneof![1 => Just(None), 3 => (0u8..3).prop_map(Some)];
-    (subnet(), subnet())
+    let family = || {
+        let subnet = prop_oneof![1 => Just(None), 3 => (0u8..3).prop_map(Some)];
+        (subnet, prop::bool::weighted(0.8))
+    };
+    [family(), family()]
 }
 
 fn name(i: usize) -> String {
@@ -64,11 +68,13 @@ fn build(places: &[Place], workloads: &[Workload], modes: [VxlanMode; 2]) -> Net
             }
         }
     }
-    for (i, (v4, v6)) in places.iter().enumerate() {
+    for (i, [(v4, mac4), (v6, mac6)]) in places.iter().enumerate() {
         let n = u8::try_from(i).unwrap();
         let v4 = v4.map(|s| format!("192.0.{s}.{}/24", n + 1));
         let v6 = v6.map(|s| format!("2001:db8:{s}::{:x}/64", n + 1));
-        let spec = node(n, &v4.unwrap_or_default(), &v6.unwrap_or_default());
+        let mut spec = node(n, &v4.unwrap_or_default(), &v6.unwrap_or_default());
+        spec.vxlan_tunnel_mac_addr = spec.vxlan_tunnel_mac_addr.filter(|_| *mac4);
+        spec.vxlan_tunnel_mac_addr_v6 = spec.vxlan_tunnel_mac_addr_v6.filter(|_| *mac6);
         store = store.node(&name(i), spec);
         let lent = borrowed.remove(&i).unwrap_or_default();
         for (f, range) in [
@@ -110,7 +116,8 @@ impl Net {
             (Some(p), Some(q)) => p.subnet() == q.subnet(),
             _ => false,
         };
-        let common = |f| x.underlay(f).is_some() && y.underlay(f).is_some();
+        let ready = |n: &NodeSpec, f| n.underlay(f).is_some() && n.vtep_mac(f).is_some();
+        let common = |f| ready(x, f) && ready(y, f);
         let native = subnet(Family::V6) || family == Family::V4 && subnet(Family::V4);
         let vxlan = common(Family::V4) || common(Family::V6);
         match self.modes[usize::from(family == Family::V6)] {
@@ -122,7 +129,7 @@ impl Net {
 
     /// The node whose underlay address this is.
     fn at_underlay(&self, ip: IpAddr) -> &str {
-        let of = |(n, spec): (&'_ String, &'_ model::resources::NodeSpec)| {
+        let of = |(n, spec): (&'_ String, &'_ NodeSpec)| {
             let f = Family::of(ip);
             (spec.underlay(f).is_some_and(|a| a.ip == ip)).then(|| n.clone())
         };
