@@ -54,9 +54,8 @@ pub(crate) fn decide(
                 continue;
             }
         };
-        // Interfaces of the administrator are routed to; their settings and neighbours are left alone.
-        let ours = marks::is_our_link(name.as_str());
-        if ours {
+        // The settings of an interface of the administrator are left alone.
+        if marks::is_our_link(name.as_str()) {
             let may_spoof = !spec.allow_spoofed_source_prefixes.is_empty();
             out.links.push(WorkloadLink { name, may_spoof });
         }
@@ -74,7 +73,7 @@ pub(crate) fn decide(
                 onlink: false,
             };
             out.routes.push((key(*net), route(RouteTarget::Hop(hop))));
-            if let Some(mac) = spec.mac.filter(|_| ours) {
+            if let Some(mac) = spec.mac {
                 let dev = name;
                 out.neighbours.push(Neighbour { dev, ip, mac });
             }

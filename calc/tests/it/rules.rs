@@ -321,7 +321,7 @@ fn local_endpoints_have_routes_and_neighbours() {
     ] {
         assert!(r.contains(&want.to_owned()), "{want} not in {r:?}");
     }
-    // Only links of ours are set up and given neighbours.
+    // Only links of ours are set up.
     let links: Vec<_> = s
         .kernel
         .workload_links
@@ -332,7 +332,7 @@ fn local_endpoints_have_routes_and_neighbours() {
     let n: Vec<_> = (s.kernel.neighbours.iter())
         .map(|n| n.ip.to_string())
         .collect();
-    assert_eq!(n, ["10.0.0.5", "fd00::5"]);
+    assert_eq!(n, ["10.0.0.5", "fd00::5", "10.0.0.6"]);
     assert!(s.kernel.neighbours.iter().all(|n| n.mac == Mac([0xee; 6])));
     assert_eq!(s.kernel.sysctls["net/ipv4/conf/rtd0a/rp_filter"], "1");
     assert!(
