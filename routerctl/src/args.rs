@@ -1,0 +1,212 @@
+//! What an operator types.
+
+use std::ffi::OsStr;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use model::Kind;
+
+/// Talk to the routerd of this node.
+#[derive(Debug, Parser)]
+#[command(name = "routerctl", version, about, long_about = None)]
+#[command(after_help = "Exit status: 0 done, 1 failed or differs, 2 wrong usage.")]
+pub(crate) struct Args {
+    /// Socket of routerd.
+    #[arg(long, global = true, env = "ROUTERD_SOCKET", value_name = "PATH", default_value = client::DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+    /// Longest wait for one answer, in seconds.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) timeout: u64,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or update resources; all are checked before the first is written.
+    Apply(Files),
+    /// Show what apply would change; exit status 1 when it would.
+    Diff(Files),
+    /// Check manifests without talking to routerd.
+    Validate(Files),
+    /// Delete resources, by manifest or by kind and name.
+    Delete(Delete),
+    /// Show resources.
+    Get(Get),
+    /// Show how this node is.
+    Status(Format),
+    /// Look at addresses, check and release them.
+    #[command(subcommand)]
+    Ipam(Ipam),
+    /// Look for what is wrong with this host, and how to mend it.
+    Doctor(Format),
+    /// Write completions for a shell.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages.
+    #[command(hide = true)]
+    Man {
+        /// Directory to write to.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Files {
+    /// Manifest to read: a file, a directory of *.yaml, *.yml and *.json, or - for stdin.
+    #[arg(short = 'f', long = "filename", required = true, value_name = "FILE|-|DIR", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Delete {
+    /// Manifest that names what to delete: a file, a directory, or - for stdin.
+    #[arg(short = 'f', long = "filename", value_name = "FILE|-|DIR", value_hint = clap::ValueHint::AnyPath,
+          conflicts_with_all = ["kind", "name", "namespace"], required_unless_present = "kind")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Kind of the resource.
+    #[arg(requires = "name", value_parser = KindParser)]
+    pub(crate) kind: Option<Kind>,
+    /// Name of the resource.
+    pub(crate) name: Option<String>,
+    /// Namespace of the resource; `default` by default.
+    #[arg(short = 'n', long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    /// Take what does not exist for deleted.
+    #[arg(long)]
+    pub(crate) ignore_not_found: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Get {
+    /// Kind of the resources.
+    #[arg(value_parser = KindParser)]
+    pub(crate) kind: Kind,
+    /// Name of one resource.
+    pub(crate) name: Option<String>,
+    /// Only this namespace; without a name all namespaces, with one `default`, by default.
+    #[arg(short = 'n', long, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+    /// Only what has such labels, such as `app == 'web' && has(tier)`.
+    #[arg(short = 'l', long, value_name = "SELECTOR", conflicts_with = "name")]
+    pub(crate) selector: Option<String>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t = GetFormat::Table)]
+    pub(crate) output: GetFormat,
+    /// Go on and print changes as they come.
+    #[arg(short = 'w', long)]
+    pub(crate) watch: bool,
+}
+
+/// How `get` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GetFormat {
+    /// A table.
+    Table,
+    /// A table with more columns.
+    Wide,
+    /// YAML.
+    Yaml,
+    /// JSON; JSON lines with --watch.
+    Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Format {
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t = OutputFormat::Table)]
+    pub(crate) output: OutputFormat,
+}
+
+/// How other commands print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people.
+    Table,
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ipam {
+    /// Show how much of pools and blocks is used, or who has an address.
+    Show {
+        /// Show blocks.
+        #[arg(long)]
+        blocks: bool,
+        /// Show one address.
+        #[arg(long, value_name = "A", conflicts_with = "blocks")]
+        ip: Option<IpAddr>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Check the address records; exit status 1 when they are not clean.
+    Check(Format),
+    /// Release addresses that nothing uses any more.
+    Release {
+        #[command(flatten)]
+        what: Release,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(id = "what", required = true, multiple = false)]
+pub(crate) struct Release {
+    /// One address.
+    #[arg(long, value_name = "A")]
+    pub(crate) ip: Option<IpAddr>,
+    /// All addresses of a handle.
+    #[arg(long, value_name = "H")]
+    pub(crate) handle: Option<String>,
+    /// All addresses and blocks of a deleted node.
+    #[arg(long, value_name = "N")]
+    pub(crate) node: Option<String>,
+}
+
+/// Takes a kind as `model::Kind` does, and offers the plurals to completions.
+#[derive(Clone)]
+struct KindParser;
+
+impl TypedValueParser for KindParser {
+    type Value = Kind;
+
+    fn parse_ref(
+        &self,
+        cmd: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<Kind, clap::Error> {
+        StringValueParser::new()
+            .try_map(|text| Kind::from_str(&text))
+            .parse_ref(cmd, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(
+            Kind::ALL
+                .into_iter()
+                .map(|k| PossibleValue::new(k.plural())),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+}
