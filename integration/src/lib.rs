@@ -19,3 +19,4 @@
 //! * everything needs root; without it [`lab::run`] fails and says so.
 
 pub mod lab;
+pub mod scenario;
