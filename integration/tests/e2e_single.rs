@@ -79,6 +79,10 @@ fn an_empty_config_file_is_enough() -> Result<()> {
         let (a, b) = (cni.add(lab, "a")?, cni.add(lab, "b")?);
         let all: Vec<&Workload> = vec![&a, &b];
         probe::all_pairs(&all, probe::Size::FullMtu, CONVERGE)?;
+        for (_, path) in binds {
+            // Goes only when it is empty: when it was made above.
+            let _ = std::fs::remove_dir(path);
+        }
         Ok(())
     })
 }

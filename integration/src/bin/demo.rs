@@ -1,2 +1,290 @@
-//! demo
-fn main() {}
+//! `make demo`: three nodes, a real etcd, containers of a real runtime; native routes, then VXLAN.
+//!
+//! Exit status 0 when everything that was shown is true, 1 otherwise.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use integration::lab::containerd::Container;
+use integration::lab::probe::{self, Size, Stream};
+use integration::lab::{Cni, Containerd, Lab, Mesh, MeshSpec, Node, Workload, binaries};
+use integration::scenario::{self, CONVERGE};
+use serde_json::{Value, json};
+
+const PER_NODE: usize = 3;
+
+fn main() -> ExitCode {
+    let start = Instant::now();
+    let outcome = Lab::new().and_then(|lab| {
+        let shown = show(&lab);
+        if shown.is_err() {
+            lab.show_logs();
+        }
+        shown
+    });
+    let took = start.elapsed().as_secs();
+    match outcome {
+        Ok(checks) => {
+            println!(
+                "\n{} {checks} checks passed in {took} s.",
+                paint("32;1", "VERDICT: OK.")
+            );
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            println!(
+                "\n{} after {took} s: {e:#}",
+                paint("31;1", "VERDICT: FAILED")
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs one step and prints its line: what, and how it went.
+struct Steps(usize);
+
+impl Steps {
+    fn step<T>(&mut self, what: &str, body: impl FnOnce() -> Result<(T, String)>) -> Result<T> {
+        print!("  {what:<58} ");
+        // Only cosmetics: the line appears before its outcome.
+        let _ = std::io::stdout().flush();
+        let start = Instant::now();
+        match body() {
+            Ok((value, said)) => {
+                self.0 += 1;
+                println!(
+                    "{} {said} ({:.1} s)",
+                    paint("32", "ok"),
+                    start.elapsed().as_secs_f64()
+                );
+                Ok(value)
+            }
+            Err(e) => {
+                println!("{}", paint("31", "FAILED"));
+                Err(e).with_context(|| what.to_owned())
+            }
+        }
+    }
+}
+
+fn show(lab: &Lab) -> Result<usize> {
+    let mut steps = Steps(0);
+    heading("The mesh: n1 and n2 in one subnet, n3 behind a router, etcd behind it too");
+    let mut mesh = steps.step("namespaces, router, etcd", || {
+        let mesh = Mesh::build(lab, &MeshSpec::routed(&[2, 1]))?;
+        let at = mesh.etcd.url();
+        Ok((mesh, at))
+    })?;
+    steps.step("a routerd on every node, ready and in sync", || {
+        mesh.start()?;
+        mesh.node(0)?.apply(&scenario::pools("CrossSubnet", true))?;
+        for node in &mesh.nodes {
+            scenario::pools_known(node)?;
+        }
+        Ok((
+            (),
+            format!("pools {} and {}", scenario::POOL_V4, scenario::POOL_V6),
+        ))
+    })?;
+
+    heading("Workloads: containers started by containerd through the CNI plugin");
+    let containerd = steps.step("containerd", || {
+        Ok((Containerd::start(lab)?, String::new()))
+    })?;
+    let mut containers = Vec::new();
+    for node in &mesh.nodes {
+        let what = format!("{PER_NODE} containers on {}", node.name);
+        containers.extend(steps.step(&what, || {
+            let made = run_containers(&containerd, node)?;
+            let first = made.first().context("no container")?;
+            let said = addresses(&first.workload);
+            Ok((made, said))
+        })?);
+    }
+    let workloads: Vec<Workload> = containers.iter().map(|c| c.workload.clone()).collect();
+    table(&mesh, &workloads)?;
+
+    heading("Who reaches whom");
+    for (mode, how) in [
+        ("CrossSubnet", "native in a subnet, VXLAN across"),
+        ("Always", "VXLAN between all nodes"),
+    ] {
+        steps.step(&format!("{mode}: {how}; IPv4 and IPv6"), || {
+            mesh.node(0)?.apply(&scenario::pools(mode, true))?;
+            let pairs = scenario::everyone_reaches_everyone(&workloads)?;
+            Ok(((), format!("{pairs} of {pairs} pairs")))
+        })?;
+        routes(mesh.node(0)?)?;
+    }
+    steps.step("the world outside, by masquerade", || {
+        let one = workloads.first().context("no workload")?;
+        one.ns.output("ping", "-c1 -W2 172.31.0.10")?;
+        one.ns.output("ping", "-c1 -W2 fd31::10")?;
+        Ok(((), "172.31.0.10 and fd31::10 answered".to_owned()))
+    })?;
+
+    heading("What may go wrong, under 1,000 packets a second in each family");
+    let (Some(a), Some(b)) = (workloads.first(), workloads.last()) else {
+        anyhow::bail!("no workloads");
+    };
+    let streams = [
+        Stream::start(a, b, false, 1000)?,
+        Stream::start(b, a, true, 1000)?,
+    ];
+    steps.step("n1's daemon killed and started again, ten times", || {
+        for _ in 0..10 {
+            let node = mesh.node_mut(0)?;
+            node.kill()?;
+            node.start_ready()?;
+        }
+        Ok(((), String::new()))
+    })?;
+    steps.step("etcd stopped: a new workload is refused, clearly", || {
+        mesh.etcd.stop()?;
+        let refused = Cni::of(mesh.node(0)?)?.add(lab, "too-early");
+        let Err(e) = refused else {
+            anyhow::bail!("a workload got an address without a store");
+        };
+        Ok(((), first_words(&format!("{:#}", e.root_cause()))))
+    })?;
+    steps.step("etcd back: a new workload reaches all others", || {
+        mesh.etcd.up()?;
+        let cni = Cni::of(mesh.node(0)?)?;
+        let late = integration::lab::wait("ADD to work again", CONVERGE, || cni.add(lab, "late"))?;
+        let mut all: Vec<&Workload> = workloads.iter().collect();
+        all.push(&late);
+        let pairs = probe::all_pairs(&all, Size::Small, CONVERGE)?;
+        cni.del(&late)?;
+        Ok(((), format!("{pairs} pairs")))
+    })?;
+    steps.step("packets lost by workloads that stood all along", || {
+        let (mut sent, mut lost, mut gap) = (0, 0, Duration::ZERO);
+        for stream in streams {
+            let report = stream.stop()?;
+            sent += report.sent;
+            lost += report.lost();
+            gap = gap.max(report.longest_gap);
+        }
+        ensure!(
+            lost == 0,
+            "{lost} of {sent} packets were lost, longest gap {gap:?}"
+        );
+        Ok(((), format!("0 of {sent}")))
+    })?;
+
+    heading("The end");
+    steps.step("every container stopped, every address free", || {
+        for container in containers {
+            containerd.stop(container)?;
+        }
+        let left = integration::lab::wait("the workloads to be gone", CONVERGE, || {
+            let left = workload_count(mesh.node(0)?)?;
+            ensure!(left == 0, "{left} are left");
+            Ok(left)
+        })?;
+        scenario::ipam_is_clean(mesh.node(0)?)?;
+        Ok(((), format!("{left} workloads left, ipam check is clean")))
+    })?;
+    Ok(steps.0)
+}
+
+fn run_containers(containerd: &Containerd, node: &Node) -> Result<Vec<Container>> {
+    let plugin = binaries::find("routerd-cni")?;
+    let bin = plugin.parent().context("the plugin has no directory")?;
+    // 1.0.0 is the newest version that containerd 1.6 knows.
+    let conflist = json!({ "cniVersion": "1.0.0", "name": "mesh",
+        "plugins": [{ "type": "routerd-cni", "socket": node.socket() }] });
+    (1..=PER_NODE)
+        .map(|i| containerd.run(&node.ns, &format!("{}-c{i}", node.name), &[bin], &conflist))
+        .collect()
+}
+
+/// Workloads that the mesh knows.
+fn workload_count(node: &Node) -> Result<usize> {
+    Ok(scenario::list(&node.json(&["get", "workloadendpoints"])?, "items")?.len())
+}
+
+fn table(mesh: &Mesh, workloads: &[Workload]) -> Result<()> {
+    println!(
+        "\n  {:<10} {:<16} {:<24} {:>5}",
+        "WORKLOAD", "IPV4", "IPV6", "MTU"
+    );
+    for w in workloads {
+        println!(
+            "  {:<10} {:<16} {:<24} {:>5}",
+            w.name,
+            w.ip(false)?,
+            w.ip(true)?,
+            w.mtu()?
+        );
+    }
+    println!(
+        "\n  {:<24} {:<6} {:>5} {:>5}",
+        "BLOCK", "NODE", "USED", "FREE"
+    );
+    let show = mesh.node(0)?.json(&["ipam", "show", "--blocks"])?;
+    for block in scenario::list(&show, "blocks")? {
+        let number = |f: &str| block.get(f).and_then(Value::as_u64).unwrap_or_default();
+        let (cidr, node) = (
+            scenario::text(block, "cidr")?,
+            scenario::text(block, "node")?,
+        );
+        println!(
+            "  {cidr:<24} {node:<6} {:>5} {:>5}",
+            number("used"),
+            number("free")
+        );
+    }
+    Ok(())
+}
+
+/// The routes of a node to the blocks of others, one line each.
+fn routes(node: &Node) -> Result<()> {
+    for route in scenario::our_routes(node)? {
+        let field = |f: &str| {
+            route
+                .get(f)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        if !field("gateway").is_empty() {
+            println!(
+                "      {}: {:<22} via {:<20} dev {}",
+                node.name,
+                field("dst"),
+                field("gateway"),
+                field("dev")
+            );
+        }
+    }
+    Ok(())
+}
+
+fn addresses(w: &Workload) -> String {
+    w.ips
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn first_words(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+fn heading(text: &str) {
+    println!("\n{}", paint("1", text));
+}
+
+/// Colour on a terminal that wants it.
+fn paint(code: &str, text: &str) -> String {
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
+    }
+}
