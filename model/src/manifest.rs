@@ -13,6 +13,7 @@
 mod documents;
 mod envelope;
 mod foreign;
+mod stored;
 mod strict;
 
 use std::fmt;
@@ -112,9 +113,9 @@ pub fn decode_stored(bytes: &[u8]) -> Result<Object, ManifestError> {
         return Err(ManifestError::TooLarge { bytes: bytes.len() });
     }
     // Nearly every value is as we wrote it. What is not is read again, slower, for its faults.
-    match serde_json::from_slice::<envelope::Stored>(bytes) {
-        Ok(stored) if stored.api_version == API_VERSION => Ok(stored.into_object()),
-        _ => envelope::stored_object(bytes).map_err(|errors| {
+    match stored::read(bytes) {
+        Some(object) => Ok(object),
+        None => envelope::stored_object(bytes).map_err(|errors| {
             let fault = |error| Fault { line: 1, error };
             ManifestError::Invalid(errors.into_iter().map(fault).collect())
         }),

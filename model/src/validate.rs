@@ -32,6 +32,17 @@ pub const MAX_STORED_BYTES: usize = 1 << 20;
 /// # Errors
 /// Every fault, in the order of the fields.
 pub fn validate(object: &Object) -> Result<(), Vec<ValidationError>> {
+    let mut check = check_values(object);
+    check.size(object);
+    check.done()
+}
+
+/// As [`validate`] for what is stored already, whose size the store has accepted.
+pub(crate) fn validate_stored(object: &Object) -> Result<(), Vec<ValidationError>> {
+    check_values(object).done()
+}
+
+fn check_values(object: &Object) -> Check {
     let mut check = Check::of(object.id());
     names::metadata(&mut check, object);
     match object {
@@ -45,8 +56,7 @@ pub fn validate(object: &Object) -> Result<(), Vec<ValidationError>> {
             check.unique("spec.finalizers", &r.spec.finalizers);
         }
     }
-    check.size(object);
-    check.done()
+    check
 }
 
 /// Gathers the faults of one object.
@@ -116,15 +126,11 @@ impl Check {
 
     /// A name or id that is shown and stored as it is.
     fn text(&mut self, field: &str, value: &str) {
-        let good = value.len() <= 253 && !value.chars().any(char::is_control);
-        let problem = "is too long or has control characters";
-        self.that(
-            good,
-            field,
-            format!("{value:?}"),
-            problem,
-            "write at most 253 printable bytes",
-        );
+        if value.len() > 253 || value.chars().any(char::is_control) {
+            let problem = "is too long or has control characters";
+            let mend = "write at most 253 printable bytes";
+            self.fault(field, format!("{value:?}"), problem, mend);
+        }
     }
 
     fn size(&mut self, object: &Object) {

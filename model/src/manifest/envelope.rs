@@ -1,6 +1,5 @@
 //! From a JSON value to objects: lists, `apiVersion`, `kind`, metadata.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -31,21 +30,6 @@ const SERVER_SET: &[&str] = &[
 const STORE_SET: &[&str] = &["uid", "resourceVersion", "creationTimestamp"];
 /// Where `kubectl apply` keeps the text that was applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// The stored form as we write it.
-#[derive(Deserialize)]
-pub(super) struct Stored<'a> {
-    #[serde(rename = "apiVersion", borrow)]
-    pub(super) api_version: std::borrow::Cow<'a, str>,
-    #[serde(flatten)]
-    object: Object,
-}
-
-impl Stored<'_> {
-    pub(super) fn into_object(self) -> Object {
-        self.object
-    }
-}
 
 /// Reads the objects of a document, or of a list in it.
 pub(super) fn objects(

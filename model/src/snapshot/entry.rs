@@ -149,7 +149,7 @@ fn read_object(id: &ObjectId, value: &[u8]) -> Result<Object, String> {
             "the value is {stands}; apply that object again and delete this key"
         ));
     }
-    match validate::validate(&object) {
+    match validate::validate_stored(&object) {
         Ok(()) => Ok(object),
         Err(errors) => Err(errors
             .iter()

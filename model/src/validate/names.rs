@@ -15,6 +15,11 @@ const SUBDOMAIN: &str = "write up to 253 lower-case letters, digits, '-' and '.'
 const LABEL: &str =
     "write up to 63 lower-case letters, digits and '-', starting and ending with a letter or digit";
 
+const LABEL_KEY: &str =
+    "write [PREFIX/]NAME with up to 63 letters, digits, '-', '_' and '.' in NAME";
+const LABEL_VALUE: &str =
+    "write up to 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit";
+
 /// Whether this can name a resource or a node: an RFC 1123 subdomain.
 ///
 /// Such a name holds no `/`, no `..` and no NUL, so it is safe as a part of a key or a path.
@@ -53,35 +58,28 @@ pub(super) fn metadata(check: &mut Check, object: &Object) {
     let meta = object.metadata();
     name(check, &meta.name);
     namespace(check, meta.namespace.as_deref());
+    // These run for every endpoint of the mesh at start: format only what is shown.
+    let field = |key: &str| format!("metadata.labels[{key:?}]");
     for (key, value) in &meta.labels {
-        let field = format!("metadata.labels[{key:?}]");
-        let mend = "write [PREFIX/]NAME with up to 63 letters, digits, '-', '_' and '.' in NAME";
-        check.that(
-            is_label_key(key),
-            &*field,
-            format!("{key:?}"),
-            "is no label key",
-            mend,
-        );
-        let good = value.is_empty() || is_qualified(value);
-        let mend = "write up to 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit";
-        check.that(
-            good,
-            &*field,
-            format!("{value:?}"),
-            "is no label value",
-            mend,
-        );
+        if !is_label_key(key) {
+            check.fault(field(key), format!("{key:?}"), "is no label key", LABEL_KEY);
+        }
+        if !value.is_empty() && !is_qualified(value) {
+            check.fault(
+                field(key),
+                format!("{value:?}"),
+                "is no label value",
+                LABEL_VALUE,
+            );
+        }
     }
-    for key in meta.annotations.keys() {
-        let mend = "write [PREFIX/]NAME with up to 63 letters, digits, '-', '_' and '.' in NAME";
-        let good = is_label_key(key);
-        check.that(
-            good,
+    for key in meta.annotations.keys().filter(|k| !is_label_key(k)) {
+        let problem = "is no annotation key";
+        check.fault(
             "metadata.annotations",
             format!("{key:?}"),
-            "is no annotation key",
-            mend,
+            problem,
+            LABEL_KEY,
         );
     }
     let size: usize = meta
@@ -89,56 +87,47 @@ pub(super) fn metadata(check: &mut Check, object: &Object) {
         .iter()
         .map(|(k, v)| k.len() + v.len())
         .sum();
-    check.that(
-        size <= MAX_ANNOTATIONS,
-        "metadata.annotations",
-        "",
-        format!("are {size} bytes together"),
-        "keep them below 256 KiB",
-    );
+    if size > MAX_ANNOTATIONS {
+        let problem = format!("are {size} bytes together");
+        check.fault(
+            "metadata.annotations",
+            "",
+            problem,
+            "keep them below 256 KiB",
+        );
+    }
 }
 
 fn name(check: &mut Check, name: &str) {
-    let quoted = format!("{name:?}");
     let kind = check.kind();
-    let field = "metadata.name";
-    if kind.is_singleton() {
-        let problem = format!("there is one {kind} only");
-        check.that(name == "default", field, quoted, problem, "name it default");
+    let (good, problem, mend) = if kind.is_singleton() {
+        (
+            name == "default",
+            "is not the one name of its kind",
+            "name it default",
+        )
     } else if kind == Kind::Namespace {
-        check.that(
-            is_dns_label(name),
-            field,
-            quoted,
-            "cannot name a namespace",
-            LABEL,
-        );
+        (is_dns_label(name), "cannot name a namespace", LABEL)
     } else {
-        let problem = format!("cannot name a {kind}");
-        check.that(is_name(name), field, quoted, problem, SUBDOMAIN);
+        (is_name(name), "cannot name a resource", SUBDOMAIN)
+    };
+    if !good {
+        check.fault("metadata.name", format!("{name:?}"), problem, mend);
     }
 }
 
 fn namespace(check: &mut Check, namespace: Option<&str>) {
-    let kind = check.kind();
     let field = "metadata.namespace";
-    match (kind.is_namespaced(), namespace) {
+    match (check.kind().is_namespaced(), namespace) {
         (true, None) => check.fault(field, "", "is required", "name the namespace it lives in"),
-        (true, Some(ns)) => {
-            let good = is_dns_label(ns);
-            check.that(
-                good,
-                field,
-                format!("{ns:?}"),
-                "cannot name a namespace",
-                LABEL,
-            );
+        (true, Some(ns)) if !is_dns_label(ns) => {
+            check.fault(field, format!("{ns:?}"), "cannot name a namespace", LABEL);
         }
         (false, Some(ns)) => {
-            let problem = format!("a {kind} lives in no namespace");
+            let problem = "this kind lives in no namespace";
             check.fault(field, format!("{ns:?}"), problem, "remove it");
         }
-        (false, None) => {}
+        _ => {}
     }
 }
 

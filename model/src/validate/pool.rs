@@ -1,5 +1,7 @@
 //! Address pools: by themselves, against each other, and across a change.
 
+use std::sync::LazyLock;
+
 use super::{Check, ValidationError};
 use crate::object::{ObjectId, Resource};
 use crate::resources::IpPoolSpec;
@@ -15,25 +17,31 @@ const fn shortest_block(family: Family) -> u8 {
 }
 
 /// Ranges that no workload can have an address from.
-const UNUSABLE: &[(&str, &str)] = &[
-    ("0.0.0.0/8", "\"this network\""),
-    ("127.0.0.0/8", "loopback"),
-    ("169.254.0.0/16", "link-local"),
-    ("224.0.0.0/4", "multicast"),
-    ("255.255.255.255/32", "broadcast"),
-    ("::/128", "unspecified"),
-    ("::1/128", "loopback"),
-    ("::ffff:0:0/96", "IPv4-mapped"),
-    ("fe80::/10", "link-local"),
-    ("ff00::/8", "multicast"),
-];
+static UNUSABLE: LazyLock<Vec<(Cidr, &str)>> = LazyLock::new(|| {
+    let ranges = [
+        ("0.0.0.0/8", "\"this network\""),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("224.0.0.0/4", "multicast"),
+        ("255.255.255.255/32", "broadcast"),
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("::ffff:0:0/96", "IPv4-mapped"),
+        ("fe80::/10", "link-local"),
+        ("ff00::/8", "multicast"),
+    ];
+    let read = ranges
+        .into_iter()
+        .filter_map(|(range, what)| Some((range.parse().ok()?, what)));
+    read.collect()
+});
 
 /// What an unusable range that shares an address with `cidr` is for.
 pub(super) fn unusable(cidr: &Cidr) -> Option<(Cidr, &'static str)> {
-    let ranges = UNUSABLE
+    UNUSABLE
         .iter()
-        .filter_map(|(range, what)| Some((range.parse::<Cidr>().ok()?, *what)));
-    ranges.into_iter().find(|(range, _)| range.overlaps(cidr))
+        .find(|(range, _)| range.overlaps(cidr))
+        .copied()
 }
 
 pub(super) fn spec(check: &mut Check, spec: &IpPoolSpec) {

@@ -120,9 +120,10 @@ fn host_address(check: &mut Check, field: &str, ip: IpAddr) {
 fn mac(check: &mut Check, field: &str, mac: Option<Mac>) {
     let Some(mac) = mac else { return };
     let multicast = mac.0.first().is_some_and(|b| b & 1 == 1);
-    let good = !multicast && mac.0 != [0; 6];
-    let mend = "write a unicast MAC address, such as 02:00:00:00:00:01";
-    check.that(good, field, mac, "is no unicast MAC address", mend);
+    if multicast || mac.0 == [0; 6] {
+        let mend = "write a unicast MAC address, such as 02:00:00:00:00:01";
+        check.fault(field, mac, "is no unicast MAC address", mend);
+    }
 }
 
 pub(super) fn reservation(check: &mut Check, spec: &IpReservationSpec) {
@@ -196,14 +197,13 @@ pub(super) fn endpoint(check: &mut Check, spec: &WorkloadEndpointSpec) {
             "is required",
             "name the node that hosts the workload",
         );
-    } else {
-        let mend = "write the name of a Node";
-        check.that(
-            is_name(&spec.node),
+    } else if !is_name(&spec.node) {
+        let shown = format!("{:?}", spec.node);
+        check.fault(
             "spec.node",
-            format!("{:?}", spec.node),
+            shown,
             "cannot name a node",
-            mend,
+            "write the name of a Node",
         );
     }
     interface(check, &spec.interface_name);
@@ -243,26 +243,27 @@ pub(super) fn endpoint(check: &mut Check, spec: &WorkloadEndpointSpec) {
 }
 
 fn interface(check: &mut Check, name: &str) {
-    let field = "spec.interfaceName";
-    let quoted = format!("{name:?}");
-    if name.is_empty() {
-        check.fault(
-            field,
-            "",
+    let (problem, mend) = if name.is_empty() {
+        (
             "is required",
             "name the interface on the host, such as tap80",
-        );
+        )
     } else if name.parse::<LinkName>().is_err() {
         let mend = "write 1 to 15 bytes without '/', ':' and white space";
-        check.fault(field, quoted, "cannot name an interface", mend);
+        ("cannot name an interface", mend)
     } else if name == "lo" || marks::is_our_link(name) && !is_workload_link(name) {
         // Our prefix on anything else would be taken for a leftover and removed.
-        let mend = format!(
-            "write a name that does not start with {}",
-            marks::LINK_PREFIX
-        );
-        check.fault(field, quoted, "is no workload's interface", mend);
-    }
+        let mend = "write the workload's own interface; names in rtd are the daemon's";
+        ("is no workload's interface", mend)
+    } else {
+        return;
+    };
+    let shown = if name.is_empty() {
+        String::new()
+    } else {
+        format!("{name:?}")
+    };
+    check.fault("spec.interfaceName", shown, problem, mend);
 }
 
 /// A name that [`crate::names::host_interface`] gives.

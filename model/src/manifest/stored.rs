@@ -1,0 +1,52 @@
+//! The stored form as we write it, read straight into its type: a node starts with 100,000 of them.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::object::{API_VERSION, Object, Resource};
+use crate::{Kind, Metadata};
+
+/// What says how to read the rest; found without reading it.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(rename = "apiVersion", borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, bound = "S: DeserializeOwned")]
+struct Whole<S> {
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    metadata: Metadata,
+    spec: S,
+}
+
+/// Reads a value that is exactly as we write it; `None` says to look closer.
+pub(super) fn read(bytes: &[u8]) -> Option<Object> {
+    let head: Head<'_> = serde_json::from_slice(bytes).ok()?;
+    if head.api_version != API_VERSION {
+        return None;
+    }
+    let kind = Kind::ALL.into_iter().find(|k| k.as_str() == head.kind)?;
+    Some(match kind {
+        Kind::Node => Object::Node(whole(bytes)?),
+        Kind::IPPool => Object::IPPool(whole(bytes)?),
+        Kind::IPReservation => Object::IPReservation(whole(bytes)?),
+        Kind::IPAMConfiguration => Object::IPAMConfiguration(whole(bytes)?),
+        Kind::MeshConfiguration => Object::MeshConfiguration(whole(bytes)?),
+        Kind::WorkloadEndpoint => Object::WorkloadEndpoint(whole(bytes)?),
+        Kind::Namespace => Object::Namespace(whole(bytes)?),
+    })
+}
+
+fn whole<S: DeserializeOwned>(bytes: &[u8]) -> Option<Resource<S>> {
+    let Whole { metadata, spec, .. } = serde_json::from_slice(bytes).ok()?;
+    Some(Resource { metadata, spec })
+}
