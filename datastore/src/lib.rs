@@ -17,6 +17,7 @@ pub mod config;
 pub mod embedded;
 pub mod error;
 pub mod etcd;
+pub mod ownership;
 pub mod store;
 pub mod syncer;
 #[cfg(feature = "testing")]
@@ -26,5 +27,6 @@ pub use config::{Config, EtcdConfig, StoreKind, open};
 pub use embedded::Embedded;
 pub use error::{Error, Operation};
 pub use etcd::Etcd;
+pub use ownership::{ClaimError, Owner, Ownership, OwnershipState, claim};
 pub use store::{DEFAULT_DEADLINE, Datastore, Health, Listing, Watch, WatchItem};
 pub use syncer::{Guard, Held, SyncConfig, SyncHandle, SyncState, Update};

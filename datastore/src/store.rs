@@ -117,7 +117,8 @@ impl Watch {
     /// Items wait here until they are taken; a full queue stops the reading from the store.
     pub(crate) const QUEUE: usize = 64;
 
-    pub(crate) fn new(items: mpsc::Receiver<WatchItem>, task: JoinHandle<()>) -> Watch {
+    /// A watch fed by `task`, which is ended when the watch is dropped.
+    pub fn new(items: mpsc::Receiver<WatchItem>, task: JoinHandle<()>) -> Watch {
         Watch { items, task }
     }
 
