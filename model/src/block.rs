@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,11 +39,27 @@ pub struct Block {
 pub struct Allocation {
     /// The handle that holds it.
     pub handle: String,
-    /// Node that uses it; differs from the block's when borrowed.
-    pub node: String,
+    /// Node that uses it; differs from the block's when borrowed. `None` while the address is kept
+    /// for an identity that no live workload has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Handle of the live workload, where `handle` is an identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+}
+
+impl Allocation {
+    /// Handle of the workload that uses the address now.
+    pub fn live(&self) -> Option<&str> {
+        self.node.as_ref()?;
+        Some(self.holder.as_ref().unwrap_or(&self.handle))
+    }
 }
 
 /// What a handle holds. Written in the same transaction as the blocks.
+///
+/// A handle is one of three: a workload's own (`node`), an identity that keeps addresses across
+/// workloads (no `node`), or a workload that lives on an identity's addresses (`node`, `identity`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Handle {
@@ -50,8 +67,9 @@ pub struct Handle {
     pub version: u32,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// Node that uses them.
-    pub node: String,
+    /// Node that uses them; `None` for an identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Namespace of the workload; empty for a tunnel address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
@@ -60,6 +78,9 @@ pub struct Handle {
     pub name: String,
     /// The blocks that the addresses lie in, in the order of the addresses.
     pub blocks: Vec<Cidr>,
+    /// The identity whose addresses these are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
 }
 
 /// Why a stored block or handle cannot be used. Never retryable.
@@ -159,11 +180,68 @@ fn check_format(version: u32) -> Result<(), RecordError> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockSummary {
     /// Node it is affine to.
-    pub node: Option<std::sync::Arc<str>>,
+    pub node: Option<Arc<str>>,
     /// Addresses handed out.
     pub used: u32,
     /// Addresses used on another node than the block's.
-    pub borrowed: Vec<(IpAddr, std::sync::Arc<str>)>,
+    pub borrowed: Vec<(IpAddr, Arc<str>)>,
+}
+
+impl Block {
+    /// A block with every address free.
+    pub fn new(cidr: Cidr, node: Option<String>) -> Block {
+        Block {
+            version: FORMAT,
+            cidr,
+            node,
+            used: BTreeMap::new(),
+            cooldown: BTreeMap::new(),
+            empty_since: None,
+        }
+    }
+
+    /// What other nodes need to know of it.
+    pub fn summary(&self) -> BlockSummary {
+        let borrowed = self.used.iter().filter_map(|(place, a)| {
+            let user = a.node.as_ref()?;
+            (Some(user) != self.node.as_ref()).then(|| {
+                let ip = self.cidr.nth(u128::from(*place))?;
+                Some((ip, Arc::from(user.as_str())))
+            })?
+        });
+        BlockSummary {
+            node: self.node.as_deref().map(Arc::from),
+            used: u32::try_from(self.used.len()).unwrap_or(u32::MAX),
+            borrowed: borrowed.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_in_use_elsewhere_are_borrowed() {
+        let cidr: Cidr = "10.0.0.0/30".parse().unwrap();
+        let mut block = Block::new(cidr, Some("a".into()));
+        for (place, node) in [(0, Some("a")), (1, Some("b")), (2, None)] {
+            let allocation = Allocation {
+                handle: format!("h{place}"),
+                node: node.map(str::to_owned),
+                holder: None,
+            };
+            block.used.insert(place, allocation);
+        }
+        let summary = block.summary();
+        assert_eq!(summary.used, 3);
+        assert_eq!(
+            summary.borrowed,
+            [("10.0.0.1".parse().unwrap(), Arc::from("b"))]
+        );
+        let text = serde_json::to_string(&block).unwrap();
+        assert_eq!(serde_json::from_str::<Block>(&text).unwrap(), block);
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! ipam/blocks/<cidr>                       the block, its owner and every address in it
 //! ipam/handles/<id>                        which addresses a handle holds
 //! ipam/affinity/<node>/<cidr>              which blocks a node claims
+//! ipam/fences/<node>                       the newest address transaction of a node's daemon
 //! ipam/pools                               bumped by every write of an IPPool (overlap guard)
 //! owners/<node>                            which daemon is this node (on a lease)
 //! ```
@@ -24,6 +25,8 @@ pub const BLOCKS: &str = "ipam/blocks/";
 pub const HANDLES: &str = "ipam/handles/";
 /// Prefix of all affinities.
 pub const AFFINITY: &str = "ipam/affinity/";
+/// Prefix of the fences.
+pub const FENCES: &str = "ipam/fences/";
 /// The key that every writer of an IPPool compares and bumps.
 pub const POOLS_GUARD: &str = "ipam/pools";
 /// Prefix of the node ownership keys.
@@ -81,6 +84,11 @@ pub fn affinity(node: &str, cidr: &Cidr) -> String {
 /// Prefix of a node's claims.
 pub fn affinities_of(node: &str) -> String {
     format!("{AFFINITY}{node}/")
+}
+
+/// Key that every address transaction of a node compares and writes.
+pub fn fence(node: &str) -> String {
+    format!("{FENCES}{node}")
 }
 
 /// Key that says which daemon is a node.
