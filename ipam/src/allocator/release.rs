@@ -1,0 +1,249 @@
+//! Plans releases: of a handle, an address, a block, a whole node.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use model::block::Handle;
+use model::kv::{Compare, Op};
+use model::{Cidr, keys};
+
+use super::assign::place_of;
+use super::draft::{Change, Step, Why};
+use super::pending::{Reclaim, Work};
+use super::plan::{Halt, Planned, Planner, caller, node_key, put_handle};
+use super::world::HandleState;
+use crate::error::AllocError;
+use crate::request::{Release, Released, Reply};
+
+/// Rounds after which a reclaim that does not come to an end is given up.
+const MAX_ROUNDS: u32 = 16;
+
+impl Planner<'_> {
+    pub(crate) fn release(&self, wanted: &Release) -> Planned {
+        let id = &wanted.handle;
+        let key = keys::handle(id);
+        let mut step = empty_step();
+        step.compares.extend(caller(&wanted.extra));
+        step.writes.extend(wanted.extra.ops.iter().cloned());
+        let mut released = Released::default();
+        match self.handle(id)? {
+            None => return Err(Halt::Read(vec![key])),
+            Some(HandleState::Is(handle, rev)) => {
+                let unchanged = Compare::ModRevision(key.clone(), *rev);
+                step.compares.push((unchanged, Why::Record));
+                for (ip, cidr) in handle.addresses.iter().zip(&handle.blocks) {
+                    self.let_go(id, handle, *ip, cidr, &mut step, &mut released)?;
+                }
+                step.writes.push(Op::Delete(key));
+                step.handles.push((id.clone(), None));
+                released.handles.push(id.clone());
+            }
+            Some(_) if wanted.extra.ops.is_empty() && wanted.extra.compares.is_empty() => {
+                return Err(Halt::Answer(Ok(Reply::Released(released)), vec![key]));
+            }
+            Some(_) => step.compares.push((Compare::Absent(key), Why::Record)),
+        }
+        step.reply = Reply::Released(released);
+        Ok(step)
+    }
+
+    /// Frees one address of a handle, or leaves it with its identity.
+    fn let_go(
+        &self,
+        id: &str,
+        handle: &Handle,
+        ip: IpAddr,
+        cidr: &Cidr,
+        step: &mut Step,
+        released: &mut Released,
+    ) -> Result<(), Halt> {
+        // A block or place that shows another owner is left alone: the handle is what is wrong, and goes.
+        let held = self.block(cidr)?.and_then(|block| {
+            let place = place_of(cidr, ip)?;
+            Some((place, block.used.get(&place)?))
+        });
+        let Some((place, held)) = held else {
+            return Ok(());
+        };
+        if handle.identity.as_ref() == Some(&held.handle) {
+            if held.holder.as_deref() == Some(id) {
+                step.changes.push((*cidr, Change::Vacate(place)));
+            }
+        } else if held.handle == id {
+            step.changes.push((*cidr, Change::Free(place)));
+            released.addresses.push(ip);
+            // An identity is released with a workload on it: that handle holds nothing any more.
+            if let Some(holder) = &held.holder {
+                if !step.handles.iter().any(|(h, _)| h == holder) {
+                    step.writes.push(Op::Delete(keys::handle(holder)));
+                    step.handles.push((holder.clone(), None));
+                    released.handles.push(holder.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn release_address(&self, ip: IpAddr) -> Planned {
+        let pool = self.view.pools.iter().find(|p| p.spec.cidr.contains(ip));
+        let usual = pool.and_then(|p| Cidr::containing(ip, p.spec.block_len()));
+        let Some(cidr) = self.world.find(ip).or(usual) else {
+            return Err(nothing(vec![]));
+        };
+        let held = self.block(&cidr)?.and_then(|block| {
+            let place = place_of(&cidr, ip)?;
+            Some((place, block.used.get(&place)?))
+        });
+        let Some((place, held)) = held else {
+            return Err(nothing(vec![keys::block(&cidr)]));
+        };
+        let mut step = empty_step();
+        let mut released = Released::default();
+        step.changes.push((cidr, Change::Free(place)));
+        released.addresses.push(ip);
+        // The handle, and the workload's handle on an identity, lose this address.
+        for id in [Some(&held.handle), held.holder.as_ref()].into_iter().flatten() {
+            let key = keys::handle(id);
+            match self.handle(id)? {
+                None => return Err(Halt::Read(vec![key])),
+                Some(HandleState::Is(handle, rev)) => {
+                    let unchanged = Compare::ModRevision(key.clone(), *rev);
+                    step.compares.push((unchanged, Why::Record));
+                    let rest = without(handle, ip);
+                    if rest.addresses.is_empty() {
+                        step.writes.push(Op::Delete(key));
+                        step.handles.push((id.clone(), None));
+                        released.handles.push(id.clone());
+                    } else {
+                        step.writes.push(put_handle(id, &rest)?);
+                        step.handles.push((id.clone(), Some(rest)));
+                    }
+                }
+                Some(_) => step.compares.push((Compare::Absent(key), Why::Record)),
+            }
+        }
+        step.reply = Reply::Released(released);
+        Ok(step)
+    }
+
+    pub(crate) fn release_block(&self, cidr: &Cidr) -> Planned {
+        let depends = vec![keys::block(cidr)];
+        let Some(block) = self.block(cidr)? else {
+            return Err(nothing(depends));
+        };
+        let refuse = |why: String| {
+            let block = *cidr;
+            Halt::refuse(AllocError::BlockInUse { block, why }, depends.clone())
+        };
+        let used = block.used.values();
+        let own = used.filter(|a| a.node.is_some() && a.node == block.node).count();
+        if own > 0 {
+            return Err(refuse(format!("its node uses {own} of its addresses")));
+        }
+        let rest = self.rest();
+        // A block takes its cooldowns along when it goes, so it stays until they are over.
+        let rested = block.cooldown.values().all(|freed| rest.over(*freed));
+        let mut step = empty_step();
+        let change = match (&block.node, block.used.is_empty()) {
+            (_, true) if rested => Change::Delete,
+            (Some(_), _) => Change::Disown,
+            (None, true) => return Err(refuse("its addresses rest after use".into())),
+            (None, false) => {
+                let used = block.used.len();
+                return Err(refuse(format!("{used} of its addresses are used")));
+            }
+        };
+        step.changes.push((*cidr, change));
+        let blocks = vec![*cidr];
+        step.reply = Reply::Released(Released {
+            blocks,
+            ..Released::default()
+        });
+        Ok(step)
+    }
+
+    /// Handles first, then blocks, then what is left of the node. Looks again after each round.
+    pub(crate) fn reclaim(&self, wanted: &Reclaim) -> Planned {
+        let node = wanted.node.as_str();
+        if wanted.rounds > MAX_ROUNDS {
+            let (handle, attempts) = (format!("reclaim of Node/{node}"), wanted.rounds);
+            return Err(Halt::refuse(AllocError::Contended { handle, attempts }, vec![]));
+        }
+        let mut unread = Vec::new();
+        let mut handles: BTreeSet<&str> = BTreeSet::new();
+        let mut addresses = Vec::new();
+        let mut blocks = Vec::new();
+        for (cidr, known) in &self.world.blocks {
+            let owns = known.node.as_deref() == Some(node);
+            if !owns && !known.borrowers.iter().any(|n| **n == *node) {
+                continue;
+            }
+            match self.block(cidr) {
+                Ok(Some(block)) => {
+                    let used = block.used.values();
+                    handles.extend(used.filter(|a| a.node.as_deref() == Some(node)).filter_map(|a| a.live()));
+                    let places = block.used.iter();
+                    let places = places.filter(|(_, a)| a.node.as_deref() == Some(node));
+                    addresses.extend(places.filter_map(|(p, _)| cidr.nth(u128::from(*p))));
+                }
+                Err(Halt::Read(keys)) => unread.extend(keys),
+                Ok(None) => {}
+                Err(other) => return Err(other),
+            }
+            if owns {
+                blocks.push(Work::ReleaseBlock(*cidr));
+            }
+        }
+        if !unread.is_empty() {
+            return Err(Halt::Read(unread));
+        }
+        if !handles.is_empty() {
+            let release = |id: &str| {
+                let handle = id.to_owned();
+                Work::Release(Release {
+                    handle,
+                    ..Release::default()
+                })
+            };
+            // What a release by handle left behind has no handle: free it by number.
+            return Err(Halt::Spawn(match wanted.rounds {
+                0 => handles.into_iter().map(release).collect(),
+                _ => addresses.into_iter().map(Work::ReleaseAddress).collect(),
+            }));
+        }
+        if !blocks.is_empty() {
+            return Err(Halt::Spawn(blocks));
+        }
+        let mut step = empty_step();
+        step.compares.push((Compare::Absent(node_key(node)), Why::NodeGone));
+        if node != self.node {
+            step.writes.push(Op::Delete(keys::fence(node)));
+        }
+        step.reply = Reply::Released(wanted.released.clone());
+        Ok(step)
+    }
+}
+
+fn without(handle: &Handle, ip: IpAddr) -> Handle {
+    let both = handle.addresses.iter().zip(&handle.blocks);
+    let (addresses, blocks) = both.filter(|(a, _)| **a != ip).map(|(a, b)| (*a, *b)).unzip();
+    Handle {
+        addresses,
+        blocks,
+        ..handle.clone()
+    }
+}
+
+fn empty_step() -> Step {
+    Step {
+        changes: Vec::new(),
+        compares: Vec::new(),
+        writes: Vec::new(),
+        handles: Vec::new(),
+        reply: Reply::Released(Released::default()),
+    }
+}
+
+fn nothing(depends: Vec<String>) -> Halt {
+    Halt::Answer(Ok(Reply::Released(Released::default())), depends)
+}

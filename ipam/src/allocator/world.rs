@@ -1,0 +1,272 @@
+//! What the allocator knows of the store: every block in brief, its own and those it works with in
+//! full, and the handles it has met. Never trusted for a write: every transaction compares revisions.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use model::block::{Block, FORMAT, Handle};
+use model::kv::{KeyValue, Revision};
+use model::{Cidr, Family, keys};
+
+use crate::blocks::{self, Reserved};
+
+/// A block as last seen.
+pub(crate) struct Known {
+    pub rev: Revision,
+    /// Node it is affine to.
+    pub node: Option<Box<str>>,
+    /// Addresses that can be had at once.
+    pub free: u32,
+    /// When the address that rests longest was freed.
+    pub oldest: Option<u64>,
+    /// When it became empty; `None` while an address is used.
+    pub empty_since: Option<u64>,
+    /// Nodes that use its addresses, its own apart.
+    pub borrowers: Box<[Box<str>]>,
+    /// Its content, kept where this node has a part in it or has just read it.
+    pub full: Option<Box<Block>>,
+    /// Why its stored value cannot be read.
+    pub unreadable: Option<Box<str>>,
+}
+
+/// A handle as last read.
+pub(crate) enum HandleState {
+    Absent,
+    Is(Handle, Revision),
+    Unreadable(String),
+}
+
+/// A block as an event or a read shows it.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// It stands.
+    Is(&'a Block),
+    /// It stands but does not decode; its addresses are nobody's to give.
+    Unreadable(&'a str),
+    /// It is gone.
+    Gone,
+}
+
+#[derive(Default)]
+pub(crate) struct World {
+    pub node: String,
+    pub blocks: BTreeMap<Cidr, Known>,
+    pub handles: HashMap<String, HandleState>,
+    /// Blocks of this node.
+    pub own: BTreeSet<Cidr>,
+    /// Others' and ownerless blocks with an address that can be had at once.
+    pub roomy: BTreeSet<Cidr>,
+    /// The same with resting addresses only, by when the first was freed.
+    pub resting: BTreeSet<(u64, Cidr)>,
+    /// Ownerless blocks.
+    pub orphans: BTreeSet<Cidr>,
+    pub reserved: Reserved,
+    /// Newest revision of the pools' guard that a transaction showed.
+    pub guard: Option<Revision>,
+    /// Blocks that a read showed gone, before the watch did.
+    gone: BTreeMap<Cidr, Revision>,
+    /// How many blocks there are of each width.
+    widths: BTreeMap<(Family, u8), usize>,
+    /// Counts removals: what was full may have room again.
+    pub removals: u64,
+}
+
+impl World {
+    pub(crate) fn new(node: &str) -> World {
+        World {
+            node: node.to_owned(),
+            ..World::default()
+        }
+    }
+
+    /// A watched change; changes of one block come in order.
+    pub(crate) fn event(&mut self, cidr: Cidr, seen: Seen<'_>, rev: Revision) {
+        if matches!(seen, Seen::Gone) {
+            self.gone.remove(&cidr);
+        }
+        if self.learn(cidr, seen, rev) {
+            // The content came for free, but thousands of foreign blocks would not stay small.
+            let node = self.node.as_str();
+            if let Some(known) = self.blocks.get_mut(&cidr) {
+                let mine = |b: &Block| {
+                    b.node.as_deref() == Some(node)
+                        || b.used.values().any(|a| a.node.as_deref() == Some(node))
+                };
+                known.full = known.full.take().filter(|b| mine(b));
+            }
+        }
+    }
+
+    /// What a block was at a revision; false when something newer is known.
+    pub(crate) fn learn(&mut self, cidr: Cidr, seen: Seen<'_>, rev: Revision) -> bool {
+        let newest = self.blocks.get(&cidr).map(|k| k.rev);
+        if newest.max(self.gone.get(&cidr).copied()) > Some(rev) {
+            return false;
+        }
+        let fault = match seen {
+            Seen::Is(block) => blocks::fault(block, &cidr),
+            Seen::Unreadable(why) => Some(why.to_owned()),
+            Seen::Gone => None,
+        };
+        let known = match (seen, fault) {
+            (Seen::Gone, _) => None,
+            (_, Some(why)) => Some(Known {
+                rev,
+                node: None,
+                free: 0,
+                oldest: None,
+                empty_since: None,
+                borrowers: Box::default(),
+                full: None,
+                unreadable: Some(why.into()),
+            }),
+            (Seen::Is(block), None) => Some(self.known(block, rev)),
+            (Seen::Unreadable(_), None) => return false,
+        };
+        self.replace(cidr, known, rev);
+        true
+    }
+
+    fn known(&self, block: &Block, rev: Revision) -> Known {
+        let (free, oldest) = blocks::room(block, &self.reserved);
+        let users: BTreeSet<&str> = block
+            .used
+            .values()
+            .filter_map(|a| a.node.as_deref())
+            .filter(|n| block.node.as_deref() != Some(n))
+            .collect();
+        Known {
+            rev,
+            node: block.node.as_deref().map(Box::from),
+            free,
+            oldest,
+            empty_since: (block.used.is_empty()).then(|| block.empty_since.unwrap_or(0)),
+            borrowers: users.into_iter().map(Box::from).collect(),
+            full: Some(Box::new(block.clone())),
+            unreadable: None,
+        }
+    }
+
+    /// Keeps the indexes true to `blocks`.
+    fn replace(&mut self, cidr: Cidr, new: Option<Known>, rev: Revision) {
+        let width = (cidr.family(), cidr.prefix_len());
+        let old = self.blocks.remove(&cidr);
+        let existed = old.is_some();
+        if let Some(old) = old {
+            self.own.remove(&cidr);
+            self.orphans.remove(&cidr);
+            self.roomy.remove(&cidr);
+            self.resting.remove(&(old.oldest.unwrap_or(0), cidr));
+            if let Some(count) = self.widths.get_mut(&width) {
+                *count -= 1;
+                if *count == 0 {
+                    self.widths.remove(&width);
+                }
+            }
+        }
+        let Some(new) = new else {
+            if existed {
+                self.gone.insert(cidr, rev);
+                self.removals += 1;
+            }
+            return;
+        };
+        self.gone.remove(&cidr);
+        *self.widths.entry(width).or_default() += 1;
+        if new.unreadable.is_none() {
+            if new.node.as_deref() == Some(&self.node) {
+                self.own.insert(cidr);
+            } else if new.free > 0 {
+                self.roomy.insert(cidr);
+            } else if let Some(oldest) = new.oldest {
+                self.resting.insert((oldest, cidr));
+            }
+            if new.node.is_none() {
+                self.orphans.insert(cidr);
+            }
+        }
+        self.blocks.insert(cidr, new);
+    }
+
+    /// New reservations: what is known in full is counted anew, the rest when next seen.
+    pub(crate) fn reserve(&mut self, reserved: Reserved) {
+        if reserved == self.reserved {
+            return;
+        }
+        self.reserved = reserved;
+        let full: Vec<(Box<Block>, Revision)> = self
+            .blocks
+            .values()
+            .filter_map(|k| Some((k.full.clone()?, k.rev)))
+            .collect();
+        for (block, rev) in full {
+            self.learn(block.cidr, Seen::Is(&block), rev);
+        }
+    }
+
+    /// What a read of the store at `at` showed of a key.
+    pub(crate) fn learn_key(&mut self, key: &str, kv: Option<&KeyValue>, at: Revision) {
+        if let Some(cidr) = keys::parse_block(key) {
+            match kv {
+                None => self.learn(cidr, Seen::Gone, at),
+                Some(kv) => match serde_json::from_slice::<Block>(&kv.value) {
+                    Ok(block) => self.learn(cidr, Seen::Is(&block), kv.mod_revision),
+                    Err(e) => {
+                        self.learn(cidr, Seen::Unreadable(&e.to_string()), kv.mod_revision)
+                    }
+                },
+            };
+        } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
+            let state = match kv {
+                None => HandleState::Absent,
+                Some(kv) => match serde_json::from_slice::<Handle>(&kv.value) {
+                    Ok(h) if h.version != FORMAT => {
+                        HandleState::Unreadable(format!("version {} is not known", h.version))
+                    }
+                    Ok(h) if h.blocks.len() != h.addresses.len() => {
+                        HandleState::Unreadable("addresses and blocks differ in number".into())
+                    }
+                    Ok(h) => HandleState::Is(h, kv.mod_revision),
+                    Err(e) => HandleState::Unreadable(e.to_string()),
+                },
+            };
+            self.handles.insert(id.to_owned(), state);
+        } else if key == keys::POOLS_GUARD {
+            self.guard = self.guard.max(Some(kv.map_or(at, |kv| kv.mod_revision)));
+        }
+    }
+
+    /// Forgets a handle that a finished request met, unless it is one of this node's.
+    pub(crate) fn forget(&mut self, handle: &str) {
+        let keep = match self.handles.get(handle) {
+            Some(HandleState::Is(h, _)) => h.node.as_deref() == Some(&self.node),
+            _ => false,
+        };
+        if !keep {
+            self.handles.remove(handle);
+        }
+    }
+
+    /// The block that an address lies in.
+    pub(crate) fn find(&self, ip: IpAddr) -> Option<Cidr> {
+        let family = Family::of(ip);
+        let widths = self.widths.keys().filter(|(f, _)| *f == family);
+        let mut cidrs = widths.filter_map(|(_, len)| Cidr::containing(ip, *len));
+        cidrs.find(|c| self.blocks.contains_key(c))
+    }
+
+    /// A block that shares an address with `cidr`.
+    pub(crate) fn overlap(&self, cidr: &Cidr) -> Option<Cidr> {
+        let inside = self.blocks.range(cidr..).next();
+        match inside {
+            Some((found, _)) if cidr.covers(found) => Some(*found),
+            _ => self.find(cidr.network()),
+        }
+    }
+
+    /// The blocks of a set that lie in a pool.
+    pub(crate) fn within<'a>(set: &'a BTreeSet<Cidr>, pool: &'a Cidr) -> impl Iterator<Item = Cidr> + 'a {
+        let all = set.range(pool..).copied();
+        all.take_while(|c| pool.covers(c))
+    }
+}

@@ -1,0 +1,60 @@
+//! Invariants 1 to 6 over random histories of three nodes with crashes, lost answers, transactions
+//! that arrive late, delayed watches, changing pools and reclaimed nodes.
+
+use ipam::testing::{Action, MemoryStore, Setup, Simulation, Stats, random_actions};
+use model::resources::IpamConfigurationSpec;
+use proptest::prelude::*;
+
+fn run(setup: Setup, actions: &[Action]) -> Result<Stats, String> {
+    Simulation::new(MemoryStore::new(), setup)?.run(actions)
+}
+
+fn setup(strict_affinity: bool, max_blocks_per_host: u32) -> Setup {
+    Setup {
+        config: IpamConfigurationSpec {
+            strict_affinity,
+            max_blocks_per_host,
+            ..IpamConfigurationSpec::default()
+        },
+        ..Setup::default()
+    }
+}
+
+/// Many long histories by seed; a failure names the seed, which reproduces it.
+#[test]
+fn two_thousand_histories_keep_the_invariants() {
+    let mut total = Stats::default();
+    for seed in 0..2_000 {
+        let setup = setup(seed % 5 == 0, [0, 1, 2][seed as usize % 3]);
+        match run(setup, &random_actions(seed, 300)) {
+            Ok(stats) => total += stats,
+            Err(broken) => panic!("seed {seed}: {broken}"),
+        }
+    }
+    // A history in which nothing happens proves nothing.
+    println!("{total:?}");
+    assert!(total.assigned > 50_000, "{total:?}");
+    assert!(total.released > 50_000, "{total:?}");
+    assert!(total.lost > 5_000, "{total:?}");
+    assert!(total.doubts > 5_000, "{total:?}");
+    assert!(total.crashes > 5_000, "{total:?}");
+    assert!(total.borrowed > 10_000, "{total:?}");
+    assert!(total.reclaimed > 500, "{total:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    /// The same with shrinking: a failure is reported as a short list of actions.
+    #[test]
+    fn any_history_keeps_the_invariants(
+        raw in proptest::collection::vec(any::<(u8, u16, u16)>(), 0..150),
+        strict in any::<bool>(),
+        max in 0u32..3,
+    ) {
+        let actions: Vec<Action> = raw.into_iter().map(Action::from_raw).collect();
+        if let Err(broken) = run(setup(strict, max), &actions) {
+            prop_assert!(false, "{}\n{:#?}", broken, actions);
+        }
+    }
+}
