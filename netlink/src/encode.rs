@@ -1,14 +1,17 @@
 //! Objects as rtnetlink requests.
 
 use std::net::IpAddr;
+use std::os::fd::RawFd;
 
 use model::Family;
-use model::kernel::{Address, FdbEntry, Mac, NextHop, Route, RouteKey, RouteTarget, Vxlan};
+use model::kernel::{
+    Address, FdbEntry, LinkName, Mac, NextHop, Route, RouteKey, RouteTarget, Vxlan,
+};
 use model::marks;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -18,6 +21,8 @@ use netlink_packet_route::route::{
     RouteNextHopFlags, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
+
+use crate::workload::WorkloadAttach;
 
 /// Request flags of `linux/netlink.h`.
 pub(crate) mod flags {
@@ -120,35 +125,63 @@ pub(crate) fn create_vxlan(v: &Vxlan, parent: u32) -> (Message, u16) {
     (Message::NewLink(m), flags::ADD)
 }
 
-/// Sets a link up that was made in the same batch, so by name. Before that it is told to get no
-/// address of the kernel's making; one message with both would do it the other way round.
-pub(crate) fn bring_up(name: &str) -> [(Message, u16); 2] {
-    let named = || {
-        let mut m = link_message(0);
-        m.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        m
-    };
-    let (mut quiet, mut up) = (named(), named());
+/// Sets a link up. Before that it is told to get no address of the kernel's making; one message
+/// with both would do it the other way round.
+pub(crate) fn bring_up(index: u32) -> [(Message, u16); 2] {
+    bring_up_as(&link_message(index))
+}
+
+/// The same for a link that is made in the same batch, so by name.
+pub(crate) fn bring_up_by_name(name: &str) -> [(Message, u16); 2] {
+    let mut m = link_message(0);
+    m.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    bring_up_as(&m)
+}
+
+fn bring_up_as(link: &LinkMessage) -> [(Message, u16); 2] {
+    let (mut quiet, mut up) = (link.clone(), link.clone());
     no_address_generation(&mut quiet);
     set_up(&mut up);
     [set_link(quiet), set_link(up)]
 }
 
-/// An address. IPv6 ones are usable at once (no duplicate address detection), and none brings a
-/// route to its subnet along: routes are planned.
+/// A veth pair, both ends down, the far one in the namespace that a file stands for.
+pub(crate) fn create_veth(w: &WorkloadAttach, namespace: RawFd) -> (Message, u16) {
+    let end = |name: LinkName, mac: Mac| {
+        let mut m = link_message(0);
+        m.attributes = vec![
+            LinkAttribute::IfName(name.to_string()),
+            LinkAttribute::Mtu(w.mtu),
+            LinkAttribute::Address(mac.0.to_vec()),
+        ];
+        m
+    };
+    let mut peer = end(w.container_ifname, w.mac);
+    peer.attributes.push(LinkAttribute::NetNsFd(namespace));
+    let mut m = end(w.host_ifname, w.host_mac);
+    m.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
+    (Message::NewLink(m), flags::ADD)
+}
+
+/// An address. IPv6 ones are usable at once (no duplicate address detection). None brings a
+/// route to its subnet along, for routes are planned; but for link-local ones.
 pub(crate) fn address(index: u32, a: Address) -> AddressMessage {
     let mut m = AddressMessage::default();
     m.header.family = family(Family::of(a.ip));
     m.header.prefix_len = a.prefix;
     m.header.index = index;
-    m.header.scope = match a.ip {
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => AddressScope::Link,
-        _ => AddressScope::Universe,
+    let (scope, flags) = match a.ip {
+        IpAddr::V4(_) => (AddressScope::Universe, AddressFlags::Noprefixroute),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => (AddressScope::Link, AddressFlags::Nodad),
+        IpAddr::V6(_) => (
+            AddressScope::Universe,
+            AddressFlags::Noprefixroute | AddressFlags::Nodad,
+        ),
     };
-    let flags = match a.ip {
-        IpAddr::V4(_) => AddressFlags::Noprefixroute,
-        IpAddr::V6(_) => AddressFlags::Noprefixroute | AddressFlags::Nodad,
-    };
+    m.header.scope = scope;
     m.attributes = vec![
         AddressAttribute::Local(a.ip),
         AddressAttribute::Address(a.ip),

@@ -220,7 +220,7 @@ impl Kernel for Netlink {
                 Ok(Some(request)) => {
                     pending.push(at, request);
                     if let Op::CreateVxlan(v) = op {
-                        for request in encode::bring_up(v.name.as_str()) {
+                        for request in encode::bring_up_by_name(v.name.as_str()) {
                             pending.push(at, request);
                         }
                     }

@@ -28,6 +28,7 @@ mod error;
 pub mod fake;
 mod kernel;
 pub mod nat;
+mod netns;
 mod nft;
 mod observe;
 pub mod plan;
@@ -36,6 +37,7 @@ mod sysctl;
 #[cfg(feature = "testing")]
 #[allow(clippy::panic)] // in tests, of tests
 pub mod testing;
+pub mod workload;
 
 pub use error::{Error, Refusal};
 #[cfg(any(test, feature = "testing"))]

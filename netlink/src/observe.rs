@@ -10,7 +10,7 @@ pub(crate) use links::{Found, addresses, link, link_by_name, links};
 use model::kernel::{KernelState, LinkKind, LinkName, Mac, Observed, Vxlan};
 use model::marks;
 pub(crate) use neighbours::{fdb, neighbours};
-pub(crate) use routes::{Routes, routes};
+pub(crate) use routes::{Routes, routes, routes_of};
 
 use crate::Error;
 use crate::socket::Socket;

@@ -36,10 +36,11 @@ pub(crate) struct Routes {
 
 /// All routes of both families but those of the local table.
 pub(crate) fn routes(socket: &mut Socket, names: &Names) -> Result<Routes, Error> {
-    collect(socket, names, 0)
+    routes_of(socket, names, 0)
 }
 
-fn collect(socket: &mut Socket, names: &Names, oif: u32) -> Result<Routes, Error> {
+/// Those out of one interface, unless `oif` is 0.
+pub(crate) fn routes_of(socket: &mut Socket, names: &Names, oif: u32) -> Result<Routes, Error> {
     let mut routes = Routes::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut m = RouteMessage::default();

@@ -1,6 +1,9 @@
 //! The real kernel, in fresh network namespaces. Needs root.
 
+#![allow(clippy::unwrap_used)] // a failed test panics
+
 mod nft;
 mod objects;
 #[path = "../plan/universe.rs"]
 mod universe;
+mod workload;

@@ -133,12 +133,8 @@ fn packets_to_the_outside_get_the_routers_address() {
          ip route add 10.0.0.0/24 via 192.0.2.1; ip -6 route add fd00::/64 via 2001:db8::1");
     router.sh("ip route add 10.5.0.0/24 via 192.0.2.2; ip -6 route add fd05::/64 via 2001:db8::2");
     let pools = ["10.0.0.0/16", "10.5.0.0/16", "fd00::/16", "fd05::/16"];
-    router.run(|| {
-        set(
-            &mut Netlink::open([]).unwrap(),
-            &nat(&pools[..], &pools[..]),
-        )
-    });
+    let wanted = nat(&pools[..], &pools[..]);
+    router.run(|| set(&mut Netlink::open([]).unwrap(), &wanted));
 
     for (to, seen_as) in [
         ("192.0.2.2", "192.0.2.1"),

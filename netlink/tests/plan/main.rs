@@ -1,9 +1,13 @@
 //! Plans against the fake kernel: random states, mishaps and failures.
 
+#![allow(clippy::unwrap_used)] // a failed test panics
+
+mod mishaps;
 mod universe;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mishaps::{befall, mishap};
 use model::kernel::{
     KernelState, Mac, Nat, Neighbour, NextHop, Op, Route, RouteKey, RouteTarget, Vxlan,
 };
@@ -11,9 +15,7 @@ use model::marks;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use universe::{
-    WORKLOADS, answered_for, befall, host, ip, mishap, name, reachable, settle, state, vxlan,
-};
+use universe::{WORKLOADS, answered_for, host, ip, name, reachable, settle, state, vxlan};
 
 use netlink::{Conflict, Kernel, plan};
 

@@ -1,0 +1,363 @@
+//! Links of workloads: made, checked and unmade for the CNI verbs.
+//!
+//! ```text
+//!   host                                                   workload's namespace
+//!   rtd0123456789ab  ee:ee:ee:ee:ee:ee ──── veth ────  eth0
+//!   10.0.0.5 dev rtd0123456789ab scope link            10.0.0.5/32
+//!   neighbour 10.0.0.5 ── its MAC, permanent           default via 169.254.1.1 dev eth0 onlink
+//!                                                      neighbour 169.254.1.1 ── ee:ee:…, permanent
+//! ```
+//!
+//! Nobody ever asks who has which address: both ends have the other as a permanent neighbour, so
+//! the first packet goes out at once. The link is made down with its far end already in the
+//! workload's namespace; then each side gets all it needs in one batch.
+
+mod side;
+mod wanted;
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use model::Cidr;
+use model::kernel::{LinkKind, LinkName, Mac};
+use netlink_packet_route::RouteNetlinkMessage as Message;
+pub use wanted::{Object, Side, container_side, host_side, plain_side};
+
+use crate::observe::{self, Names};
+use crate::socket::{Batch, Socket};
+use crate::{Error, Refusal, describe, encode, netns};
+
+/// A workload's link as wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadAttach {
+    /// Path of the workload's network namespace.
+    pub netns: String,
+    /// The interface in there, such as `eth0`.
+    pub container_ifname: LinkName,
+    /// The host's end.
+    pub host_ifname: LinkName,
+    /// Ethernet address of the workload's end.
+    pub mac: Mac,
+    /// Ethernet address of the host's end: [`model::marks::GATEWAY_MAC`].
+    pub host_mac: Mac,
+    /// MTU of both ends, bytes; at least 1280 with an IPv6 address.
+    pub mtu: u32,
+    /// The workload's addresses, each a /32 or /128.
+    pub ips: Vec<Cidr>,
+}
+
+/// An interface that somebody else made, such as a virtual machine's tap device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainAttach {
+    /// The interface on the host.
+    pub interface: LinkName,
+    /// Ethernet address of the workload behind it.
+    pub mac: Mac,
+    /// The workload's addresses, each a /32 or /128.
+    pub ips: Vec<Cidr>,
+}
+
+/// A workload's link as made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Index of the host's end.
+    pub host_index: u32,
+    /// Index of the workload's end, in its namespace.
+    pub container_index: u32,
+    /// False when all was as it should be already.
+    pub created: bool,
+}
+
+/// A difference between what a workload's link should be and what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discrepancy {
+    /// What, in the words of `ip`.
+    pub object: String,
+    /// As it should be.
+    pub expected: String,
+    /// As it is.
+    pub found: String,
+}
+
+impl std::fmt::Display for Discrepancy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}: expected {}, found {}",
+            self.object, self.expected, self.found
+        )
+    }
+}
+
+/// Makes a workload's link. What is left of an attempt that did not end is removed first.
+///
+/// # Errors
+/// When anything cannot be made. All that was made is removed again, and nothing else was touched.
+pub fn attach(w: &WorkloadAttach) -> Result<Attached, Error> {
+    validate(&describe::link(&w.host_ifname), &w.ips, Some(w.mtu))?;
+    let namespace = netns::open(&w.netns)?;
+    let mut socket = open()?;
+    if let Some(host) = observe::link_by_name(&mut socket, w.host_ifname.as_str())? {
+        if host.link.kind != LinkKind::Veth {
+            return Err(Error::Invalid {
+                object: describe::link(&w.host_ifname),
+                message: "it exists and is no veth link: remove it".to_owned(),
+            });
+        }
+        if let Some(attached) = standing(&mut socket, w, &namespace)? {
+            return Ok(attached);
+        }
+        tracing::debug!(link = %w.host_ifname, "removing what an earlier attempt left");
+        detach(w.host_ifname)?;
+    }
+    make(&mut socket, w, &namespace).inspect_err(|_| {
+        if let Err(e) = detach(w.host_ifname) {
+            tracing::warn!(link = %w.host_ifname, error = %e, "a half-made link stays behind");
+        }
+    })
+}
+
+/// Deletes a workload's link with all that hangs on it, on both sides. Done when there is none.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn detach(host_ifname: LinkName) -> Result<(), Error> {
+    let (message, flags) = encode::delete_link(host_ifname.as_str());
+    let answer = open()?.send(&mut Batch::of(&message, flags)).pop();
+    match answer.unwrap_or(Ok(())) {
+        Err(Refusal {
+            errno: libc::ENODEV,
+            ..
+        }) => Ok(()),
+        answer => answer.map_err(|e| e.during("delete", describe::link(&host_ifname))),
+    }
+}
+
+/// Compares a workload's link with what it should be.
+///
+/// # Errors
+/// All differences, one for what could not be looked at included.
+pub fn check(w: &WorkloadAttach) -> Result<(), Vec<Discrepancy>> {
+    let looked =
+        netns::open(&w.netns).and_then(|namespace| differences(&mut open()?, w, &namespace));
+    match looked {
+        Ok(look) if look.differences.is_empty() => Ok(()),
+        Ok(look) => Err(look.differences),
+        Err(e) => Err(vec![Discrepancy {
+            object: describe::link(&w.host_ifname),
+            expected: "can be looked at".to_owned(),
+            found: e.to_string(),
+        }]),
+    }
+}
+
+/// Makes the host's part for an interface that somebody else made; its index.
+///
+/// # Errors
+/// When there is no such interface, or anything cannot be made.
+pub fn adopt_plain(p: &PlainAttach) -> Result<u32, Error> {
+    validate(&describe::link(&p.interface), &p.ips, None)?;
+    let mut socket = open()?;
+    let index = index_of(&mut socket, p.interface)?;
+    send_host(&mut socket, index, &plain_side(p))?;
+    Ok(index)
+}
+
+/// Deletes what [`adopt_plain`] made, but for the interface's switches. Done when all is gone.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn release_plain(p: &PlainAttach) -> Result<(), Error> {
+    let mut socket = open()?;
+    let Some(found) = observe::link_by_name(&mut socket, p.interface.as_str())? else {
+        return Ok(());
+    };
+    let index = found.link.index;
+    for object in plain_side(p).objects {
+        let (message, flags) = match &object {
+            Object::Route(key, route) => encode::delete_route(key, route, &|_| index),
+            Object::Neighbour(n) => encode::delete_neighbour(index, n.ip, n.mac),
+            Object::Address(a) => encode::delete_address(index, *a),
+            Object::Sysctl(..) | Object::Up { .. } => continue,
+        };
+        let answer = socket
+            .send(&mut Batch::of(&message, flags))
+            .pop()
+            .unwrap_or(Ok(()));
+        let gone = [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL];
+        if let Err(e) = answer
+            && !gone.contains(&e.errno)
+        {
+            return Err(e.during("delete", object.describe(p.interface)));
+        }
+    }
+    Ok(())
+}
+
+fn open() -> Result<Socket, Error> {
+    Socket::open(netlink_sys::protocols::NETLINK_ROUTE).map_err(|e| e.during("open", "rtnetlink"))
+}
+
+fn validate(object: &str, ips: &[Cidr], mtu: Option<u32>) -> Result<(), Error> {
+    let bad = |message: String| {
+        Err(Error::Invalid {
+            object: object.to_owned(),
+            message,
+        })
+    };
+    if let Some(ip) = ips.iter().find(|ip| !ip.is_host()) {
+        return bad(format!("address {ip}: write a single address, /32 or /128"));
+    }
+    let v6 = ips.iter().any(|ip| ip.family() == model::Family::V6);
+    match mtu {
+        Some(mtu) if v6 && mtu < 1280 => bad(format!("mtu {mtu}: IPv6 needs 1280 at least")),
+        Some(mtu) if mtu < 68 => bad(format!("mtu {mtu}: IPv4 needs 68 at least")),
+        _ => Ok(()),
+    }
+}
+
+fn index_of(socket: &mut Socket, name: LinkName) -> Result<u32, Error> {
+    let found = observe::link_by_name(socket, name.as_str())?;
+    let missing = || Refusal::errno(libc::ENODEV).during("get", describe::link(&name));
+    Ok(found.ok_or_else(missing)?.link.index)
+}
+
+fn make(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<Attached, Error> {
+    let (message, flags) = encode::create_veth(w, namespace.as_raw_fd());
+    let created = socket
+        .send(&mut Batch::of(&message, flags))
+        .pop()
+        .unwrap_or(Ok(()));
+    created.map_err(|e| {
+        let object = format!("link {} with peer {}", w.host_ifname, w.container_ifname);
+        e.during("create", object)
+    })?;
+    let host_index = index_of(socket, w.host_ifname)?;
+    send_host(socket, host_index, &host_side(w))?;
+    let container = container_side(w);
+    let container_index = netns::within(namespace, || {
+        let mut socket = open()?;
+        let index = index_of(&mut socket, container.link)?;
+        side::write_sysctls(&container)?;
+        let (message, flags) = loopback_up();
+        let _ = socket.send(&mut Batch::of(&message, flags));
+        side::all_done(
+            side::send(&mut socket, index, &container, true),
+            container.link,
+        )?;
+        Ok(index)
+    })?;
+    Ok(Attached {
+        host_index,
+        container_index,
+        created: true,
+    })
+}
+
+/// Not every runtime does it, and every workload expects it.
+fn loopback_up() -> (Message, u16) {
+    let mut m = encode::link_message(side::LOOPBACK);
+    encode::set_up(&mut m);
+    encode::set_link(m)
+}
+
+/// Makes a host side. A route in the way is replaced when it is ours, as when an address moved
+/// here from another node; another's is never touched.
+fn send_host(socket: &mut Socket, index: u32, side: &Side) -> Result<(), Error> {
+    side::write_sysctls(side)?;
+    let sent = side::send(socket, index, side, false);
+    let taken = |(_, answer): &(&Object, Result<(), Refusal>)| {
+        matches!(
+            answer,
+            Err(Refusal {
+                errno: libc::EEXIST,
+                ..
+            })
+        )
+    };
+    if !sent.iter().any(taken) {
+        return side::all_done(sent, side.link);
+    }
+    let names: Names = observe::links(socket)?
+        .into_iter()
+        .map(|f| (f.link.index, f.link.name))
+        .collect();
+    let there = observe::routes(socket, &names)?;
+    for object in &side.objects {
+        if let Object::Route(key, _) = object
+            && let Some(protocol) = there.aliens.get(key)
+        {
+            return Err(Error::Invalid {
+                object: object.describe(side.link),
+                message: format!("a route with protocol {protocol} is in the way: remove it"),
+            });
+        }
+    }
+    side::all_done(side::send(socket, index, side, true), side.link)
+}
+
+/// Both sides looked at.
+struct Look {
+    differences: Vec<Discrepancy>,
+    host_index: u32,
+    container_index: u32,
+    /// The two ends belong together.
+    paired: bool,
+    /// The workload has addresses of another attempt.
+    more_addresses: bool,
+}
+
+fn differences(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<Look, Error> {
+    let (host_side, container_side) = (host_side(w), container_side(w));
+    let host = side::read(socket, w.host_ifname)?;
+    let (mut found, container, more_addresses) = netns::within(namespace, || {
+        let present = side::read(&mut open()?, w.container_ifname)?;
+        let found = side::compare(&container_side, present.as_ref());
+        let more = present
+            .as_ref()
+            .is_some_and(|p| p.has_more_addresses(&container_side));
+        Ok((found, present.map(|p| p.link), more))
+    })?;
+    let mut differences = side::compare(&host_side, host.as_ref());
+    differences.append(&mut found);
+    let host = host.map(|h| h.link);
+    let index = |found: &Option<observe::Found>| found.as_ref().map_or(0, |f| f.link.index);
+    let (host_index, container_index) = (index(&host), index(&container));
+    let peer = |found: &Option<observe::Found>| {
+        found
+            .as_ref()
+            .filter(|f| f.peer_namespace.is_some())
+            .and_then(|f| f.peer)
+    };
+    let paired = peer(&host) == Some(container_index) && peer(&container) == Some(host_index);
+    if host.is_some() && container.is_some() && !paired {
+        differences.push(Discrepancy {
+            object: describe::link(&w.container_ifname),
+            expected: format!("the other end of {}", w.host_ifname),
+            found: "another link".to_owned(),
+        });
+    }
+    Ok(Look {
+        differences,
+        host_index,
+        container_index,
+        paired,
+        more_addresses,
+    })
+}
+
+/// The link, when it is there and as it should be.
+fn standing(
+    socket: &mut Socket,
+    w: &WorkloadAttach,
+    namespace: &File,
+) -> Result<Option<Attached>, Error> {
+    let look = differences(socket, w, namespace)?;
+    let (host_index, container_index) = (look.host_index, look.container_index);
+    let right = look.differences.is_empty() && look.paired && !look.more_addresses;
+    Ok(right.then_some(Attached {
+        host_index,
+        container_index,
+        created: false,
+    }))
+}
