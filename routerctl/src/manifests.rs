@@ -15,6 +15,32 @@ use crate::failure::Failure;
 /// # Errors
 /// All faults of all sources; nothing is returned then.
 pub(crate) fn read(sources: &[PathBuf]) -> Result<Vec<Object>, Failure> {
+    gather(sources, |text| {
+        let objects = parse(text)?;
+        let faults: Vec<String> = objects
+            .iter()
+            .filter_map(|o| model::validate::validate(o).err())
+            .flatten()
+            .map(|fault| fault.to_string())
+            .collect();
+        if faults.is_empty() {
+            Ok(objects)
+        } else {
+            Err(faults)
+        }
+    })
+}
+
+/// As [`read`], but values are not checked: what is wrong can be deleted all the same.
+pub(crate) fn read_names(sources: &[PathBuf]) -> Result<Vec<ObjectId>, Failure> {
+    let objects = gather(sources, parse)?;
+    Ok(objects.iter().map(Object::id).collect())
+}
+
+fn gather(
+    sources: &[PathBuf],
+    parse: impl Fn(&str) -> Result<Vec<Object>, Vec<String>>,
+) -> Result<Vec<Object>, Failure> {
     let mut errors = Vec::new();
     let mut seen: BTreeMap<ObjectId, String> = BTreeMap::new();
     let mut objects = Vec::new();
@@ -47,7 +73,7 @@ pub(crate) fn read(sources: &[PathBuf]) -> Result<Vec<Object>, Failure> {
     Ok(objects)
 }
 
-/// The one place that knows how a text becomes objects.
+/// The one place that knows how a text becomes objects; without a namespace they live in `default`.
 fn parse(text: &str) -> Result<Vec<Object>, Vec<String>> {
     use model::manifest::ManifestError;
     match model::manifest::parse(text) {

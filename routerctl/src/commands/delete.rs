@@ -16,10 +16,9 @@ pub(super) fn run(client: &Client, args: &Delete, out: &mut Out) -> Result<Done,
     let ids = match (args.kind, &args.name) {
         (Some(kind), Some(name)) => vec![object_id(kind, name, args.namespace.as_deref())?],
         // What refers to others goes first: the reverse of how they are written.
-        _ => manifests::read(&args.files)?
-            .iter()
+        _ => manifests::read_names(&args.files)?
+            .into_iter()
             .rev()
-            .map(model::Object::id)
             .collect(),
     };
     let mut errors = Vec::new();

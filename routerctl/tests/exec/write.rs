@@ -126,6 +126,21 @@ fn nothing_is_written_when_anything_is_wrong() {
         );
         assert!(outcome.stderr.contains("natOutgoing"), "{}", outcome.stderr);
     }
+    // A value that has the right type and cannot be all the same.
+    let bad = POOL.replace("cidr: 10.0.0.0/16", "cidr: 10.0.0.0/16\n  blockSize: 12");
+    let outcome = run_with(
+        Some(&daemon.socket()),
+        &["apply", "-f", "-"],
+        &[NAMESPACE, &bad].join("---\n"),
+    );
+    assert_eq!(outcome.status, 1);
+    assert!(
+        outcome
+            .stderr
+            .starts_with("error: stdin: IPPool/default: spec.blockSize = 12"),
+        "{}",
+        outcome.stderr
+    );
     let twice = [POOL, POOL].join("---\n");
     let outcome = run_with(Some(&daemon.socket()), &["apply", "-f", "-"], &twice);
     assert_eq!(outcome.status, 1);
@@ -276,6 +291,23 @@ fn delete_by_manifest_goes_the_other_way_round() {
         outcome.stdout,
         "workloadendpoints/shop/vm1 deleted\nippools/default deleted\nnamespaces/shop deleted\n"
     );
+}
+
+#[test]
+fn what_is_wrong_can_be_deleted_all_the_same() {
+    let daemon = willing();
+    let bad = POOL.replace("cidr: 10.0.0.0/16", "cidr: 10.0.0.0/16\n  blockSize: 12");
+    let outcome = run_with(Some(&daemon.socket()), &["delete", "-f", "-"], &bad);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+}
+
+#[test]
+fn a_manifest_of_calico_is_taken_as_it_is() {
+    let daemon = willing();
+    let calico = "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: default}\nspec: {cidr: 10.0.0.0/16, natOutgoing: true}\n";
+    let outcome = run_with(Some(&daemon.socket()), &["apply", "-f", "-"], calico);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert_eq!(daemon.requests()[0].body["apiVersion"], "routerd/v1");
 }
 
 #[test]
