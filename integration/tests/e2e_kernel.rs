@@ -244,6 +244,23 @@ fn stopping_changes_nothing_and_a_restart_adopts() -> Result<()> {
 }
 
 #[test]
+fn workloads_that_come_and_go_are_no_drift() -> Result<()> {
+    lab::run("no drift", |lab| {
+        let (mesh, workloads) = full_mesh(lab)?;
+        let cni = integration::lab::Cni::of(mesh.node(0)?)?;
+        for workload in workloads.iter().take(2) {
+            cni.del(workload)?;
+        }
+        scenario::populate_node(lab, mesh.node(0)?, 20)?;
+        for node in &mesh.nodes {
+            let status = node.status()?;
+            ensure!(scenario::list(&status, "drift")?.is_empty(), "{}: {status}", node.name);
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn what_became_stale_while_the_daemon_was_down_is_removed() -> Result<()> {
     lab::run("sweep", |lab| {
         let (mut mesh, _workloads) = full_mesh(lab)?;
