@@ -254,7 +254,11 @@ fn workloads_that_come_and_go_are_no_drift() -> Result<()> {
         scenario::populate_node(lab, mesh.node(0)?, 20)?;
         for node in &mesh.nodes {
             let status = node.status()?;
-            ensure!(scenario::list(&status, "drift")?.is_empty(), "{}: {status}", node.name);
+            ensure!(
+                scenario::list(&status, "drift")?.is_empty(),
+                "{}: {status}",
+                node.name
+            );
         }
         Ok(())
     })

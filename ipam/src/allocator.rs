@@ -38,9 +38,9 @@ use crate::error::AllocError;
 use crate::request::{Reply, Request, RequestId};
 use crate::view::IpamView;
 use draft::{Draft, NoFit};
+pub use outcome::Failure;
 use pending::{Origin, Pending, Reclaim, Work};
 use plan::{Halt, Planner};
-pub use outcome::Failure;
 pub use upkeep::Stale;
 pub use world::Seen;
 use world::World;
@@ -270,7 +270,10 @@ impl Allocator {
                 return None;
             }
             let key = model::keys::fence(&self.options.node);
-            let fence = self.fence.seen.map(|rev| (&*key, rev, self.fence_value(id)));
+            let fence = self
+                .fence
+                .seen
+                .map(|rev| (&*key, rev, self.fence_value(id)));
             let txn = match draft.txn(fence) {
                 Ok(txn) => txn,
                 Err(e) => {
@@ -376,8 +379,7 @@ impl Allocator {
                 }
                 Err(Halt::Answer(result, depends)) => {
                     let fresh = |key: &String| pending.read.contains(key);
-                    let unread: Vec<String> =
-                        depends.into_iter().filter(|k| !fresh(k)).collect();
+                    let unread: Vec<String> = depends.into_iter().filter(|k| !fresh(k)).collect();
                     // A refusal that rests on what this transaction takes waits for its outcome.
                     let premature = result.is_err() && !draft.entries.is_empty();
                     if unread.is_empty() && !premature {
@@ -388,7 +390,10 @@ impl Allocator {
                 }
             };
             held.extend(pending.handles().map(str::to_owned));
-            let reads: Vec<String> = reads.into_iter().filter(|k| draft.read(k.clone())).collect();
+            let reads: Vec<String> = reads
+                .into_iter()
+                .filter(|k| draft.read(k.clone()))
+                .collect();
             if !reads.is_empty() {
                 readers.push((seq, reads));
             }

@@ -1,8 +1,8 @@
 //! Block arithmetic: which blocks a pool has, in which order a node tries them, which address of a
 //! block comes next. Nothing here is proportional to the size of a pool.
 
-use model::block::Block;
 use model::Cidr;
+use model::block::Block;
 
 /// Most blocks that a node tries before it holds a pool for full. Exhaustive for pools of up to
 /// this many blocks; beyond, a pool that is not full has a block among them but for bad luck that
@@ -242,7 +242,11 @@ mod tests {
     fn a_huge_ipv6_pool_costs_nothing() {
         let pool = c("fd00:1::/48");
         let first: Vec<Cidr> = candidates(pool, 122, "rack1-a").take(3).collect();
-        assert!(first.iter().all(|b| b.prefix_len() == 122 && pool.covers(b)));
+        assert!(
+            first
+                .iter()
+                .all(|b| b.prefix_len() == 122 && pool.covers(b))
+        );
         assert_eq!(block_count(&pool, 122), 1 << 74);
         assert_eq!(candidates(c("::/0"), 128, "a").take(2).count(), 2);
     }

@@ -25,7 +25,9 @@ pub fn check(records: &Records) -> Vec<IpamProblem> {
     let owners = found.allocations(records);
     found.handles(records, &owners);
     found.endpoints(records, &owners);
-    found.0.sort_by(|a, b| (&a.kind, &a.object).cmp(&(&b.kind, &b.object)));
+    found
+        .0
+        .sort_by(|a, b| (&a.kind, &a.object).cmp(&(&b.kind, &b.object)));
     found.0
 }
 
@@ -59,7 +61,11 @@ impl Found {
             }
             if !records.pools.iter().any(|(_, pool)| pool.covers(cidr)) {
                 let mend = "recreate its IPPool, or move its workloads: it goes when empty";
-                self.add("BlockOutsidePools", cidr, format!("lies in no IPPool: {mend}"));
+                self.add(
+                    "BlockOutsidePools",
+                    cidr,
+                    format!("lies in no IPPool: {mend}"),
+                );
             }
             if let Some(node) = block.node.as_ref().filter(|n| !records.nodes.contains(*n)) {
                 self.add("UnknownNode", cidr, gone("is affine to", node));
@@ -132,7 +138,11 @@ impl Found {
                         self.add("LeakedAddress", ip, message);
                     }
                 }
-                if let Some(node) = allocation.node.as_ref().filter(|n| !records.nodes.contains(*n)) {
+                if let Some(node) = allocation
+                    .node
+                    .as_ref()
+                    .filter(|n| !records.nodes.contains(*n))
+                {
                     self.add("UnknownNode", ip, gone("is used on", node));
                 }
             }
@@ -187,7 +197,11 @@ impl Found {
             }
             if ours && !owners.contains_key(ip) {
                 let message = format!("{ip} lies in an IPPool but is not handed out");
-                self.add("EndpointWithoutAddress", format!("WorkloadEndpoint/{name}"), message);
+                self.add(
+                    "EndpointWithoutAddress",
+                    format!("WorkloadEndpoint/{name}"),
+                    message,
+                );
             }
         }
         for (ip, (block, place)) in owners {

@@ -51,7 +51,9 @@ pub enum AllocError {
         node: String,
     },
     /// An address asked for by number is another's.
-    #[error("{handle}: {ip} is held by {holder}: ask for another, or free it with `routerctl ipam release --ip {ip}`")]
+    #[error(
+        "{handle}: {ip} is held by {holder}: ask for another, or free it with `routerctl ipam release --ip {ip}`"
+    )]
     InUse {
         /// Who asked.
         handle: String,
@@ -71,7 +73,9 @@ pub enum AllocError {
         pools: Vec<PoolVerdict>,
     },
     /// An address would have to be borrowed, which strict affinity forbids.
-    #[error("{handle}: {ip} lies in block {block} of {owner} and IPAMConfiguration/default has strictAffinity: true: use that node, or ask for another address")]
+    #[error(
+        "{handle}: {ip} lies in block {block} of {owner} and IPAMConfiguration/default has strictAffinity: true: use that node, or ask for another address"
+    )]
     Strict {
         /// Who asked.
         handle: String,
@@ -83,7 +87,9 @@ pub enum AllocError {
         owner: String,
     },
     /// Another live workload has this identity.
-    #[error("{handle}: identity {identity} is in use by {holder} on Node/{node}: stop that workload first")]
+    #[error(
+        "{handle}: identity {identity} is in use by {holder} on Node/{node}: stop that workload first"
+    )]
     IdentityInUse {
         /// Who asked.
         handle: String,
@@ -95,7 +101,9 @@ pub enum AllocError {
         node: String,
     },
     /// The identity holds other addresses than those asked for.
-    #[error("{handle}: identity {identity} holds {held:?}, not the address asked for: `routerctl ipam release --handle {identity}` first")]
+    #[error(
+        "{handle}: identity {identity} holds {held:?}, not the address asked for: `routerctl ipam release --handle {identity}` first"
+    )]
     IdentityDiffers {
         /// Who asked.
         handle: String,
@@ -105,7 +113,9 @@ pub enum AllocError {
         held: Vec<IpAddr>,
     },
     /// The handle is another node's.
-    #[error("{handle}: already holds addresses on Node/{node}: release them there, or `routerctl ipam release --handle {handle}`")]
+    #[error(
+        "{handle}: already holds addresses on Node/{node}: release them there, or `routerctl ipam release --handle {handle}`"
+    )]
     HandleElsewhere {
         /// The handle.
         handle: String,
@@ -135,7 +145,9 @@ pub enum AllocError {
         node: String,
     },
     /// This node has no Node resource, so it gets no addresses.
-    #[error("{handle}: Node/{node} is not in the store: the daemon writes it at start; see `routerctl status`")]
+    #[error(
+        "{handle}: Node/{node} is not in the store: the daemon writes it at start; see `routerctl status`"
+    )]
     NodeUnknown {
         /// Who asked.
         handle: String,
@@ -143,7 +155,9 @@ pub enum AllocError {
         node: String,
     },
     /// A stored value cannot be read.
-    #[error("{handle}: {key} in the store is not readable: {message}; `routerctl ipam check` shows all such")]
+    #[error(
+        "{handle}: {key} in the store is not readable: {message}; `routerctl ipam check` shows all such"
+    )]
     Unreadable {
         /// Who asked.
         handle: String,
@@ -161,7 +175,9 @@ pub enum AllocError {
         message: String,
     },
     /// Others were faster too often.
-    #[error("{handle}: given up after {attempts} attempts that lost against other nodes: try again")]
+    #[error(
+        "{handle}: given up after {attempts} attempts that lost against other nodes: try again"
+    )]
     Contended {
         /// Who asked.
         handle: String,
@@ -169,7 +185,9 @@ pub enum AllocError {
         attempts: u32,
     },
     /// Not served in time.
-    #[error("{handle}: not served within {after_ms} ms: {waiting_for}; the same request may be repeated")]
+    #[error(
+        "{handle}: not served within {after_ms} ms: {waiting_for}; the same request may be repeated"
+    )]
     Timeout {
         /// Who asked.
         handle: String,

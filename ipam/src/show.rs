@@ -115,8 +115,14 @@ mod tests {
         let pool: Cidr = "10.0.0.0/24".parse().unwrap();
         let huge: Cidr = "fd00::/32".parse().unwrap();
         let show = pools([("a", pool), ("b", huge)], &[block()]);
-        assert_eq!((show[0].capacity, show[0].used, show[0].blocks), (256, 1, 1));
-        assert_eq!((show[1].capacity, show[1].used, show[1].blocks), (u64::MAX, 0, 0));
+        assert_eq!(
+            (show[0].capacity, show[0].used, show[0].blocks),
+            (256, 1, 1)
+        );
+        assert_eq!(
+            (show[1].capacity, show[1].used, show[1].blocks),
+            (u64::MAX, 0, 0)
+        );
     }
 
     #[test]
@@ -132,10 +138,14 @@ mod tests {
         };
         let find = |id: &str| (id == "cni.mesh.1.eth0").then_some(&handle);
         let reserved = Reserved::new(vec!["10.0.0.3/32".parse().unwrap()]);
-        let state = |ip: &str| address(ip.parse().unwrap(), Some(&block()), find, &reserved, rest());
+        let state =
+            |ip: &str| address(ip.parse().unwrap(), Some(&block()), find, &reserved, rest());
         let used = state("10.0.0.0");
         assert_eq!(used.state, AddressState::Used);
-        assert_eq!((&*used.node, &*used.namespace, &*used.name), ("b", "web", "x-1"));
+        assert_eq!(
+            (&*used.node, &*used.namespace, &*used.name),
+            ("b", "web", "x-1")
+        );
         assert_eq!(used.handle, "cni.mesh.1.eth0");
         assert_eq!(state("10.0.0.1").state, AddressState::Cooldown);
         assert_eq!(state("10.0.0.2").state, AddressState::Free);

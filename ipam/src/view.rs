@@ -69,7 +69,11 @@ impl PoolView {
             let (wants, has) = (use_name(&wanted.usage), uses.join(", "));
             format!("allowedUses [{has}] lacks {wants}")
         } else if spec.block_len() < spec.cidr.prefix_len() {
-            format!("{} is smaller than a block /{}", spec.cidr, spec.block_len())
+            format!(
+                "{} is smaller than a block /{}",
+                spec.cidr,
+                spec.block_len()
+            )
         } else if named {
             return None;
         } else if spec.assignment_mode == AssignmentMode::Manual {
@@ -77,9 +81,7 @@ impl PoolView {
         } else if !self.selects_node {
             let selector = spec.node_selector.as_deref().unwrap_or("all()");
             format!("nodeSelector {selector} does not match Node/{node}")
-        } else if wanted.usage == AllowedUse::Workload
-            && !(self.namespaces.0)(&wanted.namespace)
-        {
+        } else if wanted.usage == AllowedUse::Workload && !(self.namespaces.0)(&wanted.namespace) {
             let selector = spec.namespace_selector.as_deref().unwrap_or("all()");
             let namespace = &wanted.namespace;
             format!("namespaceSelector {selector} does not match Namespace/{namespace}")

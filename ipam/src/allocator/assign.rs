@@ -106,7 +106,8 @@ impl Planner<'_> {
         }
         let allocation = self.allocation(wanted);
         for pick in picks {
-            step.changes.extend(pick.block.map(|change| (pick.cidr, change)));
+            step.changes
+                .extend(pick.block.map(|change| (pick.cidr, change)));
             let take = Change::Take(pick.place, allocation.clone());
             step.changes.push((pick.cidr, take));
         }
@@ -133,9 +134,17 @@ impl Planner<'_> {
             let error = AllocError::Invalid { handle, message };
             return Err(Halt::refuse(error, vec![key]));
         }
-        if !wanted.addresses.iter().all(|ip| kept.addresses.contains(ip)) {
+        if !wanted
+            .addresses
+            .iter()
+            .all(|ip| kept.addresses.contains(ip))
+        {
             let (identity, held) = (identity.to_owned(), kept.addresses.clone());
-            let error = AllocError::IdentityDiffers { handle, identity, held };
+            let error = AllocError::IdentityDiffers {
+                handle,
+                identity,
+                held,
+            };
             return Err(Halt::refuse(error, vec![key]));
         }
         let assigned = Assigned {
@@ -171,7 +180,12 @@ impl Planner<'_> {
             if self.view.config.strict_affinity && block.node.as_deref() != Some(self.node) {
                 let owner = owner_of(block.node.as_deref());
                 let (ip, block) = (*ip, *cidr);
-                let error = AllocError::Strict { handle, ip, block, owner };
+                let error = AllocError::Strict {
+                    handle,
+                    ip,
+                    block,
+                    owner,
+                };
                 return Err(Halt::refuse(error, depends));
             }
             if let Some(place) = place {
@@ -249,7 +263,9 @@ impl Planner<'_> {
                 .collect(),
         };
         if families.is_empty() && wanted.addresses.is_empty() {
-            let verdicts = Family::ALL.into_iter().flat_map(|f| self.usable(wanted, f).1);
+            let verdicts = Family::ALL
+                .into_iter()
+                .flat_map(|f| self.usable(wanted, f).1);
             return Err(no_address(wanted, "IP", verdicts.collect()));
         }
         Ok(families)
@@ -291,7 +307,11 @@ impl Planner<'_> {
 /// The refusal when no pool serves.
 pub(crate) fn no_address(wanted: &Assign, family: &str, pools: Vec<PoolVerdict>) -> Halt {
     let (handle, family) = (wanted.handle.clone(), family.to_owned());
-    let error = AllocError::NoAddress { handle, family, pools };
+    let error = AllocError::NoAddress {
+        handle,
+        family,
+        pools,
+    };
     Halt::refuse(error, vec![])
 }
 

@@ -180,7 +180,8 @@ impl Draft {
             self.writes.insert(op_key(&op).to_owned(), op);
         }
         self.touched.extend(pending.handles().map(str::to_owned));
-        self.touched.extend(step.handles.iter().map(|(h, _)| h.clone()));
+        self.touched
+            .extend(step.handles.iter().map(|(h, _)| h.clone()));
         self.handles.extend(step.handles);
         self.entries.push(Entry {
             pending,
@@ -220,7 +221,10 @@ impl Draft {
     }
 
     /// The transaction, and the keys that its failure branch reads, in order.
-    pub(crate) fn txn(&self, fence: Option<(&str, Revision, Vec<u8>)>) -> Result<Txn, serde_json::Error> {
+    pub(crate) fn txn(
+        &self,
+        fence: Option<(&str, Revision, Vec<u8>)>,
+    ) -> Result<Txn, serde_json::Error> {
         let mut txn = Txn::new();
         if !self.entries.is_empty() {
             if let Some((key, rev, value)) = fence {
@@ -242,7 +246,11 @@ impl Draft {
             txn.compares.extend(self.compares.values().cloned());
             txn.success.extend(self.writes.values().cloned());
         }
-        let compared: Vec<Op> = txn.compares.iter().map(|c| Op::Get(key_of(c).into())).collect();
+        let compared: Vec<Op> = txn
+            .compares
+            .iter()
+            .map(|c| Op::Get(key_of(c).into()))
+            .collect();
         txn.failure.extend(compared);
         for key in &self.reads {
             txn.success.push(Op::Get(key.clone()));

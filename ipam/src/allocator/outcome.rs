@@ -69,7 +69,12 @@ impl Allocator {
     }
 
     fn committed(&mut self, batch: InDoubt, at: Revision, outcome: &TxnOutcome) {
-        let InDoubt { draft, reads, readers, .. } = batch;
+        let InDoubt {
+            draft,
+            reads,
+            readers,
+            ..
+        } = batch;
         draft.commit(&mut self.world, at);
         self.learn(reads.iter().zip(&outcome.gets), outcome.revision);
         self.mark_read(readers);
@@ -102,7 +107,13 @@ impl Allocator {
 
     /// A compare did not hold: learn what stands, answer those who cannot go on, plan the rest anew.
     fn lost(&mut self, batch: InDoubt, outcome: &TxnOutcome) {
-        let InDoubt { draft, compared, reads, readers, .. } = batch;
+        let InDoubt {
+            draft,
+            compared,
+            reads,
+            readers,
+            ..
+        } = batch;
         let keys: Vec<String> = compared.iter().map(|c| key_of(c).to_owned()).collect();
         let failed: BTreeSet<&str> = compared
             .iter()
@@ -113,7 +124,9 @@ impl Allocator {
         let fence = keys::fence(&self.options.node);
         if failed.contains(fence.as_str()) {
             let stands = keys.iter().zip(&outcome.gets).find(|(k, _)| **k == fence);
-            self.fence.seen = stands.and_then(|(_, kv)| kv.as_ref()).map(|kv| kv.mod_revision);
+            self.fence.seen = stands
+                .and_then(|(_, kv)| kv.as_ref())
+                .map(|kv| kv.mod_revision);
             self.fence.held = false;
         }
         let read = keys.iter().chain(&reads);
@@ -192,7 +205,14 @@ impl Allocator {
             } else {
                 let (handle, message) = (pending.subject(), refused.clone());
                 let retryable = false;
-                self.finish(pending, Err(AllocError::Store { handle, message, retryable }));
+                self.finish(
+                    pending,
+                    Err(AllocError::Store {
+                        handle,
+                        message,
+                        retryable,
+                    }),
+                );
             }
         }
     }
@@ -212,7 +232,14 @@ impl Allocator {
         for pending in waiting {
             let (handle, message) = (pending.subject(), message.clone());
             let retryable = true;
-            self.finish(pending, Err(AllocError::Store { handle, message, retryable }));
+            self.finish(
+                pending,
+                Err(AllocError::Store {
+                    handle,
+                    message,
+                    retryable,
+                }),
+            );
         }
     }
 

@@ -214,7 +214,10 @@ impl Planner<'_> {
             let verdict = PoolVerdict::new(&pool.name, "is not one of the pools asked for");
             return Err(refuse(vec![verdict]));
         }
-        let standing = self.world.find(ip).filter(|c| !self.draft.blocks.contains_key(c));
+        let standing = self
+            .world
+            .find(ip)
+            .filter(|c| !self.draft.blocks.contains_key(c));
         let drafted = self.draft.blocks.keys().find(|c| c.contains(ip)).copied();
         let usual = Cidr::containing(ip, pool.spec.block_len());
         let Some(cidr) = drafted.or(standing).or(usual) else {
@@ -234,14 +237,20 @@ impl Planner<'_> {
         let change = match block {
             Some(_) if owner == Some(self.node) => None,
             None if self.stands(&cidr).is_some() => {
-                let why = format!("blocks of an earlier size stand in {cidr}; wait for them to empty");
+                let why =
+                    format!("blocks of an earlier size stand in {cidr}; wait for them to empty");
                 return Err(refuse(vec![PoolVerdict::new(&pool.name, why)]));
             }
             None if self.may_claim(family) => Some(Change::Create(Some(me()))),
             Some(_) if owner.is_none() && self.may_claim(family) => Some(Change::Adopt(me())),
             _ if self.view.config.strict_affinity => {
                 let (block, owner) = (cidr, owner_of(owner));
-                let error = AllocError::Strict { handle, ip, block, owner };
+                let error = AllocError::Strict {
+                    handle,
+                    ip,
+                    block,
+                    owner,
+                };
                 return Err(Halt::refuse(error, vec![keys::block(&cidr)]));
             }
             None => Some(Change::Create(None)),
@@ -256,6 +265,10 @@ impl Planner<'_> {
 
 fn pick(cidr: &Cidr, place: u32, block: Option<Change>) -> Option<Pick> {
     let (cidr, ip) = (*cidr, cidr.nth(u128::from(place))?);
-    Some(Pick { cidr, place, ip, block })
+    Some(Pick {
+        cidr,
+        place,
+        ip,
+        block,
+    })
 }
-

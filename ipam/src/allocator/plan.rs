@@ -57,7 +57,8 @@ impl<'a> Planner<'a> {
             Work::Reclaim(reclaim) => self.reclaim(reclaim)?,
         };
         if let Some(gone) = &pending.only_if_gone {
-            step.compares.push((Compare::Absent(node_key(gone)), Why::NodeGone));
+            step.compares
+                .push((Compare::Absent(node_key(gone)), Why::NodeGone));
         }
         check_form(&step, &pending.subject())?;
         Ok(step)
@@ -84,7 +85,11 @@ impl<'a> Planner<'a> {
             (None, None) => Err(Halt::Read(vec![key])),
             (None, Some(why)) => {
                 let (handle, message) = (format!("block {cidr}"), why.to_string());
-                let error = AllocError::Unreadable { handle, key, message };
+                let error = AllocError::Unreadable {
+                    handle,
+                    key,
+                    message,
+                };
                 Err(Halt::refuse(error, vec![keys::block(cidr)]))
             }
         }
@@ -96,7 +101,11 @@ impl<'a> Planner<'a> {
             Some(HandleState::Unreadable(message)) => {
                 let (key, message) = (keys::handle(id), message.clone());
                 let handle = id.to_owned();
-                let error = AllocError::Unreadable { handle, key, message };
+                let error = AllocError::Unreadable {
+                    handle,
+                    key,
+                    message,
+                };
                 Err(Halt::refuse(error, vec![keys::handle(id)]))
             }
             other => Ok(other),
@@ -143,7 +152,10 @@ pub(crate) fn put_handle(id: &str, handle: &Handle) -> Result<Op, Halt> {
         Ok(value) => Ok(Op::put(keys::handle(id), value)),
         Err(e) => {
             let (handle, message) = (id.to_owned(), e.to_string());
-            Err(Halt::refuse(AllocError::Invalid { handle, message }, vec![]))
+            Err(Halt::refuse(
+                AllocError::Invalid { handle, message },
+                vec![],
+            ))
         }
     }
 }
@@ -170,13 +182,18 @@ fn check_form(step: &Step, subject: &str) -> Result<(), Halt> {
     }
     let blocks = written.iter().find(|k| k.starts_with(keys::BLOCKS));
     if let Some(key) = blocks {
-        message = Some(format!("extra operations write {key}, which is the allocator's"));
+        message = Some(format!(
+            "extra operations write {key}, which is the allocator's"
+        ));
     }
     match message {
         None => Ok(()),
         Some(message) => {
             let handle = subject.to_owned();
-            Err(Halt::refuse(AllocError::Invalid { handle, message }, vec![]))
+            Err(Halt::refuse(
+                AllocError::Invalid { handle, message },
+                vec![],
+            ))
         }
     }
 }

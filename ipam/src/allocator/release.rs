@@ -102,7 +102,10 @@ impl Planner<'_> {
         step.changes.push((cidr, Change::Free(place)));
         released.addresses.push(ip);
         // The handle, and the workload's handle on an identity, lose this address.
-        for id in [Some(&held.handle), held.holder.as_ref()].into_iter().flatten() {
+        for id in [Some(&held.handle), held.holder.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             let key = keys::handle(id);
             match self.handle(id)? {
                 None => return Err(Halt::Read(vec![key])),
@@ -136,7 +139,9 @@ impl Planner<'_> {
             Halt::refuse(AllocError::BlockInUse { block, why }, depends.clone())
         };
         let used = block.used.values();
-        let own = used.filter(|a| a.node.is_some() && a.node == block.node).count();
+        let own = used
+            .filter(|a| a.node.is_some() && a.node == block.node)
+            .count();
         if own > 0 {
             return Err(refuse(format!("its node uses {own} of its addresses")));
         }
@@ -167,7 +172,10 @@ impl Planner<'_> {
         let node = wanted.node.as_str();
         if wanted.rounds > MAX_ROUNDS {
             let (handle, attempts) = (format!("reclaim of Node/{node}"), wanted.rounds);
-            return Err(Halt::refuse(AllocError::Contended { handle, attempts }, vec![]));
+            return Err(Halt::refuse(
+                AllocError::Contended { handle, attempts },
+                vec![],
+            ));
         }
         let mut unread = Vec::new();
         let mut handles: BTreeSet<&str> = BTreeSet::new();
@@ -181,7 +189,10 @@ impl Planner<'_> {
             match self.block(cidr) {
                 Ok(Some(block)) => {
                     let used = block.used.values();
-                    handles.extend(used.filter(|a| a.node.as_deref() == Some(node)).filter_map(|a| a.live()));
+                    handles.extend(
+                        used.filter(|a| a.node.as_deref() == Some(node))
+                            .filter_map(|a| a.live()),
+                    );
                     let places = block.used.iter();
                     let places = places.filter(|(_, a)| a.node.as_deref() == Some(node));
                     addresses.extend(places.filter_map(|(p, _)| cidr.nth(u128::from(*p))));
@@ -215,7 +226,8 @@ impl Planner<'_> {
             return Err(Halt::Spawn(blocks));
         }
         let mut step = empty_step();
-        step.compares.push((Compare::Absent(node_key(node)), Why::NodeGone));
+        step.compares
+            .push((Compare::Absent(node_key(node)), Why::NodeGone));
         if node != self.node {
             step.writes.push(Op::Delete(keys::fence(node)));
         }
@@ -226,7 +238,10 @@ impl Planner<'_> {
 
 fn without(handle: &Handle, ip: IpAddr) -> Handle {
     let both = handle.addresses.iter().zip(&handle.blocks);
-    let (addresses, blocks) = both.filter(|(a, _)| **a != ip).map(|(a, b)| (*a, *b)).unzip();
+    let (addresses, blocks) = both
+        .filter(|(a, _)| **a != ip)
+        .map(|(a, b)| (*a, *b))
+        .unzip();
     Handle {
         addresses,
         blocks,

@@ -68,7 +68,13 @@ impl Allocator {
         }
         for cidr in due {
             if self.going_back.insert(cidr) {
-                self.enqueue(now, u64::MAX, Origin::Upkeep, Work::ReleaseBlock(cidr), None);
+                self.enqueue(
+                    now,
+                    u64::MAX,
+                    Origin::Upkeep,
+                    Work::ReleaseBlock(cidr),
+                    None,
+                );
             }
         }
     }

@@ -211,9 +211,7 @@ impl World {
                 None => self.learn(cidr, Seen::Gone, at),
                 Some(kv) => match serde_json::from_slice::<Block>(&kv.value) {
                     Ok(block) => self.learn(cidr, Seen::Is(&block), kv.mod_revision),
-                    Err(e) => {
-                        self.learn(cidr, Seen::Unreadable(&e.to_string()), kv.mod_revision)
-                    }
+                    Err(e) => self.learn(cidr, Seen::Unreadable(&e.to_string()), kv.mod_revision),
                 },
             };
         } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
@@ -265,7 +263,10 @@ impl World {
     }
 
     /// The blocks of a set that lie in a pool.
-    pub(crate) fn within<'a>(set: &'a BTreeSet<Cidr>, pool: &'a Cidr) -> impl Iterator<Item = Cidr> + 'a {
+    pub(crate) fn within<'a>(
+        set: &'a BTreeSet<Cidr>,
+        pool: &'a Cidr,
+    ) -> impl Iterator<Item = Cidr> + 'a {
         let all = set.range(pool..).copied();
         all.take_while(|c| pool.covers(c))
     }

@@ -24,9 +24,10 @@ impl MemoryStore {
         match compare {
             Compare::Absent(key) => !self.pairs.contains_key(key),
             Compare::Present(key) => self.pairs.contains_key(key),
-            Compare::ModRevision(key, rev) => {
-                self.pairs.get(key).is_some_and(|kv| kv.mod_revision == *rev)
-            }
+            Compare::ModRevision(key, rev) => self
+                .pairs
+                .get(key)
+                .is_some_and(|kv| kv.mod_revision == *rev),
         }
     }
 
@@ -59,7 +60,11 @@ impl MemoryStore {
 
 /// etcd's limits on a transaction.
 fn refused(txn: &Txn) -> Option<String> {
-    let longest = txn.compares.len().max(txn.success.len()).max(txn.failure.len());
+    let longest = txn
+        .compares
+        .len()
+        .max(txn.success.len())
+        .max(txn.failure.len());
     if longest > Txn::MAX_OPS {
         return Some(format!("too many operations in txn request: {longest}"));
     }
@@ -82,7 +87,11 @@ impl TestStore for MemoryStore {
             return Err(Failure::Refused(why));
         }
         let succeeded = txn.compares.iter().all(|c| self.holds(c));
-        let ops = if succeeded { &txn.success } else { &txn.failure };
+        let ops = if succeeded {
+            &txn.success
+        } else {
+            &txn.failure
+        };
         let gets = self.run(ops);
         Ok(TxnOutcome {
             succeeded,

@@ -71,7 +71,10 @@ impl Oracle {
                 (Certain::Free, Some(_)) => return Err(format!("3: {id} was freed and stands")),
                 (Certain::Owns(ips), Some(h)) if h.addresses == *ips => {
                     let held = by_handle.get(id);
-                    if !ips.iter().all(|ip| held.is_some_and(|held| held.contains(ip))) {
+                    if !ips
+                        .iter()
+                        .all(|ip| held.is_some_and(|held| held.contains(ip)))
+                    {
                         return Err(format!("2: {id} owns {ips:?}, the blocks say {held:?}"));
                     }
                 }
@@ -97,7 +100,10 @@ impl Oracle {
 
     /// Addresses in use on another node than their block's.
     pub(crate) fn borrowed(&self) -> u64 {
-        let blocks = self.pairs.iter().filter(|(k, _)| k.starts_with(keys::BLOCKS));
+        let blocks = self
+            .pairs
+            .iter()
+            .filter(|(k, _)| k.starts_with(keys::BLOCKS));
         let blocks = blocks.filter_map(|(_, kv)| serde_json::from_slice::<Block>(&kv.value).ok());
         blocks.map(|b| b.summary().borrowed.len() as u64).sum()
     }

@@ -276,7 +276,9 @@ impl<S: TestStore> Simulation<S> {
         let node = &mut self.nodes[i];
         let pools = node.pools.iter();
         let view = IpamView {
-            pools: pools.map(|(name, spec)| PoolView::new(name, spec.clone())).collect(),
+            pools: pools
+                .map(|(name, spec)| PoolView::new(name, spec.clone()))
+                .collect(),
             reservations: reserved(),
             config,
             cordoned: node.cordoned,
@@ -299,7 +301,10 @@ impl<S: TestStore> Simulation<S> {
         for (changes, revision) in self.log.get(node.seen..end).unwrap_or_default() {
             for (key, value) in changes {
                 if let Some(cidr) = keys::parse_block(key) {
-                    let block = value.as_ref().map(|v| serde_json::from_slice(v)).transpose();
+                    let block = value
+                        .as_ref()
+                        .map(|v| serde_json::from_slice(v))
+                        .transpose();
                     let block = block.map_err(|e| e.to_string())?;
                     let seen = block.as_ref().map_or(Seen::Gone, Seen::Is);
                     allocator.block_event(cidr, seen, *revision);
@@ -326,8 +331,10 @@ impl<S: TestStore> Simulation<S> {
 
     /// Takes the replies of a node's allocator.
     fn replies(&mut self, i: usize) -> Result<(), String> {
-        while let Some((RequestId(id), result)) =
-            self.nodes[i].allocator.as_mut().and_then(Allocator::poll_reply)
+        while let Some((RequestId(id), result)) = self.nodes[i]
+            .allocator
+            .as_mut()
+            .and_then(Allocator::poll_reply)
         {
             let asked = self.asked.remove(&id).ok_or(format!("reply {id} twice"))?;
             let since_deleted = asked.epoch != self.nodes[asked.node].epoch;

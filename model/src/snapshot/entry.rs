@@ -164,12 +164,10 @@ fn read_block(cidr: Cidr, value: &[u8], interner: &mut Interner) -> Result<Entry
     if block.cidr != cidr {
         return Err(format!("the value is the block {}", block.cidr));
     }
-    let borrowed = block
-        .used
-        .iter()
-        .filter(|(_, a)| block.node.as_ref() != Some(&a.node));
-    let borrowed: Vec<_> = borrowed
-        .filter_map(|(place, a)| Some((cidr.nth((*place).into())?, interner.name(&a.node))))
+    let borrowed = (block.used.iter())
+        .filter_map(|(place, a)| Some((cidr.nth((*place).into())?, a.node.as_deref()?)))
+        .filter(|(_, node)| block.node.as_deref() != Some(node))
+        .map(|(ip, node)| (ip, interner.name(node)))
         .collect();
     Ok(Entry::Block(
         cidr,

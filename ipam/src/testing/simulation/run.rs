@@ -18,7 +18,8 @@ impl<S: TestStore> Simulation<S> {
     /// The invariant that broke, by its number, and how.
     pub fn run(mut self, actions: &[Action]) -> Result<Stats, String> {
         for (i, action) in actions.iter().enumerate() {
-            self.act(*action).map_err(|e| format!("action {i} {action:?}: {e}"))?;
+            self.act(*action)
+                .map_err(|e| format!("action {i} {action:?}: {e}"))?;
         }
         self.rest()?;
         Ok(self.stats)
@@ -68,7 +69,13 @@ impl<S: TestStore> Simulation<S> {
             }
             Op::Watch => self.watch(i, 1 + b % 12)?,
             Op::Crash => self.crash(i, b)?,
-            Op::Tick => self.now += if b % 8 == 0 { 400_000 } else { (b as u64) % 15_000 },
+            Op::Tick => {
+                self.now += if b % 8 == 0 {
+                    400_000
+                } else {
+                    (b as u64) % 15_000
+                }
+            }
             Op::Pool => self.change_pool(a, b)?,
             Op::Config => self.change_config(i, b),
             Op::Node => self.change_node(i, b)?,
@@ -308,7 +315,9 @@ impl<S: TestStore> Simulation<S> {
         for node in &self.nodes {
             for family in Family::ALL {
                 let prefix = keys::affinities_of(&node.name);
-                let of = self.standing(&prefix).filter_map(|k| k.strip_prefix(&prefix));
+                let of = self
+                    .standing(&prefix)
+                    .filter_map(|k| k.strip_prefix(&prefix));
                 let cidrs = of.filter_map(|c| c.parse::<model::Cidr>().ok());
                 let count = cidrs.filter(|c| c.family() == family).count();
                 if count > 1 {
@@ -328,7 +337,9 @@ impl<S: TestStore> Simulation<S> {
         self.settle()?;
         let fresh = self.stats.assigned - before;
         if fresh != self.nodes.len() as u64 {
-            return Err(format!("only {fresh} nodes get addresses after all were freed"));
+            return Err(format!(
+                "only {fresh} nodes get addresses after all were freed"
+            ));
         }
         self.clean("at the end")
     }
