@@ -242,16 +242,12 @@ mod tests {
         let text = serde_json::to_string(&block).unwrap();
         assert_eq!(serde_json::from_str::<Block>(&text).unwrap(), block);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     fn block() -> Block {
         let used = |node: &str| Allocation {
             handle: "h".to_owned(),
-            node: node.to_owned(),
+            node: Some(node.to_owned()),
+            holder: None,
         };
         Block {
             version: FORMAT,
@@ -269,10 +265,11 @@ mod tests {
         let handle = Handle {
             version: FORMAT,
             addresses: vec!["10.0.0.64".parse().unwrap()],
-            node: "a".to_owned(),
+            node: Some("a".to_owned()),
             namespace: String::new(),
             name: String::new(),
             blocks: vec![block().cidr],
+            identity: None,
         };
         assert_eq!(Handle::decode(&handle.encode()), Ok(handle.clone()));
         let unpaired = Handle {

@@ -164,16 +164,21 @@ fn read_block(cidr: Cidr, value: &[u8], interner: &mut Interner) -> Result<Entry
     if block.cidr != cidr {
         return Err(format!("the value is the block {}", block.cidr));
     }
-    let borrowed = (block.used.iter())
-        .filter_map(|(place, a)| Some((cidr.nth((*place).into())?, a.node.as_deref()?)))
-        .filter(|(_, node)| block.node.as_deref() != Some(node))
-        .map(|(ip, node)| (ip, interner.name(node)))
+    let BlockSummary {
+        node,
+        used,
+        borrowed,
+    } = block.summary();
+    let share = |name: std::sync::Arc<str>, interner: &mut Interner| interner.name(&name);
+    let node = node.map(|name| share(name, interner));
+    let borrowed = (borrowed.into_iter())
+        .map(|(ip, name)| (ip, share(name, interner)))
         .collect();
     Ok(Entry::Block(
         cidr,
         BlockSummary {
-            node: block.node.as_deref().map(|node| interner.name(node)),
-            used: u32::try_from(block.used.len()).unwrap_or(u32::MAX),
+            node,
+            used,
             borrowed,
         },
     ))
