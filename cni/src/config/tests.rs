@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::fields::KNOWN;
 use super::*;
 
 fn with(extra: &Value) -> Vec<u8> {
