@@ -111,6 +111,22 @@ fn defaults_where_the_kind_allows() {
 }
 
 #[test]
+fn words_of_yaml_1_1_are_booleans_where_one_is_wanted() {
+    let objects = parse(
+        "apiVersion: routerd/v1\nkind: IPPool\nmetadata: {name: n, labels: {on: no}}\n\
+         spec: {cidr: 10.0.0.0/24, natOutgoing: yes, disabled: Off}\n",
+    );
+    let Object::IPPool(pool) = &objects[0] else {
+        panic!()
+    };
+    assert!(pool.spec.nat_outgoing && !pool.spec.disabled);
+    assert_eq!(
+        (pool.name(), pool.metadata.labels["on"].as_str()),
+        ("n", "no")
+    );
+}
+
+#[test]
 fn every_fault_of_every_document_is_named() {
     let text = "apiVersion: routerd/v1\nkind: IPPool\nmetadata: {name: p, lables: {}}\nspec: {cidr: 10.0.0.0/24, vxlanMod: Always}\n\
                 ---\nkind: IPPool\n---\napiVersion: routerd/v1\nkind: IPPol\n---\n[1\n---\n7\n";
@@ -208,10 +224,10 @@ fn a_manifest_past_the_limit_is_refused_unread() {
 }
 
 #[test]
-fn a_manifest_at_the_limit_is_read() {
+fn many_documents_are_read() {
     let one = "apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n---\n";
-    let text = one.repeat(20_000);
-    assert_eq!(parse(&text).len(), 20_000);
+    let text = one.repeat(5_000);
+    assert_eq!(parse(&text).len(), 5_000);
 }
 
 #[test]

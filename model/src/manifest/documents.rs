@@ -89,6 +89,8 @@ fn options() -> serde_saphyr::Options {
             max_total_replayed_events: MAX_REPLAYED,
             max_replay_stack_depth: 16,
         },
+        // `name: no` is a name; a field that wants a boolean takes `no` all the same.
+        strict_booleans: true,
         emit_comments: false,
         with_snippet: false,
     }
@@ -159,11 +161,11 @@ mod tests {
 
     #[test]
     fn scalars_are_what_they_look_like() {
-        let text = "mac: 02:00:00:00:00:01\nv6: ::1\nasn: \"1.10\"\nyes: off\nt: 2024-01-01T00:00:00Z\nn: ~\n";
+        let text = "mac: 02:00:00:00:00:01\nv6: ::1\nasn: \"1.10\"\nyes: n\nt: 2024-01-01T00:00:00Z\nn: ~\n";
         assert_eq!(
             values(text),
             [
-                json!({"mac": "02:00:00:00:00:01", "v6": "::1", "asn": "1.10", "yes": false,
+                json!({"mac": "02:00:00:00:00:01", "v6": "::1", "asn": "1.10", "yes": "n",
                     "t": "2024-01-01T00:00:00Z", "n": null})
             ]
         );

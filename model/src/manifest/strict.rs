@@ -151,14 +151,14 @@ mod tests {
     fn every_fault_of_an_object_is_found() {
         let found = faults::<IpPoolSpec>(json!({
             "cidr": "10.0.0.5/24", "blockSize": 300, "vxlanMode": "always",
-            "vxlanMod": "Always", "natOutgoing": "yes", "zzz": null,
+            "vxlanMod": "Always", "natOutgoing": "maybe", "zzz": null,
         }));
         assert_eq!(
             found,
             [
                 "spec.blockSize 300 | is not allowed | write a whole number from 0 to 255",
                 "spec.cidr \"10.0.0.5/24\" | 10.0.0.5/24 has host bits set: write 10.0.0.0/24 | ",
-                "spec.natOutgoing \"yes\" | is a string | write true or false",
+                "spec.natOutgoing \"maybe\" | is a string | write true or false",
                 "spec.vxlanMod \"Always\" | unknown field | did you mean vxlanMode?",
                 "spec.vxlanMode \"always\" | is not known | did you mean Always? One of Never, Always, CrossSubnet",
                 "spec.zzz null | unknown field | known here: cidr, blockSize, vxlanMode, natOutgoing, disabled, \

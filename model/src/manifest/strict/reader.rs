@@ -119,8 +119,18 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         }
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        // YAML 1.1's words, which Kubernetes' and Calico's tools read as booleans.
+        let word = self.value.as_str().unwrap_or_default().to_ascii_lowercase();
+        match word.as_str() {
+            "y" | "yes" | "on" => visitor.visit_bool(true),
+            "n" | "no" | "off" => visitor.visit_bool(false),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit unit_struct
+        i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf unit unit_struct
         seq tuple tuple_struct map identifier ignored_any
     }
 }
