@@ -1,0 +1,14 @@
+//! IPAM records: no bytes panic, and what is accepted survives being stored.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use model::block::{Block, Handle};
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(block) = Block::decode(bytes) {
+        assert_eq!(Block::decode(&block.encode()), Ok(block));
+    }
+    if let Ok(handle) = Handle::decode(bytes) {
+        assert_eq!(Handle::decode(&handle.encode()), Ok(handle));
+    }
+});
