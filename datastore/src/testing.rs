@@ -53,6 +53,8 @@ pub struct EtcdCluster {
     members: Vec<Member>,
     wrap: Vec<String>,
     certificates: Option<Certificates>,
+    /// `user:password` for `etcdctl`.
+    login: Option<String>,
     dir: TempDir,
 }
 
@@ -128,6 +130,7 @@ impl EtcdCluster {
             members,
             wrap: options.wrap,
             certificates,
+            login: None,
             dir,
         };
         for member in &mut cluster.members {
@@ -156,6 +159,11 @@ impl EtcdCluster {
             username: None,
             password: None,
         }
+    }
+
+    /// From now on `etcdctl`, and so the health checks, log in as this `user:password`.
+    pub fn log_in_as(&mut self, login: impl Into<String>) {
+        self.login = Some(login.into());
     }
 
     /// The directory that everything of this cluster is in.
@@ -201,6 +209,9 @@ impl EtcdCluster {
         line.push(self.member(member)?.url.clone());
         if let Some(c) = &self.certificates {
             line.extend(c.client_args());
+        }
+        if let Some(login) = &self.login {
+            line.extend(["--user".to_owned(), login.clone()]);
         }
         line.extend(args.iter().map(|a| (*a).to_owned()));
         let output = command(&line)?

@@ -39,7 +39,9 @@ impl Certificates {
         let server = [names.as_str(), usage];
         new_key(&c.server_key, &c.server_cert, "etcd", &server, authority)?;
         let client = ["extendedKeyUsage=clientAuth"];
-        new_key(&c.client_key, &c.client_cert, "routerd", &client, authority)?;
+        // The name must be no etcd user's: a certificate would log in as that.
+        let name = "a client";
+        new_key(&c.client_key, &c.client_cert, name, &client, authority)?;
         Ok(c)
     }
 
