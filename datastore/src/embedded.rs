@@ -16,7 +16,10 @@ mod follow;
 mod history;
 mod reader;
 mod tables;
+#[cfg(test)]
+mod tests;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -74,6 +77,13 @@ impl Embedded {
         let path = path.to_owned();
         let name = path.display().to_string();
         blocking(Operation::Open, &name.clone(), move || {
+            // Secrets may lie in it: for nobody but us.
+            std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(|e| storage(Operation::Open, &path.display().to_string(), &e))?;
             let db = Database::builder()
                 .set_cache_size(CACHE_BYTES)
                 .create(&path)
@@ -96,9 +106,19 @@ impl Embedded {
     /// As [`in_memory`](Embedded::in_memory), with a clock for leases and the number of changes to
     /// keep.
     pub fn in_memory_with(clock: Arc<dyn Clock>, history: usize) -> Result<Embedded, Error> {
+        let backend = redb::backends::InMemoryBackend::new();
+        Embedded::over(backend, clock, history)
+    }
+
+    /// A store over anything that keeps bytes.
+    fn over(
+        backend: impl redb::StorageBackend,
+        clock: Arc<dyn Clock>,
+        history: usize,
+    ) -> Result<Embedded, Error> {
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create_with_backend(redb::backends::InMemoryBackend::new())
+            .create_with_backend(backend)
             .map_err(|e| storage(Operation::Open, "memory", &e))?;
         let deadline = crate::DEFAULT_DEADLINE;
         Embedded::start(db, "memory".into(), deadline, clock, history)

@@ -59,6 +59,8 @@ pub(super) struct Engine {
     clock: Arc<dyn Clock>,
     leases: BTreeMap<LeaseId, Lease>,
     history: History,
+    /// The last write failed.
+    broken: bool,
 }
 
 impl Engine {
@@ -84,6 +86,7 @@ impl Engine {
             clock,
             leases,
             history: History::new(revision, history),
+            broken: false,
         }
     }
 
@@ -109,13 +112,15 @@ impl Engine {
     }
 
     fn until_next_expiry(&self) -> Duration {
+        // A broken disk is not tried more often than this just for expired leases.
+        let least = Duration::from_millis(if self.broken { 1000 } else { 1 });
         let now = self.clock.now();
         self.leases
             .values()
             .map(|l| l.expires.saturating_sub(now))
             .min()
             .unwrap_or(Duration::from_secs(3600))
-            .max(Duration::from_millis(1))
+            .max(least)
     }
 
     /// Returns whether to stop.
@@ -133,9 +138,7 @@ impl Engine {
                 other => writes.push(other),
             }
         }
-        if let Err(message) = self.write(writes) {
-            tracing::warn!(%message, "embedded datastore failed to write");
-        }
+        self.write(writes);
         stop
     }
 
@@ -162,14 +165,14 @@ impl Engine {
             .collect()
     }
 
-    fn write(&mut self, commands: Vec<Command>) -> Result<(), String> {
+    fn write(&mut self, commands: Vec<Command>) {
         let due = self.due();
         let follows_only = commands.iter().all(|c| matches!(c, Command::Follow(..)));
         if due.is_empty() && follows_only {
             for command in commands {
                 self.follow(command);
             }
-            return Ok(());
+            return;
         }
         let mut answers = Vec::new();
         let mut follows = Vec::new();
@@ -204,7 +207,12 @@ impl Engine {
         for follow in follows {
             self.follow(follow);
         }
-        failed.map_or(Ok(()), |(message, _)| Err(message))
+        if let Some((message, _)) = &failed
+            && !self.broken
+        {
+            tracing::error!(%message, "the embedded datastore cannot write");
+        }
+        self.broken = failed.is_some();
     }
 
     /// Applies all commands in one database transaction and commits it.

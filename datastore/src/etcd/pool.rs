@@ -83,8 +83,8 @@ impl Pool {
             let index = self.current.load(Ordering::Relaxed) % tries;
             let remaining = end.saturating_duration_since(Instant::now());
             // A hung endpoint must leave time for the others.
-            let share = if repeatable {
-                remaining / u32::try_from(left).unwrap_or(u32::MAX)
+            let share = if repeatable && left > 1 {
+                remaining / 2
             } else {
                 remaining
             };

@@ -254,12 +254,14 @@ impl Driver {
     }
 
     /// Tells events in updates of bounded size.
-    async fn tell(&mut self, mut events: Vec<Event>) -> Result<(), Stop> {
-        while !events.is_empty() {
-            let rest = events.split_off(events.len().min(CHUNK));
-            let revision = events.iter().map(|e| e.revision).max().unwrap_or(0);
+    async fn tell(&mut self, events: Vec<Event>) -> Result<(), Stop> {
+        let mut rest = events.into_iter();
+        loop {
+            let events: Vec<Event> = rest.by_ref().take(CHUNK).collect();
+            let Some(revision) = events.iter().map(|e| e.revision).max() else {
+                break;
+            };
             self.send(Update::Events { events, revision }).await?;
-            events = rest;
         }
         let revision = self.view.newest_position();
         let guarded = self.view.guarded();
