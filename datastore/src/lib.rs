@@ -1,15 +1,19 @@
 //! routerd's store: keys with revisions, transactions, leases and watches, over etcd or one file.
 //!
 //! ```text
-//!   ipam, publish ──txn──►┐                      ┌─► etcd      (mesh)
+//!   ipam, publish ──txn──►┐                      ┌─► Etcd      (mesh: fail-over, deadlines, TLS)
 //!                         │  dyn Datastore ──────┤
-//!   ownership ────lease──►┘                      └─► Embedded  (one node: redb, fsync, group commit)
+//!   ownership ────lease──►┘         │            └─► Embedded  (one node: redb, group commit)
+//!                              list + watch
+//!                                   ▼
+//!                           syncer ─► bounded channel of Update ─► calc
 //! ```
 //!
 //! Invariants:
 //! * a write that was answered is durable and is seen by every later read;
 //! * every operation ends within its deadline, whatever the store does;
 //! * an error says whether the request may have been carried out ([`Error::is_ambiguous`]);
+//! * the syncer tells every change exactly once, and holds back what would remove too much;
 //! * nothing read from the store can make this crate panic.
 
 mod backoff;
