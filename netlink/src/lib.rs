@@ -27,6 +27,7 @@ mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 mod kernel;
+pub mod monitor;
 pub mod nat;
 mod netns;
 mod nft;
@@ -44,6 +45,7 @@ pub use error::{Error, Refusal};
 pub use fake::FakeKernel;
 pub use kernel::Netlink;
 use model::kernel::{Observed, Op};
+pub use monitor::{Event, Monitor};
 pub use plan::{Conflict, Plan, plan};
 
 /// A kernel that can be looked at and changed.

@@ -14,14 +14,15 @@
 mod table;
 mod wire;
 
+use model::Family;
 use model::kernel::Nat;
+use table::{CHAIN, SETS};
 pub(crate) use wire::is_our_table;
 
+use crate::encode::flags;
 use crate::nat::prefixes;
 use crate::socket::{Batch, Socket};
-use crate::{Error, Refusal, encode::flags};
-use model::Family;
-use table::{CHAIN, SETS};
+use crate::{Error, Refusal};
 
 const TABLE: &str = model::marks::NFT_TABLE;
 

@@ -4,10 +4,12 @@
 //! The kernel works through a message before `sendmsg` returns, so every answer is there to be
 //! read by then: nothing here waits for longer than the kernel works.
 
+mod listener;
 mod message;
 
 use std::os::fd::AsFd;
 
+pub(crate) use listener::Listener;
 pub(crate) use message::{Batch, Header};
 use netlink_sys::SocketAddr;
 use nix::sys::socket::{setsockopt, sockopt};

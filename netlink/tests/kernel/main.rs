@@ -1,7 +1,8 @@
 //! The real kernel, in fresh network namespaces. Needs root.
 
-#![allow(clippy::unwrap_used)] // a failed test panics
+#![allow(clippy::unwrap_used, clippy::panic)] // a failed test panics
 
+mod monitor;
 mod nft;
 mod objects;
 #[path = "../plan/universe.rs"]

@@ -313,8 +313,11 @@ fn a_new_mac_flushes_neighbours_and_they_come_back() {
             ip: ip("10.1.0.9"),
             mac: Mac([2; 6]),
         };
-        let mut desired = KernelState::default();
-        desired.workload_links = k.observe().unwrap().ours.workload_links;
+        let workload_links = k.observe().unwrap().ours.workload_links;
+        let mut desired = KernelState {
+            workload_links,
+            ..KernelState::default()
+        };
         desired
             .sysctls
             .insert("net/ipv4/ip_forward".to_owned(), "0".to_owned());
@@ -358,8 +361,11 @@ fn routes_of_others_are_seen_and_spared() {
         );
         let before = sh("ip route show table all; ip -6 route show table all");
 
-        let mut desired = KernelState::default();
-        desired.workload_links = o.ours.workload_links.clone();
+        let workload_links = o.ours.workload_links.clone();
+        let mut desired = KernelState {
+            workload_links,
+            ..KernelState::default()
+        };
         let target = RouteTarget::Hop(hop(Some("192.0.2.7"), "eth0", false));
         desired.routes.insert(key("10.0.0.0/26"), route(target));
         let plan = plan(&desired, &o);
