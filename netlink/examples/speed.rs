@@ -124,10 +124,10 @@ fn workloads() {
     let all: Vec<WorkloadAttach> = (0..).zip(&spaces).map(workload).collect();
     host.run(|| {
         each("attach, both families", &all, |w| {
-            assert!(attach(w).unwrap().created)
+            assert!(attach(w).unwrap().created);
         });
         each("attach again (no-op)", &all, |w| {
-            assert!(!attach(w).unwrap().created)
+            assert!(!attach(w).unwrap().created);
         });
         each("check", &all, |w| check(w).unwrap());
         each("detach", &all, |w| detach(w.host_ifname).unwrap());

@@ -58,7 +58,7 @@ pub(crate) fn everything(socket: &mut Socket) -> Result<Observed, Error> {
         let planned = f.link.addresses.iter().filter(|a| !is_link_local(a.ip));
         ours.addresses.extend(planned.map(|a| (name, *a)));
     }
-    ours.neighbours = neighbours(socket, &names)?;
+    ours.neighbours = neighbours(socket, &names, 0)?;
     let Routes { ours: own, aliens } = routes(socket, &names)?;
     ours.routes = own;
     let links = found.into_iter().map(|f| (f.link.name, f.link)).collect();

@@ -27,12 +27,18 @@ struct Entry {
     protocol: u8,
 }
 
-/// Permanent neighbours on our interfaces, and on others those with our protocol.
-pub(crate) fn neighbours(socket: &mut Socket, names: &Names) -> Result<BTreeSet<Neighbour>, Error> {
-    let mut request = Batch::of(
-        &Message::GetNeighbour(NeighbourMessage::default()),
-        flags::DUMP,
-    );
+/// Permanent neighbours on our interfaces, and on others those with our protocol; of one
+/// interface when `index` is not 0.
+pub(crate) fn neighbours(
+    socket: &mut Socket,
+    names: &Names,
+    index: u32,
+) -> Result<BTreeSet<Neighbour>, Error> {
+    let mut m = NeighbourMessage::default();
+    if index != 0 {
+        m.attributes.push(NeighbourAttribute::IfIndex(index));
+    }
+    let mut request = Batch::of(&Message::GetNeighbour(m), flags::DUMP);
     let found = socket
         .dump(&mut request, |_, payload| {
             let e = entry(payload)?;

@@ -113,7 +113,7 @@ pub(super) fn read(socket: &mut Socket, name: LinkName) -> Result<Option<Present
         .into_iter()
         .map(|(_, a)| a)
         .collect();
-    let neighbours = observe::neighbours(socket, &names)?;
+    let neighbours = observe::neighbours(socket, &names, index)?;
     let routes = observe::routes_of(socket, &names, index)?;
     Ok(Some(Present {
         link,
