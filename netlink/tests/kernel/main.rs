@@ -5,6 +5,7 @@
 mod monitor;
 mod nft;
 mod objects;
+mod overlay;
 #[path = "../plan/universe.rs"]
 mod universe;
 mod workload;
