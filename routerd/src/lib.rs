@@ -1,0 +1,3 @@
+//! The routerd daemon.
+
+pub mod reconcile;

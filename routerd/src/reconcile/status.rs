@@ -1,0 +1,173 @@
+//! How the subsystems are, from what the last run left undone.
+
+use std::collections::BTreeMap;
+
+use model::api::{Drift, Health, Subsystem};
+use model::kernel::{KernelState, LinkName, Op};
+use model::kv::Revision;
+use model::marks;
+use netlink::{Conflict, Error, describe};
+
+/// How the kernel is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The kernel was brought to a state computed from a complete snapshot.
+    pub in_sync: bool,
+    /// Revision of the state that the last run aimed at.
+    pub revision: Revision,
+    /// `links`, `tunnels`, `routes`, `nat`.
+    pub subsystems: Vec<Subsystem>,
+    /// What others had changed, newest first.
+    pub drift: Vec<Drift>,
+}
+
+/// The parts that are reported one by one, in the order they are built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Links,
+    Tunnels,
+    Routes,
+    Nat,
+}
+
+const PARTS: [(Part, &str); 4] = [
+    (Part::Links, "links"),
+    (Part::Tunnels, "tunnels"),
+    (Part::Routes, "routes"),
+    (Part::Nat, "nat"),
+];
+
+fn of_link(name: LinkName) -> Part {
+    match name.as_str() {
+        marks::VXLAN_V4 | marks::VXLAN_V6 => Part::Tunnels,
+        _ => Part::Links,
+    }
+}
+
+fn of_op(op: &Op) -> Part {
+    match op {
+        Op::CreateVxlan(_) | Op::SetFdb(_) | Op::DeleteFdb(_) => Part::Tunnels,
+        Op::SetMtu(l, _)
+        | Op::SetMac(l, _)
+        | Op::SetUp(l)
+        | Op::DeleteLink(l)
+        | Op::AddAddress(l, _)
+        | Op::DeleteAddress(l, _) => of_link(*l),
+        Op::SetNeighbour(n) | Op::DeleteNeighbour(n) => of_link(n.dev),
+        Op::AddRoute(..) | Op::ReplaceRoute(..) | Op::DeleteRoute(..) => Part::Routes,
+        Op::SetNat(_) | Op::DeleteNat => Part::Nat,
+        Op::SetSysctl(path, _) => {
+            let link = path.split('/').nth(3).and_then(|l| l.parse().ok());
+            link.map_or(Part::Links, of_link)
+        }
+    }
+}
+
+fn of_conflict(conflict: &Conflict) -> Part {
+    match conflict {
+        Conflict::AlienRoute { .. } => Part::Routes,
+        Conflict::MissingLink { link, object } => match of_link(*link) {
+            // The parent of a tunnel is an interface of the host.
+            Part::Links if object.starts_with("vxlan ") => Part::Tunnels,
+            part => part,
+        },
+    }
+}
+
+/// Before anything is known.
+pub(super) fn waiting(message: &str) -> Vec<Subsystem> {
+    all(Health::Degraded, message)
+}
+
+/// When the kernel cannot be looked at.
+pub(super) fn blind(error: &Error) -> Vec<Subsystem> {
+    all(
+        Health::Failed,
+        &format!("the kernel cannot be read: {error}"),
+    )
+}
+
+fn all(state: Health, message: &str) -> Vec<Subsystem> {
+    let of = |(_, name): (Part, &str)| Subsystem {
+        name: name.to_owned(),
+        state,
+        message: message.to_owned(),
+    };
+    PARTS.into_iter().map(of).collect()
+}
+
+/// After a run.
+pub(super) fn after(
+    target: &KernelState,
+    failed: &[(Op, Error)],
+    blocked: &[Op],
+    conflicts: &[Conflict],
+) -> Vec<Subsystem> {
+    let mut troubles: BTreeMap<Part, Vec<String>> = BTreeMap::new();
+    let mut broken = Vec::new();
+    for (op, error) in failed {
+        if matches!(op, Op::CreateVxlan(_) | Op::SetNat(_)) {
+            broken.push(of_op(op));
+        }
+        let part = troubles.entry(of_op(op)).or_default();
+        part.push(error.to_string());
+    }
+    for op in blocked {
+        let part = troubles.entry(of_op(op)).or_default();
+        part.push(format!("{} waits", describe::object(op)));
+    }
+    // A missing link is named once, whatever is wanted on it.
+    let mut missing = Vec::new();
+    for conflict in conflicts {
+        let message = match conflict {
+            Conflict::MissingLink { link, .. } if missing.contains(link) => continue,
+            Conflict::MissingLink { link, .. } => {
+                missing.push(*link);
+                format!("there is no interface {link}: its workload or network is gone")
+            }
+            other @ Conflict::AlienRoute { .. } => other.to_string(),
+        };
+        troubles
+            .entry(of_conflict(conflict))
+            .or_default()
+            .push(message);
+    }
+    let of = |(part, name): (Part, &str)| {
+        let (state, message) = match troubles.get(&part).map(Vec::as_slice) {
+            None | Some([]) => (Health::Ok, working(part, target)),
+            Some([only]) => (Health::Degraded, only.clone()),
+            Some([first, more @ ..]) => {
+                let message = format!("{first}; and {} more", more.len());
+                (Health::Degraded, message)
+            }
+        };
+        Subsystem {
+            name: name.to_owned(),
+            state: match state {
+                Health::Degraded if broken.contains(&part) => Health::Failed,
+                state => state,
+            },
+            message,
+        }
+    };
+    PARTS.into_iter().map(of).collect()
+}
+
+/// What a part does when all is well.
+fn working(part: Part, target: &KernelState) -> String {
+    match part {
+        Part::Links => format!("{} workload links", target.workload_links.len()),
+        Part::Tunnels => {
+            let devices: Vec<_> = target.vxlan.keys().map(LinkName::as_str).collect();
+            match devices.is_empty() {
+                true => "none needed".to_owned(),
+                false => format!("{}, {} peers", devices.join(" and "), target.fdb.len()),
+            }
+        }
+        Part::Routes => format!("{} routes", target.routes.len()),
+        Part::Nat => match &target.nat {
+            Some(nat) => format!("masquerades {} pools", nat.sources.len()),
+            None => "none needed".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,126 @@
+//! What a run aims at: the desired state, but for links that the CNI path is busy with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::kernel::{KernelState, LinkName, NextHop, Observed, Route, RouteTarget};
+use model::kv::Revision;
+use model::state::NodeState;
+
+/// What a run aims at.
+#[derive(Clone, Debug)]
+pub(super) enum Target {
+    /// The desired state.
+    Whole(Arc<NodeState>),
+    /// The desired state with changes.
+    Edited(Arc<KernelState>),
+}
+
+impl Target {
+    pub(super) fn kernel(&self) -> &KernelState {
+        match self {
+            Target::Whole(state) => &state.kernel,
+            Target::Edited(state) => state,
+        }
+    }
+
+    /// Whether both are the same value in memory.
+    pub(super) fn is(&self, other: &Target) -> bool {
+        std::ptr::eq(self.kernel(), other.kernel())
+    }
+}
+
+/// What the CNI path does with a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// It makes the link, for an endpoint committed at this revision if it is already.
+    Attaching(Option<Revision>),
+    /// It takes the link away.
+    Detaching,
+}
+
+/// The links that the CNI path is busy with.
+#[derive(Debug, Default)]
+pub(super) struct Marks(BTreeMap<LinkName, Mark>);
+
+impl Marks {
+    pub(super) fn attach(&mut self, link: LinkName, committed: Option<Revision>) {
+        self.0.insert(link, Mark::Attaching(committed));
+    }
+
+    pub(super) fn detach(&mut self, link: LinkName) {
+        self.0.insert(link, Mark::Detaching);
+    }
+
+    pub(super) fn is_attaching(&self, link: LinkName) -> bool {
+        matches!(self.0.get(&link), Some(Mark::Attaching(_)))
+    }
+
+    /// Drops what `desired` knows by itself.
+    pub(super) fn settle(&mut self, desired: &NodeState) {
+        self.0.retain(|link, mark| match mark {
+            Mark::Attaching(committed) => committed.is_none_or(|r| desired.revision < r),
+            Mark::Detaching => desired.kernel.workload_links.contains(link),
+        });
+    }
+
+    /// The target: of a link being made all that is there stays, of one being taken away nothing is wanted.
+    pub(super) fn target(&self, desired: &Arc<NodeState>, observed: &Observed) -> Target {
+        if self.0.is_empty() {
+            return Target::Whole(desired.clone());
+        }
+        let mut state = desired.kernel.clone();
+        for (&link, mark) in &self.0 {
+            match mark {
+                Mark::Attaching(_) => adopt(&mut state, &observed.ours, link),
+                Mark::Detaching => remove(&mut state, link),
+            }
+        }
+        Target::Edited(Arc::new(state))
+    }
+}
+
+/// Takes over everything on a link. A route of the same key gives way: the link is newer.
+fn adopt(state: &mut KernelState, ours: &KernelState, link: LinkName) {
+    if ours.workload_links.contains(&link) {
+        state.workload_links.insert(link);
+    }
+    let addresses = ours.addresses.iter().filter(|(dev, _)| *dev == link);
+    state.addresses.extend(addresses);
+    for n in ours.neighbours.iter().filter(|n| n.dev == link) {
+        state.neighbours.retain(|o| (o.dev, o.ip) != (n.dev, n.ip));
+        state.neighbours.insert(*n);
+    }
+    let routes = ours.routes.iter().filter(|(_, r)| leads_to(r, link));
+    state.routes.extend(routes.map(|(k, r)| (*k, r.clone())));
+    let sysctls = ours.sysctls.iter().filter(|(p, _)| is_of(p, link));
+    let sysctls = sysctls.map(|(p, v)| (p.clone(), v.clone()));
+    state.sysctls.extend(sysctls);
+}
+
+/// Removes everything on a link.
+fn remove(state: &mut KernelState, link: LinkName) {
+    state.workload_links.remove(&link);
+    state.addresses.retain(|(dev, _)| *dev != link);
+    state.neighbours.retain(|n| n.dev != link);
+    state.routes.retain(|_, r| !leads_to(r, link));
+    state.sysctls.retain(|p, _| !is_of(p, link));
+}
+
+/// The next hops of a route.
+pub(super) fn hops(route: &Route) -> &[NextHop] {
+    match &route.target {
+        RouteTarget::Hop(hop) => std::slice::from_ref(hop),
+        RouteTarget::Multipath(hops) => hops,
+        RouteTarget::Blackhole | RouteTarget::Unreachable => &[],
+    }
+}
+
+fn leads_to(route: &Route, link: LinkName) -> bool {
+    hops(route).iter().any(|h| h.dev == link)
+}
+
+/// Whether a kernel switch is one of a link: `net/ipv4/conf/NAME/rp_filter`.
+pub(super) fn is_of(path: &str, link: LinkName) -> bool {
+    path.split('/').nth(3) == Some(link.as_str())
+}

@@ -1,0 +1,7 @@
+//! The core driven against the fake kernel, in simulated time.
+
+mod drift;
+mod random;
+mod rig;
+mod rules;
+mod thread;
