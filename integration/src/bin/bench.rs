@@ -1,2 +1,54 @@
-//! bench
-fn main() {}
+//! `make bench`: measures with real daemons; prints the page, and writes it with `--write FILE`.
+
+use anyhow::{Context, Result, bail};
+use integration::bench::{Section, attach, overlay, page, scale};
+
+/// One of the benches and its word on the command line.
+type Bench = (&'static str, fn() -> Result<Section>);
+
+const ALL: [Bench; 3] = [
+    ("cni", attach::run),
+    ("vxlan", overlay::run),
+    ("scale", scale::run),
+];
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (mut file, mut only) = (None, Vec::new());
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        match arg.as_str() {
+            "--write" => file = Some(rest.next().context("--write needs a file")?),
+            "cni" | "vxlan" | "scale" => only.push(arg.as_str()),
+            _ => bail!("usage: bench [--write FILE] [cni] [vxlan] [scale]"),
+        }
+    }
+    let mut sections = Vec::new();
+    for (name, run) in ALL {
+        if only.is_empty() || only.contains(&name) {
+            eprintln!("measuring: {name}");
+            sections.push(run().with_context(|| format!("bench {name}"))?);
+        }
+    }
+    let page = page(&machine(), &sections);
+    println!("{page}");
+    if let Some(file) = file {
+        std::fs::write(file, page).with_context(|| format!("write {file}"))?;
+    }
+    Ok(())
+}
+
+/// What the numbers were taken on.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let cpu = read("/proc/cpuinfo");
+    let cpu = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(':'));
+    format!(
+        "Taken on {cores} cores ({}), Linux {}.",
+        cpu.map_or("unknown", |(_, name)| name.trim()),
+        read("/proc/sys/kernel/osrelease").trim()
+    )
+}

@@ -101,20 +101,7 @@ impl Mesh {
     /// # Errors
     /// When the kernel refuses something or etcd does not answer.
     pub fn build(lab: &Lab, spec: &MeshSpec) -> Result<Mesh> {
-        let router = lab.netns("router")?;
-        router.sysctl("net/ipv4/ip_forward", "1")?;
-        router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
-        for subnet in 0..=u8::try_from(spec.subnets.len())? {
-            let bridge = bridge(subnet);
-            router.ip(&format!(
-                "link add {bridge} mtu {} type bridge mcast_snooping 0",
-                spec.mtu
-            ))?;
-            router.ip(&format!("link set {bridge} up"))?;
-            for (ip, len) in addresses(spec.families, subnet, 1) {
-                router.ip(&format!("addr add {ip}/{len} dev {bridge}"))?;
-            }
-        }
+        let router = router(lab, spec)?;
         let outside = lab.netns("outside")?;
         plug(lab, &router, &outside, spec, (0, 10))?;
         let etcd_ip = first(spec.families, 0, 10)?;
@@ -132,6 +119,23 @@ impl Mesh {
             }
         }
         Ok(mesh)
+    }
+
+    /// Only the router and the hosts' namespaces, in the order of the nodes: for paths built by hand.
+    ///
+    /// # Errors
+    /// When the kernel refuses something.
+    pub fn bare(lab: &Lab, spec: &MeshSpec) -> Result<Vec<Netns>> {
+        let router = router(lab, spec)?;
+        let mut hosts = Vec::new();
+        for (subnet, count) in (1u8..).zip(&spec.subnets) {
+            for host in 0..*count {
+                let ns = lab.netns(&format!("bare{}", hosts.len() + 1))?;
+                plug(lab, &router, &ns, spec, (subnet, 11 + host))?;
+                hosts.push(ns);
+            }
+        }
+        Ok(hosts)
     }
 
     /// Adds a host to subnet `subnet`, counted from 1. Its daemon is not started.
@@ -190,6 +194,24 @@ impl Mesh {
             .get_mut(i)
             .with_context(|| format!("the mesh has no node {i}"))
     }
+}
+
+/// A namespace that forwards, with a bridge for each subnet.
+fn router(lab: &Lab, spec: &MeshSpec) -> Result<Netns> {
+    let router = lab.netns("router")?;
+    router.sysctl("net/ipv4/ip_forward", "1")?;
+    router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    for subnet in 0..=u8::try_from(spec.subnets.len())? {
+        let bridge = bridge(subnet);
+        router.ip(&format!(
+            "link add {bridge} mtu {} type bridge mcast_snooping 0\nlink set {bridge} up",
+            spec.mtu
+        ))?;
+        for (ip, len) in addresses(spec.families, subnet, 1) {
+            router.ip(&format!("addr add {ip}/{len} dev {bridge}"))?;
+        }
+    }
+    Ok(router)
 }
 
 /// Connects a host's `eth0` to a subnet, with addresses and default routes.

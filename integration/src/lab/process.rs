@@ -115,18 +115,17 @@ impl Process {
         })
     }
 
-    /// Processor time used so far, user and system.
+    /// Processor time used so far by all its threads, user and system; counted in 10 ms.
     ///
     /// # Errors
     /// When it is gone.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid()))?;
-        let nanos = text
-            .split_whitespace()
-            .next()
-            .context("read schedstat")?
-            .parse()?;
-        Ok(Duration::from_nanos(nanos))
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // The name before the last bracket may hold spaces.
+        let (_, fields) = text.rsplit_once(')').context("read /proc/PID/stat")?;
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|t| t.parse::<u64>().unwrap_or_default()).sum();
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     /// Resident memory in bytes.
