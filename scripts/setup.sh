@@ -19,6 +19,8 @@ needs=(
   nft:nftables
   ip:iproute2
   iperf3:iperf3
+  ping:iputils-ping
+  strip:binutils
   tcpdump:tcpdump
   conntrack:conntrack
   ethtool:ethtool

@@ -45,17 +45,8 @@ fn picture(node: &Node) -> Result<String> {
             let addresses = node
                 .ns
                 .output("ip", &format!("-o addr show dev {link} scope global"))?;
-            lines.extend(
-                addresses
-                    .lines()
-                    .filter_map(|l| l.split("inet").nth(1))
-                    .map(|l| {
-                        format!(
-                            "{link} address {}",
-                            l.split_whitespace().nth(1).unwrap_or(l)
-                        )
-                    }),
-            );
+            let addresses = addresses.split_whitespace().filter(|w| w.contains('/'));
+            lines.extend(addresses.map(|a| format!("{link} address {a}")));
         }
     }
     lines.extend(nft_rules(node)?.lines().map(str::to_owned));
