@@ -119,14 +119,7 @@ fn node(pairs: &mut Vec<(String, String)>, n: u32) -> Result<()> {
     };
     resource(pairs, &Object::Node(Resource::named(&name, spec)))?;
 
-    let mut block = Block {
-        version: FORMAT,
-        cidr,
-        node: Some(name.clone()),
-        used: std::collections::BTreeMap::new(),
-        cooldown: std::collections::BTreeMap::new(),
-        empty_since: None,
-    };
+    let mut block = Block::new(cidr, Some(name.clone()));
     take(pairs, &mut block, 0, &format!("tunnel.{name}"), &name, "")?;
     for place in 1..=ENDPOINTS_PER_NODE {
         let workload = format!("w-{n:04}-{place:02}");
@@ -156,7 +149,11 @@ fn node(pairs: &mut Vec<(String, String)>, n: u32) -> Result<()> {
         &keys::affinity(&name, &cidr),
         &serde_json::json!({ "version": FORMAT }).to_string(),
     );
-    put(pairs, &keys::block(&cidr), &serde_json::to_string(&block)?);
+    put(
+        pairs,
+        &keys::block(&cidr),
+        &String::from_utf8(block.encode())?,
+    );
     Ok(())
 }
 
@@ -195,7 +192,7 @@ fn take(
     put(
         pairs,
         &keys::handle(handle),
-        &serde_json::to_string(&record)?,
+        &String::from_utf8(record.encode())?,
     );
     Ok(ip)
 }
@@ -230,9 +227,11 @@ mod tests {
                     id
                 );
             } else if key.starts_with(keys::BLOCKS) {
-                let block: Block = serde_json::from_str(value).unwrap();
+                let block = Block::decode(value.as_bytes()).unwrap();
                 assert_eq!(keys::parse_block(key), Some(block.cidr));
                 assert_eq!(block.used.len(), count + 1);
+            } else if key.starts_with(keys::HANDLES) {
+                assert_eq!(Handle::decode(value.as_bytes()).unwrap().addresses.len(), 1);
             }
         }
     }
