@@ -185,11 +185,12 @@ impl Allocator {
             Request::Release(release) => Work::Release(release),
             Request::ReleaseAddress(ip) => Work::ReleaseAddress(ip),
             Request::ReleaseBlock(cidr) => Work::ReleaseBlock(cidr),
-            Request::ReclaimNode(node) => {
+            Request::ReclaimNode(node, cleanup) => {
                 patience = patience.saturating_mul(6);
                 only_if_gone = Some(node.clone());
                 Work::Reclaim(Reclaim {
                     node,
+                    cleanup,
                     rounds: 0,
                     released: crate::request::Released::default(),
                 })

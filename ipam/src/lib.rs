@@ -36,6 +36,7 @@ pub mod view;
 pub use allocator::{Allocator, Failure, Options, Seen, Stale, TxnId};
 pub use error::{AllocError, PoolVerdict};
 pub use request::{
-    Assign, Assigned, Attach, Extra, Families, Release, Released, Reply, Request, RequestId,
+    Assign, Assigned, Attach, Cleanup, Extra, Families, Release, Released, Reply, Request,
+    RequestId,
 };
 pub use view::{IpamView, NamespaceMatch, PoolView};

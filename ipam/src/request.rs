@@ -25,7 +25,7 @@ pub enum Request {
     ReleaseBlock(Cidr),
     /// All addresses and blocks of a node that was deleted. To be asked once the snapshot lacks the
     /// node; every transaction compares that it is still gone.
-    ReclaimNode(String),
+    ReclaimNode(String, Cleanup),
 }
 
 /// A request for addresses.
@@ -132,6 +132,33 @@ impl Default for Attach {
 impl fmt::Debug for Attach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Attach")
+    }
+}
+
+/// Makes the [`Extra`] of each handle that a reclaim releases, such as the deletion of its endpoint.
+#[derive(Clone)]
+pub struct Cleanup(Arc<dyn Fn(&str) -> Extra + Send + Sync>);
+
+impl Cleanup {
+    /// By a pure function of the handle.
+    pub fn new(make: impl Fn(&str) -> Extra + Send + Sync + 'static) -> Cleanup {
+        Cleanup(Arc::new(make))
+    }
+
+    pub(crate) fn make(&self, handle: &str) -> Extra {
+        (self.0)(handle)
+    }
+}
+
+impl Default for Cleanup {
+    fn default() -> Cleanup {
+        Cleanup::new(|_| Extra::default())
+    }
+}
+
+impl fmt::Debug for Cleanup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cleanup")
     }
 }
 

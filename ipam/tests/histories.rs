@@ -20,11 +20,10 @@ fn setup(strict_affinity: bool, max_blocks_per_host: u32) -> Setup {
     }
 }
 
-/// Many long histories by seed; a failure names the seed, which reproduces it.
-#[test]
-fn two_thousand_histories_keep_the_invariants() {
+/// Long histories by seed; a failure names the seed, which reproduces it.
+fn seeds(from: u64) {
     let mut total = Stats::default();
-    for seed in 0..2_000 {
+    for seed in from..from + 500 {
         let setup = setup(seed % 5 == 0, [0, 1, 2][seed as usize % 3]);
         match run(setup, &random_actions(seed, 300)) {
             Ok(stats) => total += stats,
@@ -32,14 +31,33 @@ fn two_thousand_histories_keep_the_invariants() {
         }
     }
     // A history in which nothing happens proves nothing.
-    println!("{total:?}");
-    assert!(total.assigned > 50_000, "{total:?}");
-    assert!(total.released > 50_000, "{total:?}");
-    assert!(total.lost > 5_000, "{total:?}");
-    assert!(total.doubts > 5_000, "{total:?}");
-    assert!(total.crashes > 5_000, "{total:?}");
-    assert!(total.borrowed > 10_000, "{total:?}");
-    assert!(total.reclaimed > 500, "{total:?}");
+    assert!(total.assigned > 12_000, "{total:?}");
+    assert!(total.released > 10_000, "{total:?}");
+    assert!(total.lost > 3_000, "{total:?}");
+    assert!(total.doubts > 1_000, "{total:?}");
+    assert!(total.crashes > 2_000, "{total:?}");
+    assert!(total.borrowed > 4_000, "{total:?}");
+    assert!(total.reclaimed > 200, "{total:?}");
+}
+
+#[test]
+fn histories_0_to_499_keep_the_invariants() {
+    seeds(0);
+}
+
+#[test]
+fn histories_500_to_999_keep_the_invariants() {
+    seeds(500);
+}
+
+#[test]
+fn histories_1000_to_1499_keep_the_invariants() {
+    seeds(1_000);
+}
+
+#[test]
+fn histories_1500_to_1999_keep_the_invariants() {
+    seeds(1_500);
 }
 
 proptest! {
@@ -54,7 +72,7 @@ proptest! {
     ) {
         let actions: Vec<Action> = raw.into_iter().map(Action::from_raw).collect();
         if let Err(broken) = run(setup(strict, max), &actions) {
-            prop_assert!(false, "{}\n{:#?}", broken, actions);
+            prop_assert!(false, "{}\n{:?}", broken, actions);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::request::{Assign, Release, Released, RequestId};
+use crate::request::{Assign, Cleanup, Release, Released, RequestId};
 use model::Cidr;
 use std::net::IpAddr;
 
@@ -20,6 +20,7 @@ pub(crate) enum Work {
 #[derive(Clone, Debug)]
 pub(crate) struct Reclaim {
     pub node: String,
+    pub cleanup: Cleanup,
     pub rounds: u32,
     pub released: Released,
 }

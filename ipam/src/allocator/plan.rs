@@ -95,6 +95,15 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// The condition that a block is as known, unknown ones absent.
+    pub(crate) fn as_known(&self, cidr: &Cidr) -> Compare {
+        let key = keys::block(cidr);
+        match self.world.blocks.get(cidr) {
+            Some(known) => Compare::ModRevision(key, known.rev),
+            None => Compare::Absent(key),
+        }
+    }
+
     /// A handle as known; `None` when it was never read.
     pub(crate) fn handle(&self, id: &str) -> Result<Option<&'a HandleState>, Halt> {
         match self.world.handles.get(id) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use model::block::Handle;
+use model::block::{Allocation, Handle};
 use model::kv::{Compare, Op};
 use model::{Cidr, keys};
 
@@ -57,19 +57,23 @@ impl Planner<'_> {
         step: &mut Step,
         released: &mut Released,
     ) -> Result<(), Halt> {
-        // A block or place that shows another owner is left alone: the handle is what is wrong, and goes.
+        // A block that does not agree is left alone, and the handle goes; but first it is made sure
+        // that the block is as known: it may just not have been seen yet.
         let held = self.block(cidr)?.and_then(|block| {
             let place = place_of(cidr, ip)?;
             Some((place, block.used.get(&place)?))
         });
+        let vacates = |a: &Allocation| {
+            handle.identity.as_ref() == Some(&a.handle) && a.holder.as_deref() == Some(id)
+        };
+        let held = held.filter(|(_, a)| a.handle == id || vacates(a));
         let Some((place, held)) = held else {
+            step.compares.push((self.as_known(cidr), Why::Record));
             return Ok(());
         };
-        if handle.identity.as_ref() == Some(&held.handle) {
-            if held.holder.as_deref() == Some(id) {
-                step.changes.push((*cidr, Change::Vacate(place)));
-            }
-        } else if held.handle == id {
+        if vacates(held) {
+            step.changes.push((*cidr, Change::Vacate(place)));
+        } else {
             step.changes.push((*cidr, Change::Free(place)));
             released.addresses.push(ip);
             // An identity is released with a workload on it: that handle holds nothing any more.
@@ -210,11 +214,8 @@ impl Planner<'_> {
         }
         if !handles.is_empty() {
             let release = |id: &str| {
-                let handle = id.to_owned();
-                Work::Release(Release {
-                    handle,
-                    ..Release::default()
-                })
+                let (handle, extra) = (id.to_owned(), wanted.cleanup.make(id));
+                Work::Release(Release { handle, extra })
             };
             // What a release by handle left behind has no handle: free it by number.
             return Err(Halt::Spawn(match wanted.rounds {

@@ -6,7 +6,7 @@ use model::{Cidr, Family};
 
 use super::Allocator;
 use super::pending::{Origin, Work};
-use crate::blocks::hash;
+use crate::blocks::{Next, Rest, hash, next_address};
 
 /// How often empty blocks are looked for, milliseconds.
 const TICK: u64 = 10_000;
@@ -35,9 +35,13 @@ impl Allocator {
         self.next_tick = now.saturating_add(TICK);
         let cooldown = u64::from(view.config.cooldown_seconds) * 1000;
         let wait = self.options.grace_ms.max(cooldown);
+        let rest = Rest { now, cooldown };
         let serves = |cidr: &Cidr| {
             let pool = view.pools.iter().find(|p| p.spec.cidr.covers(cidr));
-            pool.is_some_and(|p| !p.spec.disabled && p.selects_node)
+            let block = self.world.blocks.get(cidr).and_then(|k| k.full.as_ref());
+            // One that is wholly reserved keeps nothing warm.
+            block.is_some_and(|b| next_address(b, &self.world.reserved, rest) != Next::Full)
+                && pool.is_some_and(|p| !p.spec.disabled && p.selects_node)
         };
         let mut warm: BTreeMap<Family, usize> = BTreeMap::new();
         for cidr in self.world.own.iter().filter(|c| serves(c)) {

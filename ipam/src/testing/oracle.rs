@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::block::{Block, Handle};
-use model::keys;
 use model::kv::KeyValue;
+use model::{Cidr, keys};
 
 use crate::check::{Records, check};
 
@@ -26,51 +25,107 @@ pub(crate) struct Oracle {
     pub(crate) containers: BTreeMap<String, Certain>,
     /// Every pair of the store, from the transactions that were carried out.
     pub(crate) pairs: BTreeMap<String, KeyValue>,
-    /// Ranges of the pools in force.
-    pub(crate) pools: BTreeMap<String, model::Cidr>,
-    pub(crate) nodes: BTreeSet<String>,
+    /// The same, decoded.
+    pub(crate) records: Records,
+    endpoints: BTreeMap<String, Vec<IpAddr>>,
 }
 
 impl Oracle {
-    /// The invariants at the present revision.
-    pub(crate) fn look(&self) -> Result<(), String> {
-        let mut owner: BTreeMap<IpAddr, String> = BTreeMap::new();
-        let mut by_handle: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
-        let mut affine: BTreeMap<String, usize> = BTreeMap::new();
-        let mut handles: BTreeMap<&str, Handle> = BTreeMap::new();
-        for (key, kv) in &self.pairs {
-            if key.starts_with(keys::BLOCKS) {
-                let block: Block = serde_json::from_slice(&kv.value).map_err(|e| e.to_string())?;
-                for (place, allocation) in &block.used {
-                    let ip = block.cidr.nth(u128::from(*place)).ok_or("place outside")?;
-                    if let Some(other) = owner.insert(ip, allocation.handle.clone()) {
-                        let handle = &allocation.handle;
-                        return Err(format!("1: {ip} belongs to {other} and {handle}"));
-                    }
-                    for id in [Some(&allocation.handle), allocation.holder.as_ref()] {
-                        if let Some(id) = id {
-                            by_handle.entry(id.clone()).or_default().insert(ip);
-                        }
-                    }
+    /// A pair was written or deleted.
+    pub(crate) fn learn(&mut self, key: &str, value: Option<&Vec<u8>>) -> Result<(), String> {
+        let wrong = |e: serde_json::Error| format!("5: {key}: {e}");
+        let records = &mut self.records;
+        if let Some(cidr) = keys::parse_block(key) {
+            match value {
+                Some(value) => {
+                    let block = serde_json::from_slice(value).map_err(wrong)?;
+                    records.blocks.insert(cidr, block);
                 }
-            } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
-                let handle = serde_json::from_slice(&kv.value).map_err(|e| e.to_string())?;
-                handles.insert(id, handle);
-            } else if let Some(rest) = key.strip_prefix(keys::AFFINITY) {
-                let (_, cidr) = rest.split_once('/').ok_or("affinity without prefix")?;
-                *affine.entry(cidr.to_owned()).or_default() += 1;
+                None => {
+                    records.blocks.remove(&cidr);
+                }
+            }
+        } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
+            match value {
+                Some(value) => {
+                    let handle = serde_json::from_slice(value).map_err(wrong)?;
+                    records.handles.insert(id.to_owned(), handle);
+                }
+                None => {
+                    records.handles.remove(id);
+                }
+            }
+        } else if let Some(rest) = key.strip_prefix(keys::AFFINITY) {
+            let (node, cidr) = rest.split_once('/').ok_or("affinity without prefix")?;
+            let affinity = (node.to_owned(), cidr.parse().map_err(|e| format!("{e}"))?);
+            match value {
+                Some(_) => records.affinities.insert(affinity),
+                None => records.affinities.remove(&affinity),
+            };
+        } else if let Some(name) =
+            key.strip_prefix(&keys::resources_of(model::Kind::WorkloadEndpoint))
+        {
+            match value {
+                Some(value) => {
+                    let ips = serde_json::from_slice(value).map_err(wrong)?;
+                    self.endpoints.insert(name.to_owned(), ips);
+                }
+                None => {
+                    self.endpoints.remove(name);
+                }
+            }
+            let all = self.endpoints.iter();
+            let all = all.flat_map(|(n, ips)| ips.iter().map(|ip| (n.clone(), *ip)));
+            records.endpoints = Some(all.collect());
+        }
+        Ok(())
+    }
+
+    /// Invariants 1, 4 and 5 at the present revision, the first two by means of its own, then
+    /// [`Oracle::certain`].
+    pub(crate) fn look(&self) -> Result<(), String> {
+        let mut affine: BTreeMap<Cidr, &str> = BTreeMap::new();
+        for (node, cidr) in &self.records.affinities {
+            if let Some(other) = affine.insert(*cidr, node) {
+                return Err(format!("4: {cidr} is affine to {other} and {node}"));
             }
         }
-        if let Some((cidr, _)) = affine.iter().find(|(_, nodes)| **nodes > 1) {
-            return Err(format!("4: {cidr} is affine to two nodes"));
+        self.certain()?;
+        // What an operator did to pools and nodes is no fault of the records.
+        let excused = |kind: &str| matches!(kind, "BlockOutsidePools" | "UnknownNode");
+        match self.problems().iter().find(|p| !excused(&p.kind)) {
+            Some(p) => Err(format!("5: {} {}: {}", p.kind, p.object, p.message)),
+            None => Ok(()),
+        }
+    }
+
+    /// Invariants 2 and 3 at the present revision, and 1 again.
+    pub(crate) fn certain(&self) -> Result<(), String> {
+        let mut owner: BTreeMap<IpAddr, &str> = BTreeMap::new();
+        let mut by_handle: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
+        for block in self.records.blocks.values() {
+            for (place, allocation) in &block.used {
+                let ip = block.cidr.nth(u128::from(*place)).ok_or("place outside")?;
+                if let Some(other) = owner.insert(ip, &allocation.handle) {
+                    let handle = &allocation.handle;
+                    return Err(format!("1: {ip} belongs to {other} and {handle}"));
+                }
+                let ids = [Some(&allocation.handle), allocation.holder.as_ref()];
+                for id in ids.into_iter().flatten() {
+                    by_handle.entry(id).or_default().insert(ip);
+                }
+            }
         }
         for (id, certain) in &self.containers {
-            let stored = handles.get(id.as_str());
+            let stored = self.records.handles.get(id);
+            let held = by_handle.get(id.as_str());
             match (certain, stored) {
-                (Certain::Nothing, _) | (Certain::Free, None) => {}
-                (Certain::Free, Some(_)) => return Err(format!("3: {id} was freed and stands")),
+                (Certain::Nothing, _) => {}
+                (Certain::Free, None) if held.is_none() => {}
+                (Certain::Free, _) => {
+                    return Err(format!("3: {id} was freed; {stored:?}, {held:?} stand"));
+                }
                 (Certain::Owns(ips), Some(h)) if h.addresses == *ips => {
-                    let held = by_handle.get(id);
                     if !ips
                         .iter()
                         .all(|ip| held.is_some_and(|held| held.contains(ip)))
@@ -83,43 +138,17 @@ impl Oracle {
                 }
             }
         }
-        let free = self.containers.iter().filter(|(_, c)| **c == Certain::Free);
-        for (id, _) in free {
-            if let Some(ips) = by_handle.get(id) {
-                return Err(format!("3: {id} was freed and still has {ips:?}"));
-            }
-        }
-        // What an operator did to pools and nodes is no fault of the records.
-        let excused = |kind: &str| matches!(kind, "BlockOutsidePools" | "UnknownNode");
-        let problems = self.problems();
-        match problems.iter().find(|p| !excused(&p.kind)) {
-            Some(p) => Err(format!("5: {} {}: {}", p.kind, p.object, p.message)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Addresses in use on another node than their block's.
     pub(crate) fn borrowed(&self) -> u64 {
-        let blocks = self
-            .pairs
-            .iter()
-            .filter(|(k, _)| k.starts_with(keys::BLOCKS));
-        let blocks = blocks.filter_map(|(_, kv)| serde_json::from_slice::<Block>(&kv.value).ok());
+        let blocks = self.records.blocks.values();
         blocks.map(|b| b.summary().borrowed.len() as u64).sum()
     }
 
     /// What `ipam check` says of the present revision.
     pub(crate) fn problems(&self) -> Vec<model::api::IpamProblem> {
-        let mut records = Records::from_pairs(self.pairs.values());
-        records.pools = self.pools.iter().map(|(n, c)| (n.clone(), *c)).collect();
-        records.nodes.clone_from(&self.nodes);
-        let prefix = keys::resources_of(model::Kind::WorkloadEndpoint);
-        let endpoints = self.pairs.values().filter_map(|kv| {
-            let name = kv.key.strip_prefix(&prefix)?;
-            let ips: Vec<IpAddr> = serde_json::from_slice(&kv.value).ok()?;
-            Some(ips.into_iter().map(move |ip| (name.to_owned(), ip)))
-        });
-        records.endpoints = Some(endpoints.flatten().collect());
-        check(&records)
+        check(&self.records)
     }
 }

@@ -133,6 +133,7 @@ pub struct Simulation<S> {
     next_request: u64,
     incarnations: u64,
     stats: Stats,
+    last_refusal: String,
 }
 
 impl<S: TestStore> Simulation<S> {
@@ -154,6 +155,7 @@ impl<S: TestStore> Simulation<S> {
             next_request: 1,
             incarnations: 0,
             stats: Stats::default(),
+            last_refusal: String::new(),
             setup,
         };
         for (name, spec) in default_pools() {
@@ -193,6 +195,7 @@ impl<S: TestStore> Simulation<S> {
                 KvOp::Get(_) => {}
                 KvOp::Delete(key) => {
                     if self.oracle.pairs.remove(key).is_some() {
+                        self.oracle.learn(key, None)?;
                         changes.push((key.clone(), None));
                     }
                 }
@@ -205,6 +208,7 @@ impl<S: TestStore> Simulation<S> {
                         lease: None,
                     };
                     self.oracle.pairs.insert(key.clone(), kv);
+                    self.oracle.learn(key, Some(value))?;
                     changes.push((key.clone(), Some(value.clone())));
                 }
             }
@@ -223,10 +227,9 @@ impl<S: TestStore> Simulation<S> {
             Some(spec) => KvOp::put(key, serde_json::to_vec(spec).map_err(|e| e.to_string())?),
             None => KvOp::Delete(key),
         };
-        match spec {
-            Some(spec) => self.oracle.pools.insert(name.to_owned(), spec.cidr),
-            None => self.oracle.pools.remove(name),
-        };
+        let pools = &mut self.oracle.records.pools;
+        pools.retain(|(n, _)| n != name);
+        pools.extend(spec.map(|spec| (name.to_owned(), spec.cidr)));
         let txn = Txn::new().then(write);
         self.apply(&txn.then(KvOp::put(keys::POOLS_GUARD, "1")))?;
         Ok(())
@@ -237,7 +240,7 @@ impl<S: TestStore> Simulation<S> {
     }
 
     fn put_node(&mut self, i: usize) -> Result<(), String> {
-        self.oracle.nodes.insert(self.nodes[i].name.clone());
+        self.oracle.records.nodes.insert(self.nodes[i].name.clone());
         let key = self.node_key(i);
         self.apply(&Txn::new().then(KvOp::put(key, "{}")))?;
         self.start(i)
@@ -246,7 +249,10 @@ impl<S: TestStore> Simulation<S> {
     /// Starts a node's daemon from what the store has.
     fn start(&mut self, i: usize) -> Result<(), String> {
         self.incarnations += 1;
-        let options = Options::new(self.nodes[i].name.clone(), self.incarnations);
+        let options = Options {
+            patience_ms: 20_000,
+            ..Options::new(self.nodes[i].name.clone(), self.incarnations)
+        };
         let mut allocator = Allocator::new(options);
         let node = &mut self.nodes[i];
         node.seen = self.log.len();
@@ -331,6 +337,7 @@ impl<S: TestStore> Simulation<S> {
 
     /// Takes the replies of a node's allocator.
     fn replies(&mut self, i: usize) -> Result<(), String> {
+        let mut answered = false;
         while let Some((RequestId(id), result)) = self.nodes[i]
             .allocator
             .as_mut()
@@ -338,8 +345,9 @@ impl<S: TestStore> Simulation<S> {
         {
             let asked = self.asked.remove(&id).ok_or(format!("reply {id} twice"))?;
             let since_deleted = asked.epoch != self.nodes[asked.node].epoch;
-            if result.is_err() {
+            if let Err(error) = &result {
                 self.stats.refused += 1;
+                self.last_refusal = error.to_string();
             }
             let (container, assigned) = match (asked.purpose, result) {
                 (Purpose::Reclaim, Ok(_)) => {
@@ -349,8 +357,10 @@ impl<S: TestStore> Simulation<S> {
                 (Purpose::Add(c), Ok(Reply::Assigned(assigned))) => (c, Some(assigned.addresses)),
                 (Purpose::Del(c), result) => {
                     if i != self.home(c) {
-                        let threats = &mut self.containers[c].threats;
-                        *threats = threats.saturating_sub(1);
+                        // Whatever was asked before this answer may have been undone by it.
+                        let container = &mut self.containers[c];
+                        container.threats = container.threats.saturating_sub(1);
+                        container.last_taking = self.next_request;
                     }
                     if result.is_err() {
                         continue;
@@ -359,7 +369,7 @@ impl<S: TestStore> Simulation<S> {
                 }
                 _ => continue,
             };
-            let handle = handle(container);
+            let (handle, home) = (handle(container), self.home(container));
             let known = &self.containers[container];
             let certain = self.oracle.containers.entry(handle.clone()).or_default();
             match assigned {
@@ -378,14 +388,19 @@ impl<S: TestStore> Simulation<S> {
                 }
                 None => {
                     self.stats.released += 1;
-                    if known.last == id {
+                    // Another node's release says nothing of what its own node still does.
+                    if known.last == id && home == i {
                         *certain = Certain::Free;
                     }
                 }
             }
-            self.oracle.look()?;
+            answered = true;
         }
-        Ok(())
+        if answered {
+            self.oracle.certain()
+        } else {
+            Ok(())
+        }
     }
 
     /// The node that a container lives on.

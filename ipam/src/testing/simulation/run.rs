@@ -1,6 +1,6 @@
 //! Carries a history's actions out, and at its end brings everything to rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::kv::{Op as KvOp, Txn};
 use model::{Family, Kind, keys};
@@ -9,7 +9,7 @@ use super::super::action::{Action, Op};
 use super::super::oracle::Certain;
 use super::{Asked, Purpose, Simulation, Stats, default_pools, handle, open_of};
 use crate::testing::TestStore;
-use crate::{Assign, Attach, Extra, Failure, Release, Request, RequestId};
+use crate::{Assign, Attach, Cleanup, Extra, Failure, Release, Request, RequestId};
 
 impl<S: TestStore> Simulation<S> {
     /// Runs a history to its end and to rest.
@@ -70,10 +70,10 @@ impl<S: TestStore> Simulation<S> {
             Op::Watch => self.watch(i, 1 + b % 12)?,
             Op::Crash => self.crash(i, b)?,
             Op::Tick => {
-                self.now += if b % 8 == 0 {
+                self.now += if b % 16 == 0 {
                     400_000
                 } else {
-                    (b as u64) % 15_000
+                    b as u64 % 3_000
                 }
             }
             Op::Pool => self.change_pool(a, b)?,
@@ -250,7 +250,7 @@ impl<S: TestStore> Simulation<S> {
             self.die(i, b)?;
             return self.put_node(i);
         }
-        self.oracle.nodes.remove(&self.nodes[i].name);
+        self.oracle.records.nodes.remove(&self.nodes[i].name);
         self.nodes[i].epoch += 1;
         let nodes = self.nodes.len();
         for c in (i..self.containers.len()).step_by(nodes) {
@@ -264,7 +264,19 @@ impl<S: TestStore> Simulation<S> {
         let by = (i + 1) % self.nodes.len();
         self.watch(by, usize::MAX)?;
         let node = self.nodes[i].name.clone();
-        self.ask(by, Purpose::Reclaim, Request::ReclaimNode(node));
+        let keys: BTreeMap<String, String> = (0..self.containers.len())
+            .map(|c| (handle(c), endpoint(c)))
+            .collect();
+        let cleanup = Cleanup::new(move |handle| Extra {
+            compares: Vec::new(),
+            ops: keys
+                .get(handle)
+                .cloned()
+                .map(KvOp::Delete)
+                .into_iter()
+                .collect(),
+        });
+        self.ask(by, Purpose::Reclaim, Request::ReclaimNode(node, cleanup));
         Ok(())
     }
 
@@ -293,6 +305,8 @@ impl<S: TestStore> Simulation<S> {
         for c in 0..self.containers.len() {
             self.del(self.home(c), c);
         }
+        self.settle()?;
+        self.clean("after all are gone")?;
         for k in 0..3 {
             let handle = format!("sticky.default.s{k}");
             let release = Release {
@@ -302,7 +316,7 @@ impl<S: TestStore> Simulation<S> {
             self.ask(0, Purpose::Other, Request::Release(release));
         }
         self.settle()?;
-        self.clean("after all are gone")?;
+        self.clean("after the identities are gone")?;
         if let Some(key) = self.standing(keys::HANDLES).next() {
             return Err(format!("leaked {key}"));
         }
@@ -337,8 +351,9 @@ impl<S: TestStore> Simulation<S> {
         self.settle()?;
         let fresh = self.stats.assigned - before;
         if fresh != self.nodes.len() as u64 {
+            let why = &self.last_refusal;
             return Err(format!(
-                "only {fresh} nodes get addresses after all were freed"
+                "only {fresh} nodes get addresses after all were freed: {why}"
             ));
         }
         self.clean("at the end")
