@@ -8,8 +8,8 @@ use crate::kernel::{LinkName, Mac};
 use crate::resources::node::InterfaceAddress;
 use crate::resources::workload_endpoint::{EndpointPort, Protocol};
 use crate::resources::{
-    Encryption, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, Mtu, NodeSpec,
-    WorkloadEndpointSpec,
+    Encryption, EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec,
+    MeshConfigurationSpec, Mtu, NodeSpec, WorkloadEndpointSpec,
 };
 use crate::{Cidr, Family, marks};
 
@@ -159,6 +159,14 @@ pub(super) fn mesh(check: &mut Check, spec: &MeshConfigurationSpec) {
         value,
         "is not built yet",
         "write Off",
+    );
+    let action = spec.default_endpoint_to_host_action;
+    check.that(
+        action == EndpointToHostAction::Return,
+        "spec.defaultEndpointToHostAction",
+        format!("{action:?}"),
+        "is not built yet",
+        "write Return, and filter in the host's own firewall",
     );
     if let Mtu::Bytes(mtu) = spec.mtu {
         let problem = "is no MTU that carries IPv4 and IPv6 (RFC 8200)";

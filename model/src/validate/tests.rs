@@ -198,6 +198,10 @@ fn configurations() {
         ["spec.encryption = Required"]
     );
     assert_eq!(
+        mesh(json!({"defaultEndpointToHostAction": "Drop"})),
+        ["spec.defaultEndpointToHostAction = Drop"]
+    );
+    assert_eq!(
         ipam(json!({"cooldownSeconds": 86400, "maxBlocksPerHost": 1_000_000})),
         [""; 0]
     );
