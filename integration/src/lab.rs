@@ -181,6 +181,22 @@ pub fn wait<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>
     }
 }
 
+/// As [`wait`], for something that a process does: ends at once when the process has ended.
+///
+/// # Errors
+/// At the deadline, or with the end of the process's log.
+pub fn wait_for<T>(
+    process: &mut Process,
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    wait(what, limit, || match process.must_run() {
+        Ok(()) => probe().map(Ok),
+        Err(ended) => Ok(Err(ended)),
+    })?
+}
+
 /// Polls until `holds` says yes.
 ///
 /// # Errors

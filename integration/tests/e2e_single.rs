@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use integration::lab::{self, Cni, Lab, Node, Process, Workload, binaries, probe, wait};
+use integration::lab::{self, Cni, Lab, Node, Process, Workload, binaries, probe};
 use integration::scenario::{self, CONVERGE};
 use serde_json::json;
 
@@ -12,7 +12,7 @@ fn lone_host(lab: &Lab) -> Result<Node> {
     let ns = lab.netns("alone")?;
     let peer = lab.netns("switch")?;
     lab.veth((&ns, "eth0"), (&peer, "p1"), 1500)?;
-    ns.ip("addr add 172.31.1.11/24 dev eth0\naddr add fd31:0:0:1::11/64 dev eth0")?;
+    ns.ip("addr add 172.31.1.11/24 dev eth0\naddr add fd31:0:0:1::11/64 dev eth0 nodad")?;
     Node::new(lab, "alone", &ns, vec!["172.31.1.11".parse()?], None)
 }
 
@@ -68,8 +68,7 @@ fn an_empty_config_file_is_enough() -> Result<()> {
         command.arg("run").arg("--config").arg(node.config());
         let log = node.dir().join("routerd.log");
         let mut daemon = Process::start("routerd with an empty config", command, &log)?;
-        wait("the daemon to be ready", CONVERGE, || {
-            daemon.must_run()?;
+        lab::wait_for(&mut daemon, "the daemon to be ready", CONVERGE, || {
             let status = node.status()?;
             ensure!(status.get("ready") == Some(&json!(true)), "{status}");
             Ok(())

@@ -231,6 +231,25 @@ fn containers_of_a_real_runtime_reach_raw_workloads() -> Result<()> {
     })
 }
 
+#[test]
+fn waiting_for_a_process_that_ended_is_not_waited_out() -> Result<()> {
+    lab::run("ended", |lab| {
+        let mut command = lab.netns("host")?.command("sh");
+        command.args(["-c", "echo its last words; exit 3"]);
+        let mut process = Process::start("sh", command, &lab.dir().join("sh.log"))?;
+        let start = std::time::Instant::now();
+        let never = || -> Result<()> { anyhow::bail!("never") };
+        let waited = lab::wait_for(&mut process, "nothing", Duration::from_secs(60), never);
+        let error = format!("{:#}", waited.err().context("it waited well")?);
+        ensure!(start.elapsed() < Duration::from_secs(10));
+        ensure!(
+            error.contains("exit status: 3") && error.contains("its last words"),
+            "{error}"
+        );
+        Ok(())
+    })
+}
+
 /// What a lab of this tag still has on the machine.
 fn leftovers(tag: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();

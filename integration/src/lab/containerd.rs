@@ -23,7 +23,8 @@ pub struct Containerd {
     dir: PathBuf,
     tag: String,
     home: Netns,
-    _process: Process,
+    /// Held for its end.
+    _process: Option<Process>,
 }
 
 /// A container in the foreground of its `ctr`.
@@ -67,17 +68,20 @@ impl Containerd {
         let binds = [(dir.join("run"), PathBuf::from("/run/containerd"))];
         let mut command = home.command_with_binds(binaries::system("containerd")?, &binds);
         command.arg("--config").arg(&config);
-        let mut containerd = Containerd {
+        let mut process = Process::start("containerd", command, &dir.join("containerd.log"))?;
+        let containerd = Containerd {
             tag: lab.tag().to_owned(),
             home,
-            _process: Process::start("containerd", command, &dir.join("containerd.log"))?,
             dir,
+            _process: None,
         };
-        super::wait("containerd to answer", PATIENCE, || {
-            containerd._process.must_run()?;
+        super::wait_for(&mut process, "containerd to answer", PATIENCE, || {
             containerd.ctr_output("default", &["version"]).map(drop)
         })?;
-        Ok(containerd)
+        Ok(Containerd {
+            _process: Some(process),
+            ..containerd
+        })
     }
 
     /// Runs a container that sleeps, on a host, in the network that `conflist` describes.
@@ -123,13 +127,17 @@ impl Containerd {
             .arg(self.dir.join("rootfs"))
             .args([name, "/bin/sleep", "1000000"]);
         let mut ctr = Process::start(&format!("ctr run {name}"), command, &own.join("ctr.log"))?;
-        let (ns, ips) = super::wait(&format!("container {name} to run"), PATIENCE, || {
-            ctr.must_run()?;
-            let ns = self.netns_of(&namespace, name)?;
-            let ips = global_addresses(&ns)?;
-            ensure!(!ips.is_empty(), "no address yet");
-            Ok((ns, ips))
-        })?;
+        let (ns, ips) = super::wait_for(
+            &mut ctr,
+            &format!("container {name} to run"),
+            PATIENCE,
+            || {
+                let ns = self.netns_of(&namespace, name)?;
+                let ips = global_addresses(&ns)?;
+                ensure!(!ips.is_empty(), "no address yet");
+                Ok((ns, ips))
+            },
+        )?;
         let workload = Workload {
             name: name.to_owned(),
             // As go-cni tells it to the plugin.

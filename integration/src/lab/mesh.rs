@@ -208,7 +208,7 @@ fn router(lab: &Lab, spec: &MeshSpec) -> Result<Netns> {
             spec.mtu
         ))?;
         for (ip, len) in addresses(spec.families, subnet, 1) {
-            router.ip(&format!("addr add {ip}/{len} dev {bridge}"))?;
+            router.ip(&add_address(ip, len, &bridge))?;
         }
     }
     Ok(router)
@@ -221,12 +221,19 @@ fn plug(lab: &Lab, router: &Netns, ns: &Netns, spec: &MeshSpec, at: (u8, u8)) ->
     lab.veth((ns, "eth0"), (router, &port), spec.mtu)?;
     router.ip(&format!("link set {port} master {}", bridge(subnet)))?;
     for (ip, len) in addresses(spec.families, subnet, host) {
-        ns.ip(&format!("addr add {ip}/{len} dev eth0"))?;
+        ns.ip(&add_address(ip, len, "eth0"))?;
     }
     for (gateway, _) in addresses(spec.families, subnet, 1) {
         ns.ip(&format!("route add default via {gateway} dev eth0"))?;
     }
     Ok(())
+}
+
+/// Without detection of duplicates: even where it is switched off, an address is tentative, and
+/// nothing can listen on it, until a kernel worker has looked at it.
+fn add_address(ip: IpAddr, len: u8, dev: &str) -> String {
+    let flag = if ip.is_ipv6() { " nodad" } else { "" };
+    format!("addr add {ip}/{len} dev {dev}{flag}")
 }
 
 fn bridge(subnet: u8) -> String {

@@ -146,20 +146,15 @@ impl Node {
     /// When the daemon ends or is not ready in time.
     pub fn wait_ready(&mut self) -> Result<()> {
         let what = format!("{} to be ready and in sync", self.name);
-        super::wait(&what, READY, || {
+        let mut daemon = self.daemon.take().context("the daemon was not started")?;
+        let outcome = super::wait_for(&mut daemon, &what, READY, || {
             let status = self.status()?;
             let yes = |field: &str| status.get(field).and_then(Value::as_bool) == Some(true);
             ensure!(yes("ready") && yes("inSync"), "status: {status}");
             Ok(())
-        })
-        .or_else(|e| {
-            // That it ended says more than that it does not answer.
-            self.daemon
-                .as_mut()
-                .context("the daemon was not started")?
-                .must_run()?;
-            Err(e)
-        })
+        });
+        self.daemon = Some(daemon);
+        outcome
     }
 
     /// SIGTERM, and waits for the daemon's end.
