@@ -1,0 +1,433 @@
+//! The write path of resources: every check that needs the store, then one transaction.
+//!
+//! Reads and writes retry while somebody else writes the same object; nothing is changed unless
+//! every check holds in the very transaction that writes.
+
+use std::time::SystemTime;
+
+use datastore::Datastore;
+use model::api::{Action, Applied};
+use model::block::Block;
+use model::kv::{Compare, KeyValue, Op, Revision, Txn};
+use model::object::ObjectId;
+use model::resources::{IpPoolSpec, NodeSpec};
+use model::{Kind, Object, Resource, keys, manifest, validate};
+
+/// How often a write is tried again when somebody else wrote in between.
+const ATTEMPTS: usize = 16;
+
+/// Why a resource was not written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ResourceError {
+    /// There is no such object.
+    #[error("{0}: not found")]
+    NotFound(ObjectId),
+    /// The object is not valid, alone or beside what is stored.
+    #[error("{0}")]
+    Invalid(String),
+    /// The object changed since it was read.
+    #[error(
+        "{object}: metadata.resourceVersion: {given} is not the stored {stored}: read it again, then apply"
+    )]
+    Conflict {
+        /// The object.
+        object: ObjectId,
+        /// Version in the request.
+        given: String,
+        /// Version in the store.
+        stored: Revision,
+    },
+    /// Others kept writing the same object.
+    #[error("{0}: changed by others {ATTEMPTS} times while it was written: try again")]
+    Contended(ObjectId),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] datastore::Error),
+}
+
+impl ResourceError {
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            ResourceError::Contended(_) => true,
+            ResourceError::Store(e) => e.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+type Result<T, E = ResourceError> = std::result::Result<T, E>;
+
+/// Creates or updates an object. With `dry_run` everything is checked and nothing written.
+pub async fn apply(store: &dyn Datastore, object: Object, dry_run: bool) -> Result<Applied> {
+    validate::validate(&object).map_err(invalid)?;
+    let id = object.id();
+    let key = keys::resource(&id);
+    for _ in 0..ATTEMPTS {
+        let stored = store.get(&key).await?;
+        let before = stored
+            .as_ref()
+            .and_then(|kv| manifest::decode_stored(&kv.value).ok());
+        let mut wanted = object.clone();
+        check_version(&wanted, stored.as_ref())?;
+        inherit(&mut wanted, before.as_ref());
+        let mut txn = Txn::new();
+        if let Object::IPPool(pool) = &wanted {
+            txn = check_pool(store, pool, before.as_ref(), txn).await?;
+        }
+        let value = manifest::encode_stored(&wanted);
+        if let Some(kv) = &stored
+            && kv.value == value
+        {
+            return Ok(applied(
+                id,
+                Action::Unchanged,
+                kv.mod_revision,
+                before,
+                wanted,
+                dry_run,
+            ));
+        }
+        let action = if stored.is_some() {
+            Action::Configured
+        } else {
+            Action::Created
+        };
+        if dry_run {
+            return Ok(applied(id, action, 0, before, wanted, true));
+        }
+        let unchanged = match &stored {
+            Some(kv) => Compare::ModRevision(key.clone(), kv.mod_revision),
+            None => Compare::Absent(key.clone()),
+        };
+        let outcome = store
+            .txn(txn.when(unchanged).then(Op::put(&key, value)))
+            .await?;
+        if outcome.succeeded {
+            tracing::info!(object = %id, ?action, revision = outcome.revision, "resource written");
+            return Ok(applied(id, action, outcome.revision, before, wanted, false));
+        }
+    }
+    Err(ResourceError::Contended(id))
+}
+
+/// Deletes an object.
+pub async fn delete(store: &dyn Datastore, id: ObjectId) -> Result<Applied> {
+    let key = keys::resource(&id);
+    for _ in 0..ATTEMPTS {
+        let Some(kv) = store.get(&key).await? else {
+            return Err(ResourceError::NotFound(id));
+        };
+        let mut txn = Txn::new().when(Compare::ModRevision(key.clone(), kv.mod_revision));
+        match id.kind {
+            Kind::IPPool => txn = bump_pools(store, txn).await?,
+            // Its addresses would be handed out again while its workloads still use them.
+            Kind::Node if store.get(&keys::owner(&id.name)).await?.is_some() => {
+                return Err(ResourceError::Invalid(format!(
+                    "{id}: its routerd is running: stop it there first, then delete the node"
+                )));
+            }
+            Kind::Node => txn = txn.when(Compare::Absent(keys::owner(&id.name))),
+            _ => {}
+        }
+        let outcome = store.txn(txn.then(Op::Delete(key.clone()))).await?;
+        if outcome.succeeded {
+            tracing::info!(object = %id, revision = outcome.revision, "resource deleted");
+            return Ok(Applied {
+                object: id.to_string(),
+                action: Action::Deleted,
+                revision: outcome.revision,
+                before: None,
+                after: None,
+            });
+        }
+    }
+    Err(ResourceError::Contended(id))
+}
+
+/// Reads one object, with its version.
+pub async fn get(store: &dyn Datastore, id: &ObjectId) -> Result<Object> {
+    let kv = store.get(&keys::resource(id)).await?;
+    let kv = kv.ok_or_else(|| ResourceError::NotFound(id.clone()))?;
+    decode(&kv).ok_or_else(|| {
+        ResourceError::Invalid(format!(
+            "{id}: the stored value does not decode: apply it again or delete it"
+        ))
+    })
+}
+
+/// Decodes a stored object and gives it the version that it was stored with.
+pub fn decode(kv: &KeyValue) -> Option<Object> {
+    let mut object = manifest::decode_stored(&kv.value).ok()?;
+    object.metadata_mut().resource_version = Some(kv.mod_revision.to_string());
+    Some(object)
+}
+
+fn invalid(errors: Vec<validate::ValidationError>) -> ResourceError {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    ResourceError::Invalid(lines.join("\n"))
+}
+
+fn applied(
+    id: ObjectId,
+    action: Action,
+    revision: Revision,
+    before: Option<Object>,
+    after: Object,
+    dry_run: bool,
+) -> Applied {
+    Applied {
+        object: id.to_string(),
+        action,
+        revision,
+        before: before.filter(|_| dry_run).map(|o| manifest::to_value(&o)),
+        after: dry_run.then(|| manifest::to_value(&after)),
+    }
+}
+
+/// A `resourceVersion` in the request makes the update conditional, as in Kubernetes. One that
+/// comes with a new object was exported elsewhere and says nothing here.
+fn check_version(object: &Object, stored: Option<&KeyValue>) -> Result<()> {
+    let (Some(given), Some(kv)) = (&object.metadata().resource_version, stored) else {
+        return Ok(());
+    };
+    if *given == kv.mod_revision.to_string() {
+        return Ok(());
+    }
+    Err(ResourceError::Conflict {
+        object: object.id(),
+        given: given.clone(),
+        stored: kv.mod_revision,
+    })
+}
+
+/// What the store gives an object once, and what a node's own daemon wrote, is kept.
+fn inherit(object: &mut Object, before: Option<&Object>) {
+    let meta = object.metadata_mut();
+    meta.resource_version = None;
+    match before.map(Object::metadata) {
+        Some(old) => {
+            meta.uid = old.uid.clone();
+            meta.creation_timestamp = old.creation_timestamp.clone();
+        }
+        None => {
+            meta.uid = Some(crate::random::uuid());
+            meta.creation_timestamp = Some(crate::time::rfc3339(SystemTime::now()));
+        }
+    }
+    if let (Object::Node(new), Some(Object::Node(old))) = (object, before) {
+        keep_published(&mut new.spec, &old.spec);
+    }
+}
+
+/// An operator's manifest of a node need not repeat what its daemon published.
+fn keep_published(new: &mut NodeSpec, old: &NodeSpec) {
+    if let Some(old_bgp) = &old.bgp {
+        let bgp = new.bgp.get_or_insert_default();
+        bgp.ipv4_address = bgp.ipv4_address.or(old_bgp.ipv4_address);
+        bgp.ipv6_address = bgp.ipv6_address.or(old_bgp.ipv6_address);
+    }
+    new.ipv4_vxlan_tunnel_addr = new.ipv4_vxlan_tunnel_addr.or(old.ipv4_vxlan_tunnel_addr);
+    new.ipv6_vxlan_tunnel_addr = new.ipv6_vxlan_tunnel_addr.or(old.ipv6_vxlan_tunnel_addr);
+    new.vxlan_tunnel_mac_addr = new.vxlan_tunnel_mac_addr.or(old.vxlan_tunnel_mac_addr);
+    new.vxlan_tunnel_mac_addr_v6 = new
+        .vxlan_tunnel_mac_addr_v6
+        .or(old.vxlan_tunnel_mac_addr_v6);
+}
+
+/// No two pools overlap at any revision: every writer of a pool compares and bumps one guard key,
+/// so the pools that were read are the pools that stand when the transaction commits.
+async fn check_pool(
+    store: &dyn Datastore,
+    pool: &Resource<IpPoolSpec>,
+    before: Option<&Object>,
+    txn: Txn,
+) -> Result<Txn> {
+    let txn = bump_pools(store, txn).await?;
+    let others: Vec<Resource<IpPoolSpec>> = store
+        .list(&keys::resources_of(Kind::IPPool))
+        .await?
+        .items
+        .iter()
+        .filter_map(|kv| match manifest::decode_stored(&kv.value) {
+            Ok(Object::IPPool(p)) if p.name() != pool.name() => Some(p),
+            _ => None,
+        })
+        .collect();
+    if let Some(e) = validate::pool_conflict(pool, &others) {
+        return Err(ResourceError::Invalid(e.to_string()));
+    }
+    let Some(Object::IPPool(old)) = before else {
+        return Ok(txn);
+    };
+    if old.spec.cidr == pool.spec.cidr && old.spec.block_len() == pool.spec.block_len() {
+        return Ok(txn);
+    }
+    let has_blocks = store.list(keys::BLOCKS).await?.items.iter().any(|kv| {
+        serde_json::from_slice::<Block>(&kv.value).is_ok_and(|b| old.spec.cidr.covers(&b.cidr))
+    });
+    validate::pool_change_allowed(old, pool, has_blocks).map_err(invalid)?;
+    Ok(txn)
+}
+
+async fn bump_pools(store: &dyn Datastore, txn: Txn) -> Result<Txn> {
+    let guard = keys::POOLS_GUARD.to_owned();
+    let compare = match store.get(&guard).await? {
+        Some(kv) => Compare::ModRevision(guard.clone(), kv.mod_revision),
+        None => Compare::Absent(guard.clone()),
+    };
+    Ok(txn.when(compare).then(Op::put(guard, "{}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datastore::Embedded;
+    use model::Metadata;
+
+    fn store() -> Embedded {
+        Embedded::in_memory().unwrap()
+    }
+
+    fn object(yaml: &str) -> Object {
+        manifest::parse(yaml).unwrap().remove(0)
+    }
+
+    fn pool(name: &str, cidr: &str) -> Object {
+        object(&format!(
+            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: {name}}}\nspec: {{cidr: {cidr}}}"
+        ))
+    }
+
+    #[tokio::test]
+    async fn what_is_applied_again_is_unchanged_and_keeps_its_identity() {
+        let store = store();
+        let first = apply(&store, pool("a", "10.0.0.0/16"), false)
+            .await
+            .unwrap();
+        assert_eq!(
+            (first.object.as_str(), first.action),
+            ("IPPool/a", Action::Created)
+        );
+        let before = get(&store, &pool("a", "10.0.0.0/16").id()).await.unwrap();
+        assert!(before.metadata().uid.is_some() && before.metadata().creation_timestamp.is_some());
+        let again = apply(&store, pool("a", "10.0.0.0/16"), false)
+            .await
+            .unwrap();
+        assert_eq!(
+            (again.action, again.revision),
+            (Action::Unchanged, first.revision)
+        );
+        assert_eq!(get(&store, &before.id()).await.unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_shows_both_sides_and_changes_nothing() {
+        let store = store();
+        apply(&store, pool("a", "10.0.0.0/16"), false)
+            .await
+            .unwrap();
+        let dry = apply(&store, pool("a", "10.1.0.0/16"), true).await.unwrap();
+        assert_eq!(dry.action, Action::Configured);
+        assert_eq!(dry.before.unwrap()["spec"]["cidr"], "10.0.0.0/16");
+        assert_eq!(dry.after.unwrap()["spec"]["cidr"], "10.1.0.0/16");
+        let stored = get(&store, &pool("a", "10.0.0.0/16").id()).await.unwrap();
+        assert_eq!(manifest::to_value(&stored)["spec"]["cidr"], "10.0.0.0/16");
+    }
+
+    #[tokio::test]
+    async fn overlapping_pools_are_refused_also_when_written_at_once() {
+        let store = std::sync::Arc::new(store());
+        let writes = (0..8u8).map(|i| {
+            let store = std::sync::Arc::clone(&store);
+            // All overlap: /9 to /16 of the same network.
+            let pool = pool(&format!("p{i}"), &format!("10.0.0.0/{}", 9 + i));
+            tokio::spawn(async move { apply(&*store, pool, false).await.is_ok() })
+        });
+        let written: Vec<bool> = futures::future::join_all(writes)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(written.iter().filter(|ok| **ok).count(), 1, "{written:?}");
+        let stored = store.list(&keys::resources_of(Kind::IPPool)).await.unwrap();
+        assert_eq!(stored.items.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_pool_with_blocks_keeps_its_range() {
+        let store = store();
+        apply(&store, pool("a", "10.0.0.0/16"), false)
+            .await
+            .unwrap();
+        let block = r#"{"version":1,"cidr":"10.0.3.0/26","node":"n1"}"#;
+        let key = keys::block(&"10.0.3.0/26".parse().unwrap());
+        store
+            .txn(Txn::new().then(Op::put(key, block)))
+            .await
+            .unwrap();
+        let e = apply(&store, pool("a", "10.0.0.0/17"), false)
+            .await
+            .unwrap_err();
+        assert!(e.to_string().contains("spec.cidr"), "{e}");
+    }
+
+    #[tokio::test]
+    async fn a_version_makes_the_write_conditional() {
+        let store = store();
+        apply(&store, pool("a", "10.0.0.0/16"), false)
+            .await
+            .unwrap();
+        let mut read = get(&store, &pool("a", "10.0.0.0/16").id()).await.unwrap();
+        let Object::IPPool(p) = &mut read else {
+            panic!("not a pool")
+        };
+        p.spec.nat_outgoing = true;
+        apply(&store, read.clone(), false).await.unwrap();
+        let e = apply(&store, read, false).await.unwrap_err();
+        assert!(matches!(e, ResourceError::Conflict { .. }), "{e}");
+    }
+
+    #[tokio::test]
+    async fn a_running_node_is_not_deleted_and_keeps_what_its_daemon_published() {
+        let store = store();
+        let published = object(
+            "apiVersion: routerd/v1\nkind: Node\nmetadata: {name: n1}\nspec: {bgp: {ipv4Address: 192.0.2.1/24}}",
+        );
+        apply(&store, published, false).await.unwrap();
+        let mut labels = Metadata::named("n1");
+        labels.labels.insert("rack".into(), "a".into());
+        let edit = Object::Node(Resource {
+            metadata: labels,
+            spec: NodeSpec::default(),
+        });
+        apply(&store, edit, false).await.unwrap();
+        let id = ObjectId {
+            kind: Kind::Node,
+            namespace: None,
+            name: "n1".into(),
+        };
+        let stored = manifest::to_value(&get(&store, &id).await.unwrap());
+        assert_eq!(stored["metadata"]["labels"]["rack"], "a");
+        assert_eq!(stored["spec"]["bgp"]["ipv4Address"], "192.0.2.1/24");
+
+        store
+            .txn(Txn::new().then(Op::put(keys::owner("n1"), "{}")))
+            .await
+            .unwrap();
+        let e = delete(&store, id.clone()).await.unwrap_err();
+        assert!(e.to_string().contains("stop it there first"), "{e}");
+        store
+            .txn(Txn::new().then(Op::Delete(keys::owner("n1"))))
+            .await
+            .unwrap();
+        assert_eq!(
+            delete(&store, id.clone()).await.unwrap().action,
+            Action::Deleted
+        );
+        assert!(matches!(
+            delete(&store, id).await,
+            Err(ResourceError::NotFound(_))
+        ));
+    }
+}

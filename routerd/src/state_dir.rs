@@ -1,0 +1,120 @@
+//! What the daemon keeps on its own disk: a lock, and who it is.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// The state directory, held by this process alone.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    /// Released by the kernel when the process ends, however it ends.
+    _lock: Flock<File>,
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// Another daemon has it.
+    #[error("state_dir {}: another routerd runs with it: stop that one, or give this one its own state_dir", .0.display())]
+    Busy(PathBuf),
+    /// It cannot be made, read or written.
+    #[error("state_dir {}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl StateDir {
+    /// Makes the directory (mode 0700) and locks it.
+    pub fn open(path: &Path) -> Result<StateDir, StateDirError> {
+        use std::os::unix::fs::DirBuilderExt;
+        let io = |source| StateDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(io)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(io)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(StateDir {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(StateDirError::Busy(path.to_owned())),
+            Err((_, e)) => Err(io(e.into())),
+        }
+    }
+
+    /// The embedded store.
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store.redb")
+    }
+
+    /// What the kernel switches were before we changed them.
+    pub fn sysctls(&self) -> PathBuf {
+        self.path.join("sysctls.json")
+    }
+
+    /// An id that this state directory keeps for ever: a restarted daemon is the same node, another
+    /// host with the same name is not.
+    pub fn instance_id(&self) -> Result<String, StateDirError> {
+        let path = self.path.join("instance");
+        let io = |source| StateDirError::Io {
+            path: path.clone(),
+            source,
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => return Ok(id.trim().to_owned()),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(io(e)),
+        }
+        let id = crate::random::token();
+        write_durably(&path, id.as_bytes()).map_err(io)?;
+        Ok(id)
+    }
+}
+
+/// Writes a file so that after a crash it holds the old content or the new, never half of one.
+pub fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_daemon_a_directory_and_one_id_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let first = StateDir::open(&path).unwrap();
+        let id = first.instance_id().unwrap();
+        assert!(matches!(StateDir::open(&path), Err(StateDirError::Busy(_))));
+        drop(first);
+        assert_eq!(StateDir::open(&path).unwrap().instance_id().unwrap(), id);
+    }
+}
