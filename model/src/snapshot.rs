@@ -1,19 +1,17 @@
 //! The store as one consistent value: what calculation reads.
 //!
 //! ```text
-//!  listing ─from_list─► Snapshot ◄─apply─ event of the watch ──advance(revision)
-//!               replace ─►   ▲
-//!                            └─echo─ own transaction, as soon as it is committed
+//!  follower of the store ──apply──► Snapshot ◄──echo── own write, as soon as it is committed
+//!  (each key in order)   ──listed──►
 //! ```
 //!
 //! The daemon applies its own writes before the watch brings them, so that an ADD need not wait for
-//! it. The watch delivers in the order of revisions; `revision` says how far it has come. A key that
-//! changed past that point is *pending* with the revision of its newest change, deletions included,
-//! and an event that is not newer is ignored. [`Snapshot::advance`] forgets what the watch has passed.
-//! So in any order, doubled or early, the same events end in the same snapshot.
+//! it. A key with such a write ignores what the watch still tells from before, until the watch has
+//! caught up with it.
 
 mod apply;
 mod changed;
+mod echo;
 mod entry;
 mod intern;
 
@@ -42,7 +40,7 @@ use crate::{Cidr, Metadata};
 /// `rejected` and what it replaced is gone.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// Every event up to here has been applied; single keys may be newer.
+    /// The newest revision applied.
     pub revision: Revision,
     /// Nodes by name.
     pub nodes: BTreeMap<Arc<str>, Resource<NodeSpec>>,
@@ -71,8 +69,7 @@ pub struct Snapshot {
 /// What a snapshot needs beside its contents.
 #[derive(Clone, Debug, Default)]
 pub struct Bookkeeping {
-    /// Keys that changed past `revision`, with the revision of their newest change.
-    pending: BTreeMap<Box<str>, Revision>,
+    echoes: echo::Echoes,
     interner: Interner,
 }
 

@@ -3,104 +3,48 @@
 use super::entry::{DEFAULT, Entry, Slot};
 use super::{Changed, EndpointKey, Snapshot};
 use crate::Kind;
-use crate::kv::{Event, KeyValue, Op, Revision, Txn, TxnOutcome};
+use crate::kv::{Event, Revision};
 use crate::object::ObjectId;
 
 impl Snapshot {
-    /// The snapshot of a complete listing of the store at `revision`.
-    pub fn from_list(
-        local_node: &str,
-        revision: Revision,
-        pairs: impl IntoIterator<Item = KeyValue>,
-    ) -> Snapshot {
-        let mut snapshot = Snapshot {
-            revision,
-            ..Snapshot::default()
-        };
-        for pair in pairs {
-            snapshot.set(local_node, &pair.key, Some(&pair.value));
-        }
-        snapshot
-    }
-
-    /// Takes over a newer listing (after a compaction, a lost watch).
-    ///
-    /// Own writes past the listing's revision stay. A listing *older* than this snapshot comes from
-    /// a store with another history and is taken as it is; whether to do that at all is for the
-    /// caller to decide before.
-    pub fn replace(&mut self, mut fresh: Snapshot) -> Changed {
-        if fresh.revision >= self.revision {
-            for (key, revision) in std::mem::take(&mut self.bookkeeping.pending) {
-                if revision > fresh.revision {
-                    if let Some(slot) = Slot::of(&key) {
-                        fresh.take(&slot, &key);
-                        let entry = self.take(&slot, &key);
-                        self.put(&key, entry.clone());
-                        fresh.put(&key, entry);
-                    }
-                    fresh.bookkeeping.pending.insert(key, revision);
-                }
-            }
-        }
-        let changed = self.differs(&fresh);
-        *self = fresh;
-        changed
-    }
-
-    /// Applies one event: of the watch, or of an own write that has just been committed.
-    ///
-    /// Idempotent. An event that is not newer than what is known of its key changes nothing, so own
-    /// writes may be applied early and come again with the watch, and a late event of the watch
-    /// never undoes them.
+    /// Applies an event as the store's follower tells it: each key's events in order, keys of
+    /// different prefixes in any.
     pub fn apply(&mut self, local_node: &str, event: &Event) -> Changed {
-        let known = self.bookkeeping.pending.get(&*event.key).copied();
-        if event.revision <= self.revision || known.is_some_and(|known| event.revision <= known) {
-            return Changed::NONE;
-        }
         if Slot::of(&event.key).is_none() {
             return Changed::NONE;
         }
-        // A deleted key stays here as a tombstone until the watch is past it.
-        self.bookkeeping
-            .pending
-            .insert(event.key.as_str().into(), event.revision);
+        self.revision = self.revision.max(event.revision);
+        if !self.bookkeeping.echoes.admit(event) {
+            return Changed::NONE;
+        }
         self.set(local_node, &event.key, event.value.as_deref())
     }
 
-    /// Applies the writes of an own transaction as soon as its outcome is known.
-    pub fn echo(&mut self, local_node: &str, txn: &Txn, outcome: &TxnOutcome) -> Changed {
-        let done = if outcome.succeeded {
-            &txn.success
-        } else {
-            &txn.failure
+    /// Applies an own write that has just been committed, before the watch brings it.
+    ///
+    /// What the watch has brought already, and what it brings later, never undo a newer state.
+    pub fn echo(&mut self, local_node: &str, event: &Event) -> Changed {
+        let Some(slot) = Slot::of(&event.key) else {
+            return Changed::NONE;
         };
-        let mut changed = Changed::NONE;
-        for op in done {
-            let (key, value) = match op {
-                Op::Put { key, value, .. } => (key, Some(value.clone())),
-                Op::Delete(key) => (key, None),
-                Op::Get(_) => continue,
-            };
-            let event = Event {
-                key: key.clone(),
-                value,
-                revision: outcome.revision,
-            };
-            changed |= self.apply(local_node, &event);
+        let present = self.has(&slot, &event.key);
+        if !self.bookkeeping.echoes.own(event, present) {
+            return Changed::NONE;
         }
-        changed
+        self.revision = self.revision.max(event.revision);
+        self.set(local_node, &event.key, event.value.as_deref())
     }
 
-    /// The watch has delivered every event up to `revision`.
+    /// A complete listing at `revision` was told.
     ///
-    /// To be called after the last event of a revision, never between two of the same.
-    pub fn advance(&mut self, revision: Revision) {
-        if revision > self.revision {
-            self.revision = revision;
-            self.bookkeeping
-                .pending
-                .retain(|_, known| *known > revision);
+    /// When the store has gone back in time, own writes of its former life are given up.
+    pub fn listed(&mut self, local_node: &str, revision: Revision) -> Changed {
+        self.revision = revision;
+        let mut changed = Changed::NONE;
+        for event in self.bookkeeping.echoes.listed(revision) {
+            changed |= self.set(local_node, &event.key, event.value.as_deref());
         }
+        changed
     }
 
     /// Makes a key hold a value, or nothing.
@@ -116,6 +60,13 @@ impl Snapshot {
         let changed = (part(&old) | part(&new)).when(old != new);
         self.put(key, new);
         changed
+    }
+
+    fn has(&mut self, slot: &Slot, key: &str) -> bool {
+        let entry = self.take(slot, key);
+        let present = entry.is_some();
+        self.put(key, entry);
+        present
     }
 
     /// Takes out what a key holds.
@@ -194,7 +145,10 @@ impl Snapshot {
             }
         }
     }
+}
 
+#[cfg(test)]
+impl Snapshot {
     /// The parts in which two snapshots differ.
     pub(super) fn differs(&self, other: &Snapshot) -> Changed {
         Changed::NODES.when(self.nodes != other.nodes)

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::kv::{Event, KeyValue, Op, Txn, TxnOutcome};
+use crate::kv::{Event, Revision};
 
 const LOCAL: &str = "a";
 
@@ -168,7 +168,7 @@ fn keys_that_are_not_kept_change_nothing() {
             "{key}"
         );
     }
-    assert!(s.bookkeeping.pending.is_empty());
+    assert_eq!(s.revision, 0);
 }
 
 #[test]
@@ -219,69 +219,78 @@ fn blocks_are_summed_up() {
     assert!(s.blocks[&cidr].borrowed.is_empty());
 }
 
+fn echo(s: &mut Snapshot, revision: Revision, key: &str, value: Option<Vec<u8>>) -> Changed {
+    s.echo(LOCAL, &event(revision, key, value))
+}
+
 #[test]
 fn an_own_write_is_not_undone_by_what_the_watch_still_brings() {
     let mut s = Snapshot::default();
-    let txn = Txn::new()
-        .then(Op::put(WEB, endpoint("web", "a")))
-        .then(Op::Delete(POOL.to_owned()));
-    let outcome = TxnOutcome {
-        succeeded: true,
-        revision: 7,
-        gets: Vec::new(),
-    };
     apply(&mut s, 3, POOL, Some(pool_value()));
-    s.advance(3);
-    let both = Changed::LOCAL_ENDPOINTS | Changed::POOLS;
-    assert_eq!(s.echo(LOCAL, &txn, &outcome), both);
+    let web = |node| Some(endpoint("web", node));
+    assert_eq!(echo(&mut s, 7, WEB, web("a")), Changed::LOCAL_ENDPOINTS);
+    assert_eq!(echo(&mut s, 7, POOL, None), Changed::POOLS);
     // Older, and then the same again.
-    assert!(apply(&mut s, 5, WEB, Some(endpoint("web", "b"))).is_empty());
+    assert!(apply(&mut s, 5, WEB, web("b")).is_empty());
     assert!(apply(&mut s, 6, POOL, Some(pool_value())).is_empty());
-    s.advance(6);
-    assert!(apply(&mut s, 7, WEB, Some(endpoint("web", "a"))).is_empty());
+    assert!(apply(&mut s, 7, WEB, web("a")).is_empty());
     assert!(apply(&mut s, 7, POOL, None).is_empty());
-    s.advance(7);
-    assert!(s.bookkeeping.pending.is_empty());
+    assert_eq!(s.bookkeeping.echoes.len(), 0);
     assert!(s.pools.is_empty() && s.local_endpoints.len() == 1);
-    // A transaction that did not hold did its other branch.
-    let lost = TxnOutcome {
-        succeeded: false,
-        revision: 9,
-        gets: Vec::new(),
-    };
-    assert!(s.echo(LOCAL, &txn, &lost).is_empty());
+    // Caught up: what comes now counts.
+    assert_eq!(apply(&mut s, 8, WEB, None), Changed::LOCAL_ENDPOINTS);
+}
+
+#[test]
+fn an_own_write_that_comes_late_undoes_nothing() {
+    let mut s = Snapshot::default();
+    let web = |node| Some(endpoint("web", node));
+    apply(&mut s, 7, WEB, web("a"));
+    apply(&mut s, 9, WEB, web("b"));
+    assert!(echo(&mut s, 7, WEB, web("a")).is_empty());
+    assert!(echo(&mut s, 8, WEB, None).is_empty());
+    assert_eq!(s.remote_endpoints.len(), 1);
+    assert_eq!(s.bookkeeping.echoes.len(), 0);
+    // In the middle of a listing: newer keys were told, this one not yet.
+    apply(&mut s, 20, POOL, Some(pool_value()));
+    let db = "resources/workloadendpoints/shop/db";
+    assert_eq!(
+        echo(&mut s, 15, db, Some(endpoint("db", "a"))),
+        Changed::LOCAL_ENDPOINTS
+    );
+    assert!(apply(&mut s, 15, db, Some(endpoint("db", "a"))).is_empty());
 }
 
 #[test]
 fn a_listing_keeps_own_writes_that_are_newer() {
-    let pair = |key: &str, value, revision| KeyValue {
-        key: key.to_owned(),
-        value,
-        create_revision: revision,
-        mod_revision: revision,
-        lease: None,
-    };
-    let mut s = Snapshot::from_list(LOCAL, 3, [pair(POOL, pool_value(), 2)]);
-    assert!(s.bookkeeping.pending.is_empty());
-    apply(&mut s, 9, WEB, Some(endpoint("web", "a")));
-    apply(&mut s, 10, POOL, None);
-    let listed = [
-        pair(POOL, pool_value(), 2),
-        pair("resources/nodes/b", stored("Node", None, "b", json!({})), 4),
-    ];
-    let fresh = Snapshot::from_list(LOCAL, 8, listed.clone());
-    assert_eq!(s.replace(fresh), Changed::NODES);
-    assert_eq!(
-        (s.revision, s.pools.len(), s.local_endpoints.len()),
-        (8, 0, 1)
+    let mut s = Snapshot::default();
+    apply(&mut s, 2, POOL, Some(pool_value()));
+    s.listed(LOCAL, 3);
+    echo(&mut s, 9, WEB, Some(endpoint("web", "a")));
+    echo(&mut s, 10, POOL, None);
+    // Read at 8, told after the write at 10.
+    apply(&mut s, 8, POOL, Some(pool_value()));
+    assert!(s.listed(LOCAL, 8).is_empty());
+    assert_eq!((s.pools.len(), s.local_endpoints.len()), (0, 1));
+}
+
+#[test]
+fn a_store_with_another_history_is_taken_at_its_word() {
+    let mut s = Snapshot::default();
+    apply(
+        &mut s,
+        90,
+        "resources/nodes/b",
+        Some(stored("Node", None, "b", json!({}))),
     );
-    // A store that starts anew knows nothing of them.
-    let fresh = Snapshot::from_list(LOCAL, 2, [pair(POOL, pool_value(), 2)]);
-    assert_eq!(
-        s.replace(fresh),
-        Changed::NODES | Changed::POOLS | Changed::LOCAL_ENDPOINTS
-    );
-    assert_eq!((s.revision, s.local_endpoints.len()), (2, 0));
+    s.listed(LOCAL, 90);
+    echo(&mut s, 99, POOL, None);
+    // The store is back with an older backup: the pool stands there, the node does not.
+    apply(&mut s, 2, POOL, Some(pool_value()));
+    apply(&mut s, 4, "resources/nodes/b", None);
+    assert!(s.pools.is_empty());
+    assert_eq!(s.listed(LOCAL, 4), Changed::POOLS);
+    assert_eq!((s.pools.len(), s.nodes.len(), s.revision), (1, 0, 4));
 }
 
 /// A history: each change is a key and the value that it holds then.
@@ -350,17 +359,14 @@ fn store_at(history: &[Event], revision: Revision) -> BTreeMap<String, (Vec<u8>,
     map
 }
 
+/// What a follower that starts at `revision` knows.
 fn list(history: &[Event], revision: Revision) -> Snapshot {
-    let pairs = store_at(history, revision)
-        .into_iter()
-        .map(|(key, (value, at))| KeyValue {
-            key,
-            value,
-            create_revision: at,
-            mod_revision: at,
-            lease: None,
-        });
-    Snapshot::from_list(LOCAL, revision, pairs)
+    let mut snapshot = Snapshot::default();
+    for (key, (value, at)) in store_at(history, revision) {
+        snapshot.apply(LOCAL, &event(at, &key, Some(value)));
+    }
+    snapshot.listed(LOCAL, revision);
+    snapshot
 }
 
 /// The listing holds exactly what the naive map does, each key in one place.
@@ -392,10 +398,12 @@ fn check_listing(s: &Snapshot, map: &BTreeMap<String, (Vec<u8>, Revision)>) {
 
 proptest! {
     #[test]
-    fn any_expansion_of_a_history_ends_alike(
+    fn own_writes_seen_early_end_like_the_store(
         changes in prop::collection::vec((change(), prop::bool::weighted(0.3)), 1..30),
-        // Where in the history each delivery is taken from, and whether a listing comes in between.
-        deliveries in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.05)), 0..120),
+        // How many changes ahead of the watch each own write is seen; 0 is none.
+        early in prop::collection::vec(0..6usize, 30),
+        // Keys below `ipam/` come by another watch, this many changes behind.
+        behind in 0..5usize,
     ) {
         // Some changes share a revision with the one before, as in a transaction of several keys.
         let mut history: Vec<Event> = Vec::new();
@@ -406,37 +414,29 @@ proptest! {
         }
         let end = history.last().map_or(0, |e| e.revision);
 
-        // Random deliveries are own writes seen early and duplicates; the watch then brings the rest.
         let mut s = Snapshot::default();
-        let mut delivered = vec![false; history.len()];
-        let random = deliveries.into_iter().map(|(i, listing)| (i.index(history.len()), listing));
-        let rest = (0..history.len()).map(|i| (i, false));
-        for (i, listing) in random.chain(rest) {
-            let complete = history.iter().zip(&delivered).find(|(_, done)| !**done);
-            let complete = complete.map_or(end, |(e, _)| e.revision - 1);
-            s.advance(complete);
-            if listing {
-                let at = complete.max(history[i].revision);
-                let before = s.clone();
-                let changed = s.replace(list(&history, at));
-                prop_assert_eq!(before.differs(&s), changed);
-                for (done, e) in delivered.iter_mut().zip(&history) {
-                    *done |= e.revision <= at;
+        for now in 0..history.len() + behind {
+            for (at, e) in history.iter().enumerate().skip(now) {
+                if at - now == early[at % early.len()] && at > now {
+                    s.echo(LOCAL, e);
+                    prop_assert!(s.echo(LOCAL, e).is_empty());
                 }
-                continue;
             }
-            let before = s.clone();
-            let changed = s.apply(LOCAL, &history[i]);
-            let differs = before.differs(&s);
-            prop_assert_eq!(changed | differs, changed, "{:?} is more than {:?}", differs, changed);
-            prop_assert!(s.apply(LOCAL, &history[i]).is_empty());
-            delivered[i] = true;
+            let is_block = |e: &&Event| e.key.starts_with("ipam/");
+            let told = history.get(now).filter(|e| !is_block(e));
+            let late = now.checked_sub(behind).and_then(|at| history.get(at)).filter(is_block);
+            for e in told.into_iter().chain(late) {
+                let before = s.clone();
+                let changed = s.apply(LOCAL, e);
+                let differs = before.differs(&s);
+                prop_assert_eq!(changed | differs, changed, "{:?} is more than {:?}", differs, changed);
+            }
         }
-        s.advance(end);
+        s.listed(LOCAL, end);
         let expected = list(&history, end);
         check_listing(&expected, &store_at(&history, end));
         prop_assert_eq!(expected.differs(&s), Changed::NONE, "{:#?}\n{:#?}", s, expected);
         prop_assert_eq!(s.revision, end);
-        prop_assert!(s.bookkeeping.pending.is_empty());
+        prop_assert_eq!(s.bookkeeping.echoes.len(), 0);
     }
 }
