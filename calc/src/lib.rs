@@ -69,6 +69,7 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
 
     let sysctls = host::sysctls(inputs, &tunnels, &local.links);
     NodeState {
+        generation: 0,
         revision: snapshot.revision,
         workload_mtu: mtu.workload,
         problems: problems.finish(inputs.node),

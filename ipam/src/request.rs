@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::kv::{Compare, Op};
+use model::kv::{Compare, Op, Revision};
 use model::resources::AllowedUse;
 use model::{Cidr, Family};
 
@@ -171,6 +171,17 @@ pub enum Reply {
     Released(Released),
 }
 
+impl Reply {
+    /// The reply of a transaction committed at a revision.
+    pub(crate) fn committed(mut self, at: Revision) -> Reply {
+        match &mut self {
+            Reply::Assigned(a) => a.revision = at,
+            Reply::Released(r) => r.revision = at,
+        }
+        self
+    }
+}
+
 /// Addresses handed out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assigned {
@@ -180,6 +191,8 @@ pub struct Assigned {
     pub blocks: Vec<Cidr>,
     /// The handle (or its identity) held them before.
     pub existing: bool,
+    /// Revision of the transaction, the caller's writes included; 0 until it is committed.
+    pub revision: Revision,
 }
 
 /// What was freed.
@@ -191,4 +204,6 @@ pub struct Released {
     pub addresses: Vec<IpAddr>,
     /// Blocks that are nobody's any more.
     pub blocks: Vec<Cidr>,
+    /// Revision of the transaction, the caller's writes included; 0 when none was needed.
+    pub revision: Revision,
 }

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use model::kv::{Event, KeyValue};
+use model::kv::Event;
 use model::snapshot::Snapshot;
 
 const NODES: usize = 5_000;
@@ -17,7 +17,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let before = resident_bytes()?;
     let start = Instant::now();
-    let mut snapshot = Snapshot::from_list("node-0", 1, (0..endpoints).map(endpoint));
+    let mut snapshot = Snapshot::default();
+    for event in (0..endpoints).map(endpoint) {
+        snapshot.apply("node-0", &event);
+    }
+    snapshot.listed("node-0", 1);
     let listed = start.elapsed();
     let bytes = resident_bytes()?.saturating_sub(before);
     if snapshot.remote_endpoints.len() != endpoints {
@@ -30,15 +34,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Every endpoint changes once, as in a rolling restart. Nothing may pile up.
     for i in 0..endpoints {
-        let revision = 2 + i64::try_from(i)?;
-        let value = Some(moved(&endpoint(i).value));
-        let event = Event {
-            key: endpoint(i).key,
-            value,
-            revision,
-        };
+        let mut event = endpoint(i);
+        event.revision = 2 + i64::try_from(i)?;
+        event.value = event.value.as_deref().map(moved);
         snapshot.apply("node-0", &event);
-        snapshot.advance(revision);
     }
     println!(
         "after a change of each, resident bytes {}",
@@ -48,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// An endpoint as a pod has it: two addresses, four labels.
-fn endpoint(i: usize) -> KeyValue {
+fn endpoint(i: usize) -> Event {
     let (node, set) = (1 + i % (NODES - 1), i % LABEL_SETS);
     let name = format!("node--{node}-k8s-frontend--5d9c7b--{i:06}-eth0");
     let namespace = format!("team-{}", set % 20);
@@ -60,12 +59,10 @@ fn endpoint(i: usize) -> KeyValue {
         i >> 16,
         i & 0xffff,
     );
-    KeyValue {
+    Event {
         key: format!("resources/workloadendpoints/{namespace}/{name}"),
-        value: value.into_bytes(),
-        create_revision: 1,
-        mod_revision: 1,
-        lease: None,
+        value: Some(value.into_bytes()),
+        revision: 1,
     }
 }
 

@@ -53,9 +53,18 @@ pub fn vtep_mac(node: &str, family: Family) -> Mac {
         Family::V4 => "vtep4",
         Family::V6 => "vtep6",
     };
-    let digest = digest(&[tag, node]);
+    mac(&[tag, node])
+}
+
+/// MAC address inside a workload, by the handle of its attachment: asked for again, it is the same.
+pub fn workload_mac(handle: &str) -> Mac {
+    mac(&["workload", handle])
+}
+
+/// Locally administered, unicast.
+fn mac(parts: &[&str]) -> Mac {
     let mut mac = [0; 6];
-    for (to, from) in mac.iter_mut().zip(digest) {
+    for (to, from) in mac.iter_mut().zip(digest(parts)) {
         *to = from;
     }
     mac[0] = mac[0] & 0xfc | 0x02;

@@ -40,6 +40,8 @@ pub struct UnderlayLink {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeState {
+    /// Which calculation this is: grows with each. What calculates does not know; its caller does.
+    pub generation: u64,
     /// Revision of the snapshot it was computed from.
     pub revision: Revision,
     /// Everything in the kernel that should be ours.

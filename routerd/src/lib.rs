@@ -17,10 +17,24 @@
 //! * an answered ADD is durable and in the kernel; an answered DEL has freed what it had;
 //! * stopping changes nothing in the kernel.
 
+pub mod admin;
+pub mod cleanup;
+pub mod cni;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod doctor;
+pub mod host;
+pub mod ipam;
+pub mod log;
+pub mod metrics;
+pub mod nodes;
 pub mod notify;
+pub mod publish;
 pub mod random;
 pub mod reconcile;
 pub mod resources;
+pub mod services;
 pub mod state_dir;
 pub mod time;
+pub mod views;

@@ -34,7 +34,6 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use model::kernel::{LinkName, Observed, Op};
-use model::kv::Revision;
 use model::state::NodeState;
 use netlink::{Error, Kernel, Plan};
 use tokio::sync::{oneshot, watch};
@@ -56,7 +55,7 @@ pub trait Host: Send {
 enum Message {
     Desired(Arc<NodeState>, bool),
     Changed,
-    Protect(LinkName, Option<Revision>, oneshot::Sender<()>),
+    Protect(LinkName, Option<u64>, oneshot::Sender<()>),
     Forget(LinkName, oneshot::Sender<()>),
     Diff(oneshot::Sender<Result<Plan, Error>>),
     Stop,
@@ -82,13 +81,15 @@ impl Handle {
         self.send(Message::Changed);
     }
 
-    /// The CNI path is about to make `link`, or has committed its endpoint at a revision: until a desired
-    /// state of that revision or later is known, nothing on the link is swept. `None`: not committed yet.
+    /// The CNI path is about to make `link` (`None`), or has committed its endpoint, which calculations
+    /// know from that generation on: until a desired state of it or a later one came, nothing on the
+    /// link is swept. A store revision would not do: other keys of the same transaction may be known
+    /// before the endpoint is.
     ///
     /// Call it before the link is made; once it is, every call with `None` must be followed by one with the revision, or by
     /// [`Handle::forget`]. Who finds a left-over link of that name must await the answer
     /// before touching it: only then can no sweep of the left-over be under way.
-    pub fn protect(&self, link: LinkName, committed: Option<Revision>) -> oneshot::Receiver<()> {
+    pub fn protect(&self, link: LinkName, committed: Option<u64>) -> oneshot::Receiver<()> {
         let (ack, answer) = oneshot::channel();
         self.send(Message::Protect(link, committed, ack));
         answer

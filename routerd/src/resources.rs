@@ -60,7 +60,7 @@ type Result<T, E = ResourceError> = std::result::Result<T, E>;
 
 /// Creates or updates an object. With `dry_run` everything is checked and nothing written.
 pub async fn apply(store: &dyn Datastore, object: Object, dry_run: bool) -> Result<Applied> {
-    validate::validate(&object).map_err(invalid)?;
+    validate::validate(&object).map_err(|e| invalid(&e))?;
     let id = object.id();
     let key = keys::resource(&id);
     for _ in 0..ATTEMPTS {
@@ -80,11 +80,11 @@ pub async fn apply(store: &dyn Datastore, object: Object, dry_run: bool) -> Resu
             && kv.value == value
         {
             return Ok(applied(
-                id,
+                &id,
                 Action::Unchanged,
                 kv.mod_revision,
                 before,
-                wanted,
+                &wanted,
                 dry_run,
             ));
         }
@@ -94,7 +94,7 @@ pub async fn apply(store: &dyn Datastore, object: Object, dry_run: bool) -> Resu
             Action::Created
         };
         if dry_run {
-            return Ok(applied(id, action, 0, before, wanted, true));
+            return Ok(applied(&id, action, 0, before, &wanted, true));
         }
         let unchanged = match &stored {
             Some(kv) => Compare::ModRevision(key.clone(), kv.mod_revision),
@@ -105,7 +105,14 @@ pub async fn apply(store: &dyn Datastore, object: Object, dry_run: bool) -> Resu
             .await?;
         if outcome.succeeded {
             tracing::info!(object = %id, ?action, revision = outcome.revision, "resource written");
-            return Ok(applied(id, action, outcome.revision, before, wanted, false));
+            return Ok(applied(
+                &id,
+                action,
+                outcome.revision,
+                before,
+                &wanted,
+                false,
+            ));
         }
     }
     Err(ResourceError::Contended(id))
@@ -163,17 +170,17 @@ pub fn decode(kv: &KeyValue) -> Option<Object> {
     Some(object)
 }
 
-fn invalid(errors: Vec<validate::ValidationError>) -> ResourceError {
+fn invalid(errors: &[validate::ValidationError]) -> ResourceError {
     let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
     ResourceError::Invalid(lines.join("\n"))
 }
 
 fn applied(
-    id: ObjectId,
+    id: &ObjectId,
     action: Action,
     revision: Revision,
     before: Option<Object>,
-    after: Object,
+    after: &Object,
     dry_run: bool,
 ) -> Applied {
     Applied {
@@ -181,7 +188,7 @@ fn applied(
         action,
         revision,
         before: before.filter(|_| dry_run).map(|o| manifest::to_value(&o)),
-        after: dry_run.then(|| manifest::to_value(&after)),
+        after: dry_run.then(|| manifest::to_value(after)),
     }
 }
 
@@ -266,7 +273,7 @@ async fn check_pool(
     let has_blocks = store.list(keys::BLOCKS).await?.items.iter().any(|kv| {
         serde_json::from_slice::<Block>(&kv.value).is_ok_and(|b| old.spec.cidr.covers(&b.cidr))
     });
-    validate::pool_change_allowed(old, pool, has_blocks).map_err(invalid)?;
+    validate::pool_change_allowed(old, pool, has_blocks).map_err(|e| invalid(&e))?;
     Ok(txn)
 }
 

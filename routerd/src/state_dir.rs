@@ -65,8 +65,16 @@ impl StateDir {
     }
 
     /// What the kernel switches were before we changed them.
-    pub fn sysctls(&self) -> PathBuf {
-        self.path.join("sysctls.json")
+    pub fn switches(&self) -> PathBuf {
+        self.path.join("switches.json")
+    }
+
+    /// How many nodes and blocks were known when the daemon ran last.
+    pub fn guarded(&self) -> Guarded {
+        Guarded {
+            path: self.path.join("guarded"),
+            last: 0,
+        }
     }
 
     /// An id that this state directory keeps for ever: a restarted daemon is the same node, another
@@ -86,6 +94,35 @@ impl StateDir {
         let id = crate::random::token();
         write_durably(&path, id.as_bytes()).map_err(io)?;
         Ok(id)
+    }
+}
+
+/// Remembers how many nodes and blocks were known, so that a store found empty after a restart is
+/// noticed.
+#[derive(Debug)]
+pub struct Guarded {
+    path: PathBuf,
+    last: usize,
+}
+
+impl Guarded {
+    /// The number last written; 0 when none was.
+    pub fn read(&self) -> usize {
+        std::fs::read_to_string(&self.path)
+            .ok()
+            .and_then(|n| n.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Writes the number when it differs by a tenth: it is compared by shares.
+    pub fn write(&mut self, number: usize) {
+        if number.abs_diff(self.last) <= self.last / 10 && self.last > 0 {
+            return;
+        }
+        match write_durably(&self.path, number.to_string().as_bytes()) {
+            Ok(()) => self.last = number,
+            Err(e) => tracing::warn!(file = %self.path.display(), error = %e, "not written"),
+        }
     }
 }
 

@@ -60,6 +60,7 @@ impl Planner<'_> {
             addresses: handle.addresses.clone(),
             blocks: handle.blocks.clone(),
             existing: true,
+            revision: 0,
         };
         let extra = wanted.extra.make(&assigned);
         let mut compares = vec![
@@ -99,6 +100,7 @@ impl Planner<'_> {
             addresses: picks.iter().map(|p| p.ip).collect(),
             blocks: picks.iter().map(|p| p.cidr).collect(),
             existing: false,
+            revision: 0,
         };
         let mut step = self.bind(wanted, assigned)?;
         if picks.iter().any(|p| p.block.is_some()) {
@@ -151,6 +153,7 @@ impl Planner<'_> {
             addresses: kept.addresses.clone(),
             blocks: kept.blocks.clone(),
             existing: true,
+            revision: 0,
         };
         let mut step = self.bind(wanted, assigned)?;
         let unchanged = Compare::ModRevision(key.clone(), rev);

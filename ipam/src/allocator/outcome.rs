@@ -80,7 +80,7 @@ impl Allocator {
         self.mark_read(readers);
         let handles: Vec<String> = draft.handles().map(str::to_owned).collect();
         for entry in draft.entries {
-            self.finish(entry.pending, Ok(entry.reply));
+            self.finish(entry.pending, Ok(entry.reply.committed(at)));
         }
         for handle in handles {
             self.world.forget(&handle);
@@ -291,7 +291,7 @@ impl Allocator {
         let handles: Vec<String> = doubt.draft.handles().map(str::to_owned).collect();
         for entry in doubt.draft.entries {
             match applied_at {
-                Some(_) => self.finish(entry.pending, Ok(entry.reply)),
+                Some(at) => self.finish(entry.pending, Ok(entry.reply.committed(at))),
                 None => {
                     self.queue.insert(entry.pending.seq, entry.pending);
                 }

@@ -155,8 +155,8 @@ impl Core {
         self.schedule.changed(now);
     }
 
-    /// Nothing on `link` is to be swept until a desired state of revision `committed` or later came.
-    pub fn protect(&mut self, link: LinkName, committed: Option<Revision>) {
+    /// Nothing on `link` is to be swept until a desired state of generation `committed` or later came.
+    pub fn protect(&mut self, link: LinkName, committed: Option<u64>) {
         self.marks.attach(link, committed);
         self.settle();
     }

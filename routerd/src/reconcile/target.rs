@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::kernel::{KernelState, LinkName, NextHop, Observed, Route, RouteTarget};
-use model::kv::Revision;
 use model::state::NodeState;
 
 /// What a run aims at.
@@ -33,8 +32,8 @@ impl Target {
 /// What the CNI path does with a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
-    /// It makes the link, for an endpoint committed at this revision if it is already.
-    Attaching(Option<Revision>),
+    /// It makes the link; its endpoint is known from this calculation on, if it is committed already.
+    Attaching(Option<u64>),
     /// It takes the link away.
     Detaching,
 }
@@ -44,7 +43,7 @@ enum Mark {
 pub(super) struct Marks(BTreeMap<LinkName, Mark>);
 
 impl Marks {
-    pub(super) fn attach(&mut self, link: LinkName, committed: Option<Revision>) {
+    pub(super) fn attach(&mut self, link: LinkName, committed: Option<u64>) {
         self.0.insert(link, Mark::Attaching(committed));
     }
 
@@ -59,7 +58,7 @@ impl Marks {
     /// Drops what `desired` knows by itself.
     pub(super) fn settle(&mut self, desired: &NodeState) {
         self.0.retain(|link, mark| match mark {
-            Mark::Attaching(committed) => committed.is_none_or(|r| desired.revision < r),
+            Mark::Attaching(committed) => committed.is_none_or(|g| desired.generation < g),
             Mark::Detaching => desired.kernel.workload_links.contains(link),
         });
     }

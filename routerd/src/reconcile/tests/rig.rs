@@ -204,6 +204,7 @@ impl Rig {
     pub(crate) fn want(&mut self, shape: &Shape) -> i64 {
         self.revision += 1;
         let state = NodeState {
+            generation: self.revision.unsigned_abs(),
             revision: self.revision,
             kernel: shape.kernel(),
             ..NodeState::default()

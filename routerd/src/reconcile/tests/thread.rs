@@ -48,6 +48,7 @@ impl Host for TestHost {
 
 fn state(revision: i64, shape: &Shape) -> Arc<NodeState> {
     Arc::new(NodeState {
+        generation: revision.unsigned_abs(),
         revision,
         kernel: shape.kernel(),
         ..NodeState::default()

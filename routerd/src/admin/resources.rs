@@ -1,0 +1,152 @@
+//! `/v1/resources`: list, get, put, delete.
+
+use std::collections::HashMap;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use model::api::Applied;
+use model::object::ObjectId;
+use model::selector::Selector;
+use model::{Kind, Object, keys, manifest};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{ApiError, ApiResult, watch};
+use crate::resources;
+use crate::services::Services;
+
+type Params = Path<HashMap<String, String>>;
+
+/// Query of a listing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct ListQuery {
+    namespace: Option<String>,
+    label_selector: Option<String>,
+    watch: bool,
+}
+
+/// Query of a write.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(super) struct WriteQuery {
+    dry_run: bool,
+}
+
+/// Which objects a listing is for.
+#[derive(Clone, Debug)]
+pub(super) struct Filter {
+    pub(super) prefix: String,
+    selector: Option<Selector>,
+}
+
+impl Filter {
+    /// The resource as shown, when it is wanted.
+    pub(super) fn show(&self, object: &Object) -> Option<Value> {
+        let wanted = self
+            .selector
+            .as_ref()
+            .is_none_or(|s| s.matches(&object.metadata().labels));
+        wanted.then(|| manifest::to_value(object))
+    }
+}
+
+pub(super) async fn list(
+    State(s): State<Services>,
+    Path(plural): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, ApiError> {
+    let kind = parse_kind(&plural)?;
+    let mut prefix = keys::resources_of(kind);
+    if let (true, Some(namespace)) = (kind.is_namespaced(), &query.namespace) {
+        prefix = format!("{prefix}{namespace}/");
+    }
+    let selector = match &query.label_selector {
+        Some(text) => Some(
+            text.parse::<Selector>()
+                .map_err(|e| ApiError::bad_request(format!("labelSelector {text:?}: {e}")))?,
+        ),
+        None => None,
+    };
+    let filter = Filter { prefix, selector };
+    if query.watch {
+        return Ok(Body::from_stream(watch::stream(s.store, filter)).into_response());
+    }
+    let mut items = Vec::new();
+    let mut collect = |page: Vec<model::kv::KeyValue>| {
+        items.extend(
+            page.iter()
+                .filter_map(resources::decode)
+                .filter_map(|o| filter.show(&o)),
+        );
+    };
+    s.store.list_pages(&filter.prefix, &mut collect).await?;
+    Ok(Json(json!({ "apiVersion": "routerd/v1", "kind": "List", "items": items })).into_response())
+}
+
+pub(super) async fn get(State(s): State<Services>, params: Params) -> ApiResult<Value> {
+    let object = resources::get(&*s.store, &object_id(&params)?).await?;
+    Ok(Json(manifest::to_value(&object)))
+}
+
+pub(super) async fn put(
+    State(s): State<Services>,
+    params: Params,
+    Query(query): Query<WriteQuery>,
+    body: String,
+) -> ApiResult<Applied> {
+    let id = object_id(&params)?;
+    let objects = manifest::parse(&body).map_err(|e| ApiError::bad_request(e.to_string()))?;
+    let [object] = <[Object; 1]>::try_from(objects).map_err(|all| {
+        ApiError::bad_request(format!("{id}: {} objects in the body, want 1", all.len()))
+    })?;
+    if object.id() != id {
+        return Err(ApiError::bad_request(format!(
+            "the body is {}, the request is for {id}: make them the same",
+            object.id()
+        )));
+    }
+    Ok(Json(
+        resources::apply(&*s.store, object, query.dry_run).await?,
+    ))
+}
+
+pub(super) async fn delete(State(s): State<Services>, params: Params) -> ApiResult<Applied> {
+    let id = object_id(&params)?;
+    let applied = resources::delete(&*s.store, id.clone()).await?;
+    if id.kind == Kind::Node {
+        crate::nodes::reclaim(&s, id.name).await?;
+    }
+    Ok(Json(applied))
+}
+
+fn parse_kind(plural: &str) -> Result<Kind, ApiError> {
+    plural
+        .parse()
+        .map_err(|e: model::kind::UnknownKind| ApiError::bad_request(e.to_string()))
+}
+
+fn object_id(Path(params): &Params) -> Result<ObjectId, ApiError> {
+    let field = |name: &str| params.get(name).cloned();
+    let kind = parse_kind(&field("plural").unwrap_or_default())?;
+    let namespace = field("namespace");
+    if kind.is_namespaced() != namespace.is_some() {
+        return Err(ApiError::bad_request(match kind.is_namespaced() {
+            true => format!(
+                "{kind} is namespaced: the path is {}/NAMESPACE/NAME",
+                kind.plural()
+            ),
+            false => format!(
+                "{kind} is not namespaced: the path is {}/NAME",
+                kind.plural()
+            ),
+        }));
+    }
+    Ok(ObjectId {
+        kind,
+        namespace,
+        name: field("name").unwrap_or_default(),
+    })
+}

@@ -1,0 +1,116 @@
+//! ADD: address, then interface, then answer.
+
+use std::net::IpAddr;
+
+use ::ipam::{Assigned, Attach, Extra};
+use model::api::cni::{AddResult, Request};
+use model::kv::{Event, Op};
+use model::{Cidr, Family, Object, manifest, marks};
+
+use super::attachment::Target;
+use super::{CniError, Context};
+use crate::ipam::{self, host_cidrs};
+
+pub(super) async fn add(
+    context: &Context,
+    request: &Request,
+    target: &Target,
+) -> Result<AddResult, CniError> {
+    context.ready()?;
+    if request.netns.is_empty() {
+        return Err(CniError::Refused(format!(
+            "{}: netns is empty: ADD needs the path of a network namespace",
+            target.label()
+        )));
+    }
+    // From here on a reconcile that does not know the endpoint yet leaves its interface alone.
+    let protected = context.reconcile.protect(target.link, None);
+    let assigned = assign(context, request, target).await;
+    protected.await.map_err(|_| CniError::Stopping)?;
+    let (assigned, object) = match assigned {
+        Ok(assigned) => assigned,
+        Err(e) => {
+            context.reconcile.forget(target.link);
+            return Err(e);
+        }
+    };
+    match attach(context, request, target, &assigned).await {
+        Ok(result) => {
+            let event = Event {
+                key: target.endpoint_key(),
+                value: Some(manifest::encode_stored(&object)),
+                revision: assigned.revision,
+            };
+            let generation = context.control.echo(event).await;
+            context.reconcile.protect(target.link, Some(generation));
+            tracing::info!(container = %target.key.0, interface = %target.link, ips = ?result.ips, "workload attached");
+            Ok(result)
+        }
+        Err(e) => {
+            context.reconcile.forget(target.link);
+            // What the runtime was not given it will not use; where this fails, its DEL mends it.
+            if let Err(e) = super::del::release(context, target).await {
+                tracing::warn!(container = %target.key.0, error = %e, "an address was not given back after a failed ADD");
+            }
+            Err(e)
+        }
+    }
+}
+
+/// One transaction: the addresses, the handle and the `WorkloadEndpoint`.
+async fn assign(
+    context: &Context,
+    request: &Request,
+    target: &Target,
+) -> Result<(Assigned, Object), CniError> {
+    let endpoint = {
+        let (node, request, target) = (context.node.clone(), request.clone(), target.clone());
+        move |assigned: &Assigned| target.object(&node, &request, &host_cidrs(assigned))
+    };
+    let describe = endpoint.clone();
+    let key = target.endpoint_key();
+    let write = Attach::new(move |assigned| Extra {
+        compares: Vec::new(),
+        ops: vec![Op::put(
+            key.clone(),
+            manifest::encode_stored(&endpoint(assigned)),
+        )],
+    });
+    let want = ipam::workload(&target.handle, request, target.namespace(), write);
+    let assigned = context.ipam.assign(want).await?;
+    let object = describe(&assigned);
+    Ok((assigned, object))
+}
+
+async fn attach(
+    context: &Context,
+    request: &Request,
+    target: &Target,
+    assigned: &Assigned,
+) -> Result<AddResult, CniError> {
+    let mtu = context.views.workload_mtu();
+    let workload = target.workload(request, host_cidrs(assigned), mtu);
+    let workload = context
+        .in_kernel(target, move || {
+            netlink::workload::attach(&workload).map(|_| workload)
+        })
+        .await?;
+    Ok(AddResult {
+        host_interface: target.link.to_string(),
+        host_mac: Some(workload.host_mac),
+        interface: request.ifname.clone(),
+        mac: Some(workload.mac),
+        sandbox: request.netns.clone(),
+        mtu: workload.mtu,
+        gateways: gateways(&workload.ips),
+        ips: workload.ips,
+    })
+}
+
+/// The gateway of each family that the workload has an address of.
+fn gateways(ips: &[Cidr]) -> Vec<IpAddr> {
+    let has = |family| ips.iter().any(|ip| ip.family() == family);
+    let v4 = has(Family::V4).then_some(IpAddr::V4(marks::GATEWAY_V4));
+    let v6 = has(Family::V6).then_some(IpAddr::V6(marks::GATEWAY_V6));
+    v4.into_iter().chain(v6).collect()
+}

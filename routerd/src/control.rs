@@ -1,0 +1,347 @@
+//! The owner of the snapshot: takes in what changes, hands out what follows from it.
+//!
+//! ```text
+//!  Syncer ─events─►┐                    ┌─► desired state ─► reconcile
+//!  Monitor ─links─►│ snapshot, underlay │─► view, blocks  ─► ipam
+//!  CNI ─own write─►┘                    └─► wanted node   ─► publish;  facts ─► status
+//! ```
+//!
+//! Inputs that wait are taken in together and calculated once: the newest state wins.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use calc::{Inputs, underlay};
+use datastore::Update;
+use model::kernel::{Link, LinkName};
+use model::kv::{Event, Revision};
+use model::resources::{AllowedUse, VxlanMode};
+use model::snapshot::{Changed, Snapshot};
+use model::state::{NodeState, Problem, Underlay};
+use model::{Family, keys};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::host::HostFacts;
+use crate::ipam::{Ipam, IpamInput};
+use crate::publish::Wanted;
+use crate::reconcile;
+use crate::views::Facts;
+
+/// Inputs that wait for the owner; then their senders wait.
+const WAITING: usize = 1024;
+
+/// Number of a desired state: grows with every calculation.
+pub type Generation = u64;
+
+type Question = Box<dyn FnOnce(&Snapshot, &Underlay) + Send>;
+
+enum Input {
+    Store(Update),
+    Links(BTreeMap<LinkName, Link>, HostFacts),
+    Echo(Event, oneshot::Sender<Generation>),
+    Query(Question),
+}
+
+/// Handle of the control loop.
+#[derive(Clone)]
+pub struct Control {
+    tx: mpsc::Sender<Input>,
+}
+
+/// What the control loop tells others.
+pub struct Outputs {
+    /// To reconcile.
+    pub reconcile: reconcile::Handle,
+    /// To status: what was last computed.
+    pub desired: watch::Sender<Arc<NodeState>>,
+    /// To status.
+    pub facts: watch::Sender<Facts>,
+    /// To publish.
+    pub wanted: watch::Sender<Option<Wanted>>,
+    /// To IPAM.
+    pub ipam: Ipam,
+}
+
+impl Control {
+    /// A handle, and what [`run`] needs.
+    pub fn new() -> (Control, Inbox) {
+        let (tx, rx) = mpsc::channel(WAITING);
+        (Control { tx }, Inbox(rx))
+    }
+
+    /// Takes in what the store says.
+    pub async fn store(&self, update: Update) {
+        self.send(Input::Store(update)).await;
+    }
+
+    /// Takes in the interfaces of this host. Blocks: for the thread that listens to the kernel.
+    pub fn blocking_links(&self, links: BTreeMap<LinkName, Link>) {
+        let facts = HostFacts::read(&links);
+        // The loop ends only with the daemon.
+        let _ = self.tx.blocking_send(Input::Links(links, facts));
+    }
+
+    /// Takes in a write of our own before the watch brings it; returns the number of the first
+    /// desired state that knows of it.
+    pub async fn echo(&self, event: Event) -> Generation {
+        let (tx, rx) = oneshot::channel();
+        self.send(Input::Echo(event, tx)).await;
+        rx.await.unwrap_or(Generation::MAX)
+    }
+
+    /// Asks the snapshot something.
+    pub async fn query<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Snapshot, &Underlay) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tx, rx) = oneshot::channel();
+        let ask = Box::new(move |snapshot: &Snapshot, underlay: &Underlay| {
+            let _ = tx.send(ask(snapshot, underlay));
+        });
+        self.send(Input::Query(ask)).await;
+        rx.await.ok()
+    }
+
+    async fn send(&self, input: Input) {
+        // The loop ends only with the daemon.
+        let _ = self.tx.send(input).await;
+    }
+}
+
+/// The receiving end of [`Control`].
+pub struct Inbox(mpsc::Receiver<Input>);
+
+/// The control loop's state.
+pub struct Loop {
+    node: Arc<str>,
+    underlay_config: underlay::Config,
+    outputs: Outputs,
+    snapshot: Snapshot,
+    synced: bool,
+    underlay: Underlay,
+    /// The IPv6 underlay took router advertisements before forwarding was on.
+    accepts_ra: bool,
+    /// Why there is no underlay, when that is so.
+    underlay_error: Option<String>,
+    /// Revision of the key that every write of a pool bumps.
+    pools_guard: Option<Revision>,
+    generation: Generation,
+    /// Something that calculation reads has changed.
+    dirty: bool,
+    /// Something that the IPAM view reads has changed.
+    view_dirty: bool,
+    /// Something that status shows has changed.
+    facts_dirty: bool,
+}
+
+impl Loop {
+    /// A loop that knows nothing yet.
+    pub fn new(node: Arc<str>, underlay_config: underlay::Config, outputs: Outputs) -> Loop {
+        Loop {
+            node,
+            underlay_config,
+            outputs,
+            snapshot: Snapshot::default(),
+            synced: false,
+            underlay: Underlay::default(),
+            accepts_ra: false,
+            underlay_error: None,
+            pools_guard: None,
+            generation: 0,
+            dirty: false,
+            view_dirty: false,
+            facts_dirty: true,
+        }
+    }
+
+    /// Runs until every handle is gone.
+    pub async fn run(mut self, mut inbox: Inbox) {
+        let mut batch = Vec::new();
+        while inbox.0.recv_many(&mut batch, WAITING).await > 0 {
+            for input in batch.drain(..) {
+                self.take(input).await;
+            }
+            self.settle().await;
+        }
+    }
+
+    async fn take(&mut self, input: Input) {
+        match input {
+            Input::Store(Update::Events { events, .. }) => {
+                for event in events {
+                    self.event(event).await;
+                }
+            }
+            Input::Store(Update::InSync { revision }) => {
+                let changed = self.snapshot.listed(&self.node, revision);
+                self.changed(changed);
+                if !self.synced {
+                    tracing::info!(
+                        revision,
+                        nodes = self.snapshot.nodes.len(),
+                        "snapshot is complete"
+                    );
+                }
+                self.synced = true;
+                self.dirty = true;
+                self.view_dirty = true;
+            }
+            Input::Links(links, facts) => self.choose_underlay(&links, &facts),
+            Input::Echo(event, answer) => {
+                let changed = self.snapshot.echo(&self.node, &event);
+                self.changed(changed);
+                // The answer promises a calculation, whatever changed.
+                self.dirty = true;
+                // What is computed next has it.
+                let _ = answer.send(self.generation + 1);
+            }
+            Input::Query(ask) => ask(&self.snapshot, &self.underlay),
+        }
+    }
+
+    async fn event(&mut self, event: Event) {
+        if event.key == keys::POOLS_GUARD {
+            self.pools_guard = event.value.is_some().then_some(event.revision);
+            self.view_dirty = true;
+            return;
+        }
+        let changed = self.snapshot.apply(&self.node, &event);
+        self.changed(changed);
+        if event.key.starts_with(keys::BLOCKS) {
+            self.outputs.ipam.input(IpamInput::Block(event)).await;
+        }
+    }
+
+    fn changed(&mut self, changed: Changed) {
+        // Endpoints of other nodes are stood for by their blocks.
+        self.dirty |= changed.any(
+            Changed::NODES
+                | Changed::POOLS
+                | Changed::MESH
+                | Changed::LOCAL_ENDPOINTS
+                | Changed::BLOCKS
+                | Changed::REJECTED,
+        );
+        self.facts_dirty |= !changed.is_empty();
+        self.view_dirty |= changed.any(
+            Changed::POOLS
+                | Changed::RESERVATIONS
+                | Changed::IPAM
+                | Changed::NODES
+                | Changed::NAMESPACES,
+        );
+    }
+
+    fn choose_underlay(&mut self, links: &BTreeMap<LinkName, Link>, facts: &HostFacts) {
+        let host = underlay::Host {
+            links,
+            default_routes: &facts.default_routes,
+        };
+        match underlay::choose(&self.underlay_config, host) {
+            Ok((underlay, reasons)) => {
+                self.underlay_error = None;
+                if underlay != self.underlay {
+                    reasons
+                        .iter()
+                        .for_each(|reason| tracing::info!("underlay: {reason}"));
+                    self.underlay = underlay;
+                    self.dirty = true;
+                }
+            }
+            Err(e) => {
+                let e = e.to_string();
+                if self.underlay_error.as_ref() != Some(&e) {
+                    tracing::warn!(error = %e, "no underlay; keeping what was known");
+                    self.dirty = true;
+                }
+                self.underlay_error = Some(e);
+            }
+        }
+        let accepts_ra = facts.accepts_ra(&self.underlay);
+        self.dirty |= accepts_ra != self.accepts_ra;
+        self.accepts_ra = accepts_ra;
+    }
+
+    async fn settle(&mut self) {
+        if self.view_dirty && self.synced {
+            self.view_dirty = false;
+            let view = crate::ipam::view(&self.node, &self.snapshot, self.pools_guard);
+            self.outputs
+                .ipam
+                .input(IpamInput::View(Box::new(view)))
+                .await;
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty && self.synced {
+            self.calculate();
+        }
+        if dirty || std::mem::take(&mut self.facts_dirty) {
+            self.outputs.facts.send_replace(self.facts());
+        }
+    }
+
+    fn calculate(&mut self) {
+        self.generation += 1;
+        let mut state = calc::desired_state(&Inputs {
+            node: &self.node,
+            snapshot: &self.snapshot,
+            underlay: &self.underlay,
+            accepts_ra: self.accepts_ra,
+        });
+        state.generation = self.generation;
+        if let Some(message) = &self.underlay_error {
+            let object = format!("Node/{}", self.node);
+            state.problems.insert(
+                0,
+                Problem {
+                    object,
+                    message: message.clone(),
+                },
+            );
+        }
+        let state = Arc::new(state);
+        self.outputs.reconcile.desired(Arc::clone(&state), true);
+        self.outputs.desired.send_replace(state);
+        self.outputs.wanted.send_if_modified(|wanted| {
+            let new = Some(self.wanted());
+            let changed = *wanted != new;
+            *wanted = new;
+            changed
+        });
+    }
+
+    fn wanted(&self) -> Wanted {
+        let tunnels = Family::ALL
+            .into_iter()
+            .filter(|family| {
+                self.snapshot.pools.values().any(|p| {
+                    p.spec.cidr.family() == *family
+                        && !p.spec.disabled
+                        && p.spec.vxlan_mode != VxlanMode::Never
+                })
+            })
+            .collect();
+        Wanted {
+            underlay: self.underlay.clone(),
+            tunnels,
+            stored: self.snapshot.nodes.get(&*self.node).cloned(),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let s = &self.snapshot;
+        let usable = |p: &&model::Resource<model::resources::IpPoolSpec>| {
+            !p.spec.disabled && p.spec.allowed_uses.contains(&AllowedUse::Workload)
+        };
+        Facts {
+            synced: self.synced,
+            revision: s.revision,
+            rejected: s.rejected.values().cloned().collect(),
+            usable_pools: s.pools.values().filter(usable).count(),
+            nodes: s.nodes.len(),
+            local_endpoints: s.local_endpoints.len(),
+            remote_endpoints: s.remote_endpoints.len(),
+            blocks: s.blocks.len(),
+        }
+    }
+}

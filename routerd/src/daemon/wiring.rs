@@ -1,0 +1,230 @@
+//! Makes the actors and the channels between them; nothing runs before [`Actors::start`].
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use datastore::{Datastore, SyncConfig, SyncHandle, SyncState};
+use model::keys;
+use netlink::Netlink;
+use netlink::monitor::{Event, Monitor};
+use tokio::sync::watch;
+
+use crate::cni::Cni;
+use crate::config::Config;
+use crate::control::{self, Control, Loop, Outputs};
+use crate::host::ReconcileHost;
+use crate::ipam::{self, Ipam};
+use crate::metrics::Metrics;
+use crate::publish::Publisher;
+use crate::reconcile::{Handle, Reconciler, Timing};
+use crate::services::Services;
+use crate::state_dir::StateDir;
+use crate::views::{Facts, Identity, Views};
+
+/// Everything that waits for the node to be claimed.
+pub(super) struct Actors {
+    services: Services,
+    control: (Loop, control::Inbox),
+    ipam: ipam::Inbox,
+    publisher: Publisher,
+    reconciler: Reconciler<Netlink, ReconcileHost>,
+    /// Netlink ports whose changes are our own.
+    ports: Vec<u32>,
+    sync: watch::Sender<SyncState>,
+    syncer: Arc<OnceLock<SyncHandle>>,
+    guarded: crate::state_dir::Guarded,
+}
+
+/// The actors at work; dropping it stops listening to the store and to the kernel.
+pub(super) struct Running {
+    reconcile: Handle,
+    reconciler: Option<std::thread::JoinHandle<()>>,
+    _monitor: Option<Monitor>,
+}
+
+/// Makes everything that requests are served with, and what waits to be started.
+pub(super) fn wire(
+    config: Config,
+    state: &StateDir,
+    store: Arc<dyn Datastore>,
+    identity: watch::Receiver<Identity>,
+    metrics: Metrics,
+) -> anyhow::Result<(Services, Actors)> {
+    let node: Arc<str> = config.node.as_str().into();
+    let kernel = Netlink::open([]).context("opening netlink")?;
+    let ports = kernel.ports();
+    let host = ReconcileHost::new(state.switches());
+    let seed = u64::from_ne_bytes(crate::random::bytes());
+    let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);
+
+    let (control, control_inbox) = Control::new();
+    let (ipam, ipam_inbox) = Ipam::new();
+    let (desired, desired_view) = watch::channel(Arc::default());
+    let (facts, facts_view) = watch::channel(Facts::default());
+    let (wanted, wanted_view) = watch::channel(None);
+    let (publish, publish_view) = watch::channel(None);
+    let (sync, sync_view) = watch::channel(SyncState::default());
+    let syncer = Arc::new(OnceLock::<SyncHandle>::new());
+
+    let accept = {
+        let syncer = Arc::clone(&syncer);
+        Arc::new(move || syncer.get().is_some_and(SyncHandle::accept))
+    };
+    let views = Views {
+        node: Arc::clone(&node),
+        identity,
+        sync: sync_view,
+        accept,
+        facts: facts_view,
+        desired: desired_view,
+        reconcile: reconcile.status(),
+        publish: publish_view,
+    };
+    let underlay = config.underlay.choice();
+    let outputs = Outputs {
+        reconcile: reconcile.clone(),
+        desired,
+        facts,
+        wanted,
+        ipam: ipam.clone(),
+    };
+    let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
+    let publisher = Publisher {
+        node: Arc::clone(&node),
+        store: Arc::clone(&store),
+        ipam: ipam.clone(),
+        wanted: wanted_view,
+        health: publish,
+    };
+    let cni = Cni::start(
+        node.to_string(),
+        Arc::clone(&store),
+        ipam.clone(),
+        control.clone(),
+        reconcile.clone(),
+        views.clone(),
+        metrics,
+    );
+    let config = Arc::new(config);
+    let services = Services {
+        config,
+        store,
+        views,
+        control,
+        ipam,
+        reconcile,
+        cni,
+    };
+    let actors = Actors {
+        services: services.clone(),
+        control: (control_loop, control_inbox),
+        ipam: ipam_inbox,
+        publisher,
+        reconciler,
+        ports,
+        sync,
+        syncer,
+        guarded: state.guarded(),
+    };
+    Ok((services, actors))
+}
+
+impl Actors {
+    /// Sets everything to work.
+    pub(super) fn start(self) -> Running {
+        let Services {
+            store,
+            control,
+            ipam: _,
+            reconcile,
+            views,
+            ..
+        } = self.services;
+        let node = views.node.to_string();
+        let (control_loop, control_inbox) = self.control;
+        tokio::spawn(control_loop.run(control_inbox));
+        {
+            let (store, inbox) = (Arc::clone(&store), self.ipam);
+            tokio::spawn(async move { ipam::run(&node, store, inbox).await });
+        }
+        tokio::spawn(self.publisher.run());
+        let reconciler = std::thread::Builder::new()
+            .name("reconcile".to_owned())
+            .spawn(|| self.reconciler.run())
+            .map_err(|e| tracing::error!(error = %e, "no thread for the kernel"))
+            .ok();
+        let monitor = listen(self.ports, control.clone(), reconcile.clone());
+        follow(store, control, self.sync, &self.syncer, self.guarded);
+        Running {
+            reconcile,
+            reconciler,
+            _monitor: monitor,
+        }
+    }
+}
+
+impl Running {
+    /// Ends the writes to the kernel after the one under way.
+    pub(super) async fn stop(self) {
+        self.reconcile.stop();
+        if let Some(thread) = self.reconciler {
+            let ended = tokio::task::spawn_blocking(|| thread.join().is_ok()).await;
+            if !matches!(ended, Ok(true)) {
+                tracing::error!("the reconciler panicked");
+            }
+        }
+    }
+}
+
+/// Follows the store into the control loop.
+fn follow(
+    store: Arc<dyn Datastore>,
+    control: Control,
+    sync: watch::Sender<SyncState>,
+    syncer: &OnceLock<SyncHandle>,
+    mut guarded: crate::state_dir::Guarded,
+) {
+    let config = SyncConfig {
+        prefixes: vec![
+            keys::BLOCKS.to_owned(),
+            keys::POOLS_GUARD.to_owned(),
+            keys::RESOURCES.to_owned(),
+        ],
+        remembered: guarded.read(),
+        ..SyncConfig::default()
+    };
+    let (mut updates, handle) = datastore::syncer::spawn(store, config);
+    let mut state = handle.state();
+    // Set once: `start` takes the actors.
+    let _ = syncer.set(handle);
+    tokio::spawn(async move {
+        while let Some(update) = updates.recv().await {
+            control.store(update).await;
+        }
+    });
+    tokio::spawn(async move {
+        while state.changed().await.is_ok() {
+            let now = state.borrow_and_update().clone();
+            if now.in_sync {
+                guarded.write(now.guarded);
+            }
+            sync.send_replace(now);
+        }
+    });
+}
+
+/// Listens to the kernel: interfaces to the control loop, everything else to the reconciler.
+fn listen(ports: Vec<u32>, control: Control, reconcile: Handle) -> Option<Monitor> {
+    let heard = move |event: Event| match event {
+        Event::Links(links) => {
+            control.blocking_links(links);
+            reconcile.changed();
+        }
+        Event::RoutesChanged | Event::NeighboursChanged | Event::NatChanged | Event::Overrun => {
+            reconcile.changed();
+        }
+    };
+    Monitor::spawn(ports, heard)
+        .map_err(|e| tracing::error!(error = %e, "changes of the kernel are seen at the slow timer only"))
+        .ok()
+}

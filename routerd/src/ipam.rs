@@ -1,0 +1,333 @@
+//! The task that owns this node's addresses: carries out what [`ipam::Allocator`] plans.
+//!
+//! Requests that wait while a transaction is under way go out together in the next one, which is
+//! what makes many at once cheap.
+
+mod records;
+mod view;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use datastore::Datastore;
+use ipam::{
+    AllocError, Allocator, Assign, Assigned, Attach, Cleanup, Extra, Failure, Families, IpamView,
+    Options, Release, Released, Reply, Request, RequestId, Seen, TxnId,
+};
+use model::block::Block;
+use model::kv::{Event, Op, TxnOutcome};
+use model::resources::AllowedUse;
+use model::{Cidr, Family, keys};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::time::now_millis;
+pub use records::read;
+pub use view::view;
+
+/// Requests that wait for the owner; then their senders wait.
+const WAITING: usize = 4096;
+
+/// Why a request for addresses failed.
+#[derive(Debug, thiserror::Error)]
+pub enum IpamError {
+    /// The allocator says no.
+    #[error(transparent)]
+    Alloc(#[from] AllocError),
+    /// The daemon is stopping.
+    #[error("routerd is stopping: try again when it runs")]
+    Stopping,
+}
+
+impl IpamError {
+    /// Whether the same request may succeed later with nothing mended.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            IpamError::Alloc(e) => e.is_retryable(),
+            IpamError::Stopping => true,
+        }
+    }
+}
+
+/// What the control loop tells IPAM, in the order in which it happened.
+pub enum IpamInput {
+    /// New pools, reservations or settings.
+    View(Box<IpamView>),
+    /// A block changed.
+    Block(Event),
+}
+
+type Answer = oneshot::Sender<Result<Reply, AllocError>>;
+
+enum Message {
+    Input(IpamInput),
+    Ask(Box<Request>, Answer),
+    Stale(String, BTreeSet<String>, oneshot::Sender<Vec<String>>),
+}
+
+/// Handle of the owner.
+#[derive(Clone)]
+pub struct Ipam {
+    tx: mpsc::Sender<Message>,
+}
+
+/// The receiving end of [`Ipam`].
+pub struct Inbox(mpsc::Receiver<Message>);
+
+impl Ipam {
+    /// A handle, and what [`run`] needs.
+    pub fn new() -> (Ipam, Inbox) {
+        let (tx, rx) = mpsc::channel(WAITING);
+        (Ipam { tx }, Inbox(rx))
+    }
+
+    /// Takes in what the store says.
+    pub async fn input(&self, input: IpamInput) {
+        // The owner ends only with the daemon.
+        let _ = self.tx.send(Message::Input(input)).await;
+    }
+
+    /// Hands out addresses.
+    pub async fn assign(&self, assign: Assign) -> Result<Assigned, IpamError> {
+        match self.ask(Request::Assign(assign)).await? {
+            Reply::Assigned(assigned) => Ok(assigned),
+            Reply::Released(_) => Err(IpamError::Stopping),
+        }
+    }
+
+    /// Frees what a handle holds; `ops` ride in the same transaction.
+    pub async fn release(&self, handle: &str, ops: Vec<Op>) -> Result<Released, IpamError> {
+        let extra = Extra {
+            compares: Vec::new(),
+            ops,
+        };
+        self.released(Request::Release(Release {
+            handle: handle.to_owned(),
+            extra,
+        }))
+        .await
+    }
+
+    /// Frees one address, whoever holds it.
+    pub async fn release_address(&self, ip: IpAddr) -> Result<Released, IpamError> {
+        self.released(Request::ReleaseAddress(ip)).await
+    }
+
+    /// Frees everything of a node that was deleted; `cleanup` makes what rides along with a handle.
+    pub async fn reclaim_node(
+        &self,
+        node: String,
+        cleanup: Cleanup,
+    ) -> Result<Released, IpamError> {
+        self.released(Request::ReclaimNode(node, cleanup)).await
+    }
+
+    /// The address of this node's tunnel device; the same at every call.
+    pub async fn tunnel(&self, node: &str, family: Family) -> Result<IpAddr, IpamError> {
+        let handle = tunnel_handle(node, family);
+        let assigned = self.assign(Assign::tunnel(handle.clone(), family)).await?;
+        assigned
+            .addresses
+            .first()
+            .copied()
+            .ok_or(IpamError::Alloc(AllocError::NoAddress {
+                handle,
+                family: family.to_string(),
+                pools: Vec::new(),
+            }))
+    }
+
+    /// Gives the tunnel address back.
+    pub async fn release_tunnel(&self, node: &str, family: Family) -> Result<(), IpamError> {
+        self.release(&tunnel_handle(node, family), Vec::new())
+            .await
+            .map(|_| ())
+    }
+
+    /// Handles of this node that begin with `prefix` and are not `valid`.
+    pub async fn stale(
+        &self,
+        prefix: &str,
+        valid: BTreeSet<String>,
+    ) -> Result<Vec<String>, IpamError> {
+        let (tx, rx) = oneshot::channel();
+        let message = Message::Stale(prefix.to_owned(), valid, tx);
+        self.tx
+            .send(message)
+            .await
+            .map_err(|_| IpamError::Stopping)?;
+        rx.await.map_err(|_| IpamError::Stopping)
+    }
+
+    async fn released(&self, request: Request) -> Result<Released, IpamError> {
+        match self.ask(request).await? {
+            Reply::Released(released) => Ok(released),
+            Reply::Assigned(_) => Err(IpamError::Stopping),
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Reply, IpamError> {
+        let (tx, rx) = oneshot::channel();
+        let message = Message::Ask(Box::new(request), tx);
+        self.tx
+            .send(message)
+            .await
+            .map_err(|_| IpamError::Stopping)?;
+        Ok(rx.await.map_err(|_| IpamError::Stopping)??)
+    }
+}
+
+fn tunnel_handle(node: &str, family: Family) -> String {
+    match family {
+        Family::V4 => format!("tunnel4:{node}"),
+        Family::V6 => format!("tunnel6:{node}"),
+    }
+}
+
+/// What a workload asks for.
+pub fn workload(
+    handle: &str,
+    request: &model::api::cni::Request,
+    namespace: &str,
+    endpoint: Attach,
+) -> Assign {
+    let named = |family, pools: &[String]| -> Vec<(Family, String)> {
+        pools.iter().map(|pool| (family, pool.clone())).collect()
+    };
+    Assign {
+        handle: handle.to_owned(),
+        namespace: namespace.to_owned(),
+        name: request.name.clone(),
+        usage: AllowedUse::Workload,
+        families: Families::Auto,
+        addresses: request.ips.clone(),
+        pools: [
+            named(Family::V4, &request.ipv4_pools),
+            named(Family::V6, &request.ipv6_pools),
+        ]
+        .concat(),
+        identity: request
+            .sticky
+            .then(|| format!("sticky:{namespace}:{}", request.name)),
+        extra: endpoint,
+    }
+}
+
+type Done = (TxnId, Result<TxnOutcome, datastore::Error>);
+
+/// The owner's state.
+struct Owner {
+    store: Arc<dyn Datastore>,
+    allocator: Allocator,
+    answers: HashMap<RequestId, Answer>,
+    next_request: u64,
+    done: mpsc::UnboundedSender<Done>,
+}
+
+/// Runs until every handle is gone. Sends nothing to the store before the first view.
+pub async fn run(node: &str, store: Arc<dyn Datastore>, mut inbox: Inbox) {
+    let incarnation = u64::from_ne_bytes(crate::random::bytes());
+    // At most one transaction is under way, so this never holds more than one.
+    let (done, mut outcomes) = mpsc::unbounded_channel();
+    let mut owner = Owner {
+        store,
+        allocator: Allocator::new(Options::new(node, incarnation)),
+        answers: HashMap::new(),
+        next_request: 0,
+        done,
+    };
+    let mut batch = Vec::new();
+    loop {
+        let wake = owner.allocator.poll_timeout();
+        tokio::select! {
+            taken = inbox.0.recv_many(&mut batch, WAITING) => {
+                if taken == 0 {
+                    return;
+                }
+                batch.drain(..).for_each(|message| owner.take(message));
+            }
+            Some((id, result)) = outcomes.recv() => {
+                owner.allocator.handle_outcome(now_millis(), id, result.map_err(|e| failure(&e)));
+            }
+            () = sleep_until(wake) => {}
+        }
+        owner.turn();
+    }
+}
+
+async fn sleep_until(millis: Option<u64>) {
+    match millis {
+        Some(at) => {
+            let wait = at.saturating_sub(now_millis()).max(1);
+            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn failure(e: &datastore::Error) -> Failure {
+    if e.is_ambiguous() {
+        Failure::Ambiguous(e.to_string())
+    } else if e.is_retryable() {
+        Failure::Unavailable(e.to_string())
+    } else {
+        Failure::Refused(e.to_string())
+    }
+}
+
+impl Owner {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Input(IpamInput::View(view)) => self.allocator.set_view(*view),
+            Message::Input(IpamInput::Block(event)) => self.block(&event),
+            Message::Ask(request, answer) => {
+                let id = RequestId(self.next_request);
+                self.next_request += 1;
+                self.answers.insert(id, answer);
+                self.allocator.submit(now_millis(), id, *request);
+            }
+            Message::Stale(prefix, valid, answer) => {
+                let stale = self.allocator.stale(&prefix, &valid);
+                // The asker may have gone.
+                let _ = answer.send(stale.into_iter().map(|s| s.handle).collect());
+            }
+        }
+    }
+
+    fn block(&mut self, event: &Event) {
+        let Some(cidr) = keys::parse_block(&event.key) else {
+            return;
+        };
+        let decoded = event.value.as_deref().map(Block::decode);
+        let seen = |seen: Seen<'_>, allocator: &mut Allocator| {
+            allocator.block_event(cidr, seen, event.revision);
+        };
+        match decoded {
+            Some(Ok(block)) => seen(Seen::Is(&block), &mut self.allocator),
+            Some(Err(e)) => seen(Seen::Unreadable(&e.to_string()), &mut self.allocator),
+            None => seen(Seen::Gone, &mut self.allocator),
+        }
+    }
+
+    /// Starts what became ready and answers who is served.
+    fn turn(&mut self) {
+        while let Some((id, txn)) = self.allocator.poll_txn(now_millis()) {
+            let (store, done) = (Arc::clone(&self.store), self.done.clone());
+            tokio::spawn(async move {
+                let outcome = store.txn(txn).await;
+                // The owner is gone only when the daemon ends.
+                let _ = done.send((id, outcome));
+            });
+        }
+        while let Some((id, reply)) = self.allocator.poll_reply() {
+            if let Some(answer) = self.answers.remove(&id) {
+                let _ = answer.send(reply);
+            }
+        }
+    }
+}
+
+/// The addresses as host prefixes.
+pub fn host_cidrs(assigned: &Assigned) -> Vec<Cidr> {
+    assigned.addresses.iter().copied().map(Cidr::host).collect()
+}

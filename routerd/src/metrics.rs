@@ -1,0 +1,196 @@
+//! `/metrics` in the text format of Prometheus, and the probes `/live` and `/ready`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use model::api::Health;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::views::Views;
+
+/// Labels of a CNI request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CniLabels {
+    /// `add`, `del`, `check`, `gc`.
+    pub verb: &'static str,
+    /// `ok` or `error`.
+    pub result: &'static str,
+}
+
+/// Counters that code adds to; what can be read off the actors is read when asked for.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    cni: Family<CniLabels, Histogram, fn() -> Histogram>,
+    drift: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // 0.5 ms to 4 s.
+        let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0005, 2.0, 14));
+        Metrics {
+            cni: Family::new_with_constructor(histogram),
+            drift: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Notes a CNI request that took `time`.
+    pub fn cni(&self, verb: &'static str, ok: bool, time: Duration) {
+        let result = if ok { "ok" } else { "error" };
+        self.cni
+            .get_or_create(&CniLabels { verb, result })
+            .observe(time.as_secs_f64());
+    }
+
+    /// Notes repaired kernel objects.
+    pub fn drift(&self, objects: u64) {
+        self.drift.inc_by(objects);
+    }
+}
+
+#[derive(Clone)]
+struct Served {
+    metrics: Metrics,
+    views: Views,
+}
+
+/// Serves until cancelled.
+pub async fn serve(listener: TcpListener, metrics: Metrics, views: Views, stop: CancellationToken) {
+    let app = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .with_state(Served { metrics, views });
+    if let Err(e) = axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+    {
+        tracing::error!(error = %e, "the metrics listener failed");
+    }
+}
+
+async fn ready(State(s): State<Served>) -> impl IntoResponse {
+    let code = match s.views.is_ready() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let status = s.views.status();
+    (
+        code,
+        Json(serde_json::json!({ "ready": status.ready, "subsystems": status.subsystems })),
+    )
+}
+
+async fn scrape(State(s): State<Served>) -> impl IntoResponse {
+    let mut text = String::new();
+    match encode(&mut text, &registry(&s)) {
+        Ok(()) => (
+            [(
+                header::CONTENT_TYPE,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            )],
+            text,
+        )
+            .into_response(),
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()).into_response(),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SubsystemLabels {
+    subsystem: String,
+}
+
+/// Everything under its name, read off the actors now.
+fn registry(s: &Served) -> Registry {
+    let mut registry = Registry::with_prefix("routerd");
+    let status = s.views.status();
+    let facts = s.views.facts.borrow().clone();
+    let mut gauge = |name: &str, help: &str, value: usize| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    };
+    gauge(
+        "ready",
+        "Whether workloads can be served",
+        usize::from(status.ready),
+    );
+    gauge(
+        "in_sync",
+        "Whether the kernel was reconciled with a complete snapshot",
+        usize::from(status.in_sync),
+    );
+    gauge(
+        "revision",
+        "Revision of the snapshot in force",
+        usize::try_from(status.revision).unwrap_or(0),
+    );
+    gauge("nodes", "Nodes in the mesh", facts.nodes);
+    gauge(
+        "local_endpoints",
+        "Workload endpoints on this node",
+        facts.local_endpoints,
+    );
+    gauge(
+        "remote_endpoints",
+        "Workload endpoints on other nodes",
+        facts.remote_endpoints,
+    );
+    gauge("blocks", "Address blocks of all nodes", facts.blocks);
+    gauge(
+        "rejected_objects",
+        "Stored values that were skipped",
+        facts.rejected.len(),
+    );
+    gauge(
+        "problems",
+        "Parts of the mesh that cannot work as configured",
+        status.problems.len(),
+    );
+    gauge(
+        "workload_mtu_bytes",
+        "MTU of workload interfaces",
+        usize::try_from(status.workload_mtu).unwrap_or(0),
+    );
+    let subsystems = Family::<SubsystemLabels, Gauge>::default();
+    for subsystem in status.subsystems {
+        let healthy = i64::from(subsystem.state == Health::Ok);
+        subsystems
+            .get_or_create(&SubsystemLabels {
+                subsystem: subsystem.name,
+            })
+            .set(healthy);
+    }
+    registry.register(
+        "subsystem_healthy",
+        "Whether a subsystem is well",
+        subsystems,
+    );
+    registry.register(
+        "drift_repaired",
+        "Kernel objects changed by others and repaired",
+        s.metrics.drift.clone(),
+    );
+    registry.register_with_unit(
+        "cni_duration",
+        "Time that CNI requests took in the daemon",
+        Unit::Seconds,
+        s.metrics.cni.clone(),
+    );
+    registry
+}

@@ -1,0 +1,31 @@
+//! The handles that requests are served with.
+
+use std::sync::Arc;
+
+use datastore::Datastore;
+
+use crate::cni::Cni;
+use crate::config::Config;
+use crate::control::Control;
+use crate::ipam::Ipam;
+use crate::reconcile;
+use crate::views::Views;
+
+/// Cheap to clone: every part is a handle of an actor.
+#[derive(Clone)]
+pub struct Services {
+    /// As read at the start.
+    pub config: Arc<Config>,
+    /// The store.
+    pub store: Arc<dyn Datastore>,
+    /// The newest word of every actor.
+    pub views: Views,
+    /// The snapshot.
+    pub control: Control,
+    /// Addresses.
+    pub ipam: Ipam,
+    /// The kernel.
+    pub reconcile: reconcile::Handle,
+    /// CNI verbs.
+    pub cni: Cni,
+}

@@ -1,0 +1,151 @@
+//! What the actors say of themselves, gathered for `status`, `/ready` and metrics.
+
+use std::sync::Arc;
+
+use datastore::{OwnershipState, SyncState};
+use model::api::{Health, Status, Subsystem};
+use model::resources::Encryption;
+use model::snapshot::Rejected;
+use model::state::NodeState;
+use tokio::sync::watch;
+
+use crate::reconcile;
+
+/// Whether this daemon is the node: nothing while it asks the store.
+pub type Identity = Option<OwnershipState>;
+
+/// What of the snapshot is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The snapshot is complete.
+    pub synced: bool,
+    /// Its revision.
+    pub revision: i64,
+    /// Values that were skipped.
+    pub rejected: Vec<Rejected>,
+    /// Pools that ADD may use: enabled and for workloads.
+    pub usable_pools: usize,
+    /// Number of nodes, endpoints and blocks.
+    pub nodes: usize,
+    /// Endpoints on this node.
+    pub local_endpoints: usize,
+    /// Endpoints elsewhere.
+    pub remote_endpoints: usize,
+    /// Blocks of all nodes.
+    pub blocks: usize,
+}
+
+/// The newest word of every actor.
+#[derive(Clone)]
+pub struct Views {
+    /// Name of the node.
+    pub node: Arc<str>,
+    /// Whether this daemon is the node.
+    pub identity: watch::Receiver<Identity>,
+    /// The store.
+    pub sync: watch::Receiver<SyncState>,
+    /// Releases a held snapshot; whether there was one.
+    pub accept: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The snapshot.
+    pub facts: watch::Receiver<Facts>,
+    /// The newest desired state.
+    pub desired: watch::Receiver<Arc<NodeState>>,
+    /// The kernel.
+    pub reconcile: watch::Receiver<reconcile::Status>,
+    /// Last error of publishing this node, if the last attempt failed.
+    pub publish: watch::Receiver<Option<String>>,
+}
+
+impl Views {
+    /// MTU for new workload interfaces, bytes.
+    pub fn workload_mtu(&self) -> u32 {
+        self.desired.borrow().workload_mtu
+    }
+
+    /// Whether workloads can be served.
+    pub fn is_ready(&self) -> bool {
+        self.identity.borrow().is_some()
+            && self.facts.borrow().synced
+            && self.reconcile.borrow().in_sync
+    }
+
+    /// Lets a held-back snapshot through.
+    pub fn accept_held(&self) -> Result<(), String> {
+        match (self.accept)() {
+            true => Ok(()),
+            false => Err("no snapshot is held back: nothing to accept".to_owned()),
+        }
+    }
+
+    /// Everything, as `routerctl status` shows it.
+    pub fn status(&self) -> Status {
+        let facts = self.facts.borrow().clone();
+        let desired = Arc::clone(&self.desired.borrow());
+        let reconcile = self.reconcile.borrow().clone();
+        let mut subsystems = vec![self.datastore(), self.identity(), self.ipam(&facts)];
+        subsystems.extend(reconcile.subsystems);
+        Status {
+            node: self.node.to_string(),
+            ready: self.is_ready(),
+            in_sync: facts.synced && reconcile.in_sync,
+            revision: facts.revision,
+            encryption: Encryption::Off,
+            subsystems,
+            rejected: facts.rejected,
+            drift: reconcile.drift,
+            problems: desired.problems.clone(),
+            workload_mtu: desired.workload_mtu,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn datastore(&self) -> Subsystem {
+        let sync = self.sync.borrow();
+        let (state, message) = match (&sync.held, &sync.last_error) {
+            (Some(held), _) => (Health::Failed, format!("held back: {}", held.message)),
+            (None, Some(e)) if !sync.connected => (Health::Failed, e.clone()),
+            (None, Some(e)) => (Health::Degraded, e.clone()),
+            (None, None) if !sync.in_sync => (Health::Degraded, "reading".to_owned()),
+            (None, None) => (Health::Ok, format!("in sync at revision {}", sync.revision)),
+        };
+        Subsystem {
+            name: "datastore".into(),
+            state,
+            message,
+        }
+    }
+
+    fn identity(&self) -> Subsystem {
+        let (state, message) = match &*self.identity.borrow() {
+            None => (Health::Degraded, "claiming the node's name".to_owned()),
+            Some(OwnershipState::Held) => match &*self.publish.borrow() {
+                None => (Health::Ok, format!("this daemon is node {}", self.node)),
+                Some(e) => (Health::Degraded, e.clone()),
+            },
+            Some(OwnershipState::Unconfirmed(e)) => (Health::Degraded, e.clone()),
+            Some(OwnershipState::Lost(e)) => (Health::Failed, e.to_string()),
+        };
+        Subsystem {
+            name: "node".into(),
+            state,
+            message,
+        }
+    }
+
+    fn ipam(&self, facts: &Facts) -> Subsystem {
+        let (state, message) = match (facts.synced, facts.usable_pools) {
+            (false, _) => (Health::Degraded, "waiting for the snapshot".to_owned()),
+            (true, 0) => (
+                Health::Degraded,
+                "no IPPool for workloads: apply one, see `routerctl validate`".to_owned(),
+            ),
+            (true, 1) => (Health::Ok, "1 pool".to_owned()),
+            (true, n) => (Health::Ok, format!("{n} pools")),
+        };
+        Subsystem {
+            name: "ipam".into(),
+            state,
+            message,
+        }
+    }
+}
