@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::{Error, Refusal};
 
@@ -15,6 +16,15 @@ use crate::{Error, Refusal};
 pub(crate) fn open(path: &str) -> Result<File, Error> {
     let object = || format!("network namespace {path}");
     let file = File::open(path).map_err(|e| Refusal::from(e).during("open", object()))?;
+    let filesystem = fstatfs(&file).map_err(|e| Refusal::from(e).during("stat", object()))?;
+    if filesystem.filesystem_type() != NSFS_MAGIC {
+        return Err(Error::Invalid {
+            object: object(),
+            message: "it is no network namespace here: it may be mounted where this process \
+                      cannot see it (mount propagation must be shared or slave)"
+                .to_owned(),
+        });
+    }
     let identity = |file: &File| file.metadata().map(|m| (m.dev(), m.ino()));
     let host = File::open("/proc/thread-self/ns/net").and_then(|f| identity(&f));
     match (identity(&file), host) {

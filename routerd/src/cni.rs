@@ -16,10 +16,11 @@ mod gc;
 mod queue;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use datastore::Datastore;
 use model::api::cni::{AddResult, Request};
+use model::keys;
 use tokio::sync::Semaphore;
 
 use crate::control::Control;
@@ -33,6 +34,9 @@ use queue::Queue;
 
 /// Attachments that enter the kernel at once: its routing lock admits one, so a few keep it busy.
 const KERNEL_WORKERS: usize = 3;
+
+/// Longest that an ADD waits for pools that are on their way.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Why a verb failed.
 #[derive(Debug, thiserror::Error)]
@@ -211,6 +215,22 @@ impl Context {
                 container: target.label(),
                 source,
             })
+    }
+
+    /// Waits for the pools that the store has now; whether they are newer than those known before.
+    async fn catch_up(&self) -> Result<bool, CniError> {
+        let mut facts = self.views.facts.clone();
+        let known = facts.borrow_and_update().pools_guard;
+        let guard = self
+            .store
+            .get(keys::POOLS_GUARD)
+            .await?
+            .map(|kv| kv.mod_revision);
+        if guard <= known {
+            return Ok(false);
+        }
+        let caught_up = facts.wait_for(|facts| facts.pools_guard >= guard);
+        Ok(tokio::time::timeout(CATCH_UP, caught_up).await.is_ok())
     }
 
     /// ADD needs a complete snapshot that the kernel was reconciled with.

@@ -38,7 +38,7 @@ type Question = Box<dyn FnOnce(&Snapshot, &Underlay) + Send>;
 enum Input {
     Store(Update),
     Links(BTreeMap<LinkName, Link>, HostFacts),
-    Echo(Event, oneshot::Sender<Generation>),
+    Echo(Vec<Event>, oneshot::Sender<Generation>),
     Query(Question),
 }
 
@@ -81,11 +81,11 @@ impl Control {
         let _ = self.tx.blocking_send(Input::Links(links, facts));
     }
 
-    /// Takes in a write of our own before the watch brings it; returns the number of the first
-    /// desired state that knows of it.
-    pub async fn echo(&self, event: Event) -> Generation {
+    /// Takes in writes of our own before the watch brings them. When this returns, calculation and
+    /// IPAM know of them; returns the number of the first desired state that does.
+    pub async fn echo(&self, events: Vec<Event>) -> Generation {
         let (tx, rx) = oneshot::channel();
-        self.send(Input::Echo(event, tx)).await;
+        self.send(Input::Echo(events, tx)).await;
         rx.await.unwrap_or(Generation::MAX)
     }
 
@@ -132,6 +132,8 @@ pub struct Loop {
     view_dirty: bool,
     /// Something that status shows has changed.
     facts_dirty: bool,
+    /// Who is to be told the number of the next calculation.
+    echoed: Vec<oneshot::Sender<Generation>>,
 }
 
 impl Loop {
@@ -151,6 +153,7 @@ impl Loop {
             dirty: false,
             view_dirty: false,
             facts_dirty: true,
+            echoed: Vec::new(),
         }
     }
 
@@ -187,13 +190,18 @@ impl Loop {
                 self.view_dirty = true;
             }
             Input::Links(links, facts) => self.choose_underlay(&links, &facts),
-            Input::Echo(event, answer) => {
-                let changed = self.snapshot.echo(&self.node, &event);
-                self.changed(changed);
+            Input::Echo(events, answer) => {
+                for event in events {
+                    if event.key == keys::POOLS_GUARD {
+                        self.bump_guard(&event);
+                    } else {
+                        let changed = self.snapshot.echo(&self.node, &event);
+                        self.changed(changed);
+                    }
+                }
                 // The answer promises a calculation, whatever changed.
                 self.dirty = true;
-                // What is computed next has it.
-                let _ = answer.send(self.generation + 1);
+                self.echoed.push(answer);
             }
             Input::Query(ask) => ask(&self.snapshot, &self.underlay),
         }
@@ -201,8 +209,7 @@ impl Loop {
 
     async fn event(&mut self, event: Event) {
         if event.key == keys::POOLS_GUARD {
-            self.pools_guard = event.value.is_some().then_some(event.revision);
-            self.view_dirty = true;
+            self.bump_guard(&event);
             return;
         }
         let changed = self.snapshot.apply(&self.node, &event);
@@ -210,6 +217,17 @@ impl Loop {
         if event.key.starts_with(keys::BLOCKS) {
             self.outputs.ipam.input(IpamInput::Block(event)).await;
         }
+    }
+
+    /// The guard is never deleted in the life of a store; one that is gone, or older than an echo,
+    /// comes right with the next write of a pool.
+    fn bump_guard(&mut self, event: &Event) {
+        self.pools_guard = event
+            .value
+            .is_some()
+            .then_some(event.revision)
+            .max(self.pools_guard.filter(|_| event.value.is_some()));
+        self.view_dirty = true;
     }
 
     fn changed(&mut self, changed: Changed) {
@@ -278,6 +296,10 @@ impl Loop {
         if dirty || std::mem::take(&mut self.facts_dirty) {
             self.outputs.facts.send_replace(self.facts());
         }
+        for answer in self.echoed.drain(..) {
+            // Who asked may have gone.
+            let _ = answer.send(self.generation);
+        }
     }
 
     fn calculate(&mut self) {
@@ -337,6 +359,8 @@ impl Loop {
             synced: self.synced,
             revision: s.revision,
             rejected: s.rejected.values().cloned().collect(),
+            published: s.nodes.contains_key(&*self.node),
+            pools_guard: self.pools_guard,
             usable_pools: s.pools.values().filter(usable).count(),
             nodes: s.nodes.len(),
             local_endpoints: s.local_endpoints.len(),

@@ -105,6 +105,11 @@ impl Publisher {
     }
 
     async fn publish(&self, wanted: &Wanted) -> Result<(), PublishError> {
+        // Addresses are handed out to nodes in the store only.
+        if wanted.stored.is_none() {
+            self.write(|stored| describe(&self.node, stored, &wanted.underlay, &[]))
+                .await?;
+        }
         let mut tunnels = Vec::new();
         for family in Family::ALL {
             if wanted.tunnels.contains(&family) {

@@ -23,6 +23,10 @@ pub struct Facts {
     pub revision: i64,
     /// Values that were skipped.
     pub rejected: Vec<Rejected>,
+    /// This node is in it.
+    pub published: bool,
+    /// Revision of the last write of a pool.
+    pub pools_guard: Option<i64>,
     /// Pools that ADD may use: enabled and for workloads.
     pub usable_pools: usize,
     /// Number of nodes, endpoints and blocks.
@@ -64,8 +68,10 @@ impl Views {
 
     /// Whether workloads can be served.
     pub fn is_ready(&self) -> bool {
+        let facts = self.facts.borrow();
         self.identity.borrow().is_some()
-            && self.facts.borrow().synced
+            && facts.synced
+            && facts.published
             && self.reconcile.borrow().in_sync
     }
 
@@ -82,7 +88,7 @@ impl Views {
         let facts = self.facts.borrow().clone();
         let desired = Arc::clone(&self.desired.borrow());
         let reconcile = self.reconcile.borrow().clone();
-        let mut subsystems = vec![self.datastore(), self.identity(), self.ipam(&facts)];
+        let mut subsystems = vec![self.datastore(), self.identity(&facts), self.ipam(&facts)];
         subsystems.extend(reconcile.subsystems);
         Status {
             node: self.node.to_string(),
@@ -115,10 +121,13 @@ impl Views {
         }
     }
 
-    fn identity(&self) -> Subsystem {
+    fn identity(&self, facts: &Facts) -> Subsystem {
         let (state, message) = match &*self.identity.borrow() {
             None => (Health::Degraded, "claiming the node's name".to_owned()),
             Some(OwnershipState::Held) => match &*self.publish.borrow() {
+                None if !facts.published => {
+                    (Health::Degraded, "writing the node to the store".to_owned())
+                }
                 None => (Health::Ok, format!("this daemon is node {}", self.node)),
                 Some(e) => (Health::Degraded, e.clone()),
             },

@@ -36,13 +36,8 @@ pub(super) fn enter(command: &mut Command, net: Option<Arc<File>>, binds: Vec<Bi
         if !binds.is_empty() {
             unshare(CloneFlags::CLONE_NEWNS)?;
             let none: Option<&str> = None;
-            mount(
-                none,
-                c"/",
-                none,
-                MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-                none,
-            )?;
+            // Slave, as a service manager makes it: namespaces mounted later are seen in here.
+            mount(none, c"/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
             for bind in &binds {
                 mount(
                     Some(bind.source.as_c_str()),

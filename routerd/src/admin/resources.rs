@@ -6,7 +6,8 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use model::api::Applied;
+use model::api::{Action, Applied};
+use model::kv::{Event, Revision};
 use model::object::ObjectId;
 use model::selector::Selector;
 use model::{Kind, Object, keys, manifest};
@@ -108,18 +109,46 @@ pub(super) async fn put(
             object.id()
         )));
     }
-    Ok(Json(
-        resources::apply(&*s.store, object, query.dry_run).await?,
-    ))
+    let applied = resources::apply(&*s.store, object, query.dry_run).await?;
+    if applied.action != Action::Unchanged && !query.dry_run {
+        own_write(&s, &id, applied.revision).await?;
+    }
+    Ok(Json(applied))
 }
 
 pub(super) async fn delete(State(s): State<Services>, params: Params) -> ApiResult<Applied> {
     let id = object_id(&params)?;
     let applied = resources::delete(&*s.store, id.clone()).await?;
+    own_write(&s, &id, applied.revision).await?;
     if id.kind == Kind::Node {
         crate::nodes::reclaim(&s, id.name).await?;
     }
     Ok(Json(applied))
+}
+
+/// Lets this daemon know of the write before it is answered: what follows an `apply` sees it.
+async fn own_write(s: &Services, id: &ObjectId, revision: Revision) -> Result<(), ApiError> {
+    let key = keys::resource(id);
+    let value = s
+        .store
+        .get(&key)
+        .await?
+        .filter(|kv| kv.mod_revision == revision);
+    let mut events = vec![Event {
+        key,
+        value: value.map(|kv| kv.value),
+        revision,
+    }];
+    if id.kind == Kind::IPPool {
+        let (key, value) = (keys::POOLS_GUARD.to_owned(), Some(Vec::new()));
+        events.push(Event {
+            key,
+            value,
+            revision,
+        });
+    }
+    s.control.echo(events).await;
+    Ok(())
 }
 
 fn parse_kind(plural: &str) -> Result<Kind, ApiError> {

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use ::ipam::{Assigned, Attach, Extra};
+use ::ipam::{AllocError, Assigned, Attach, Extra};
 use model::api::cni::{AddResult, Request};
 use model::kv::{Event, Op};
 use model::{Cidr, Family, Object, manifest, marks};
 
 use super::attachment::Target;
 use super::{CniError, Context};
-use crate::ipam::{self, host_cidrs};
+use crate::ipam::{self, IpamError, host_cidrs};
 
 pub(super) async fn add(
     context: &Context,
@@ -41,7 +41,7 @@ pub(super) async fn add(
                 value: Some(manifest::encode_stored(&object)),
                 revision: assigned.revision,
             };
-            let generation = context.control.echo(event).await;
+            let generation = context.control.echo(vec![event]).await;
             context.reconcile.protect(target.link, Some(generation));
             tracing::info!(container = %target.key.0, interface = %target.link, ips = ?result.ips, "workload attached");
             Ok(result)
@@ -77,7 +77,13 @@ async fn assign(
         )],
     });
     let want = ipam::workload(&target.handle, request, target.namespace(), write);
-    let assigned = context.ipam.assign(want).await?;
+    let assigned = match context.ipam.assign(want.clone()).await {
+        // A pool applied at another node a moment ago may still be on its way here.
+        Err(IpamError::Alloc(AllocError::NoAddress { .. })) if context.catch_up().await? => {
+            context.ipam.assign(want).await?
+        }
+        answer => answer?,
+    };
     let object = describe(&assigned);
     Ok((assigned, object))
 }

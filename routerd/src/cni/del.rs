@@ -43,13 +43,11 @@ pub(super) async fn release(context: &Context, target: &Target) -> Result<(), Cn
         .release(&target.handle, vec![Op::Delete(key.clone())])
         .await?;
     let revision = released.revision;
-    context
-        .control
-        .echo(Event {
-            key,
-            value: None,
-            revision,
-        })
-        .await;
+    let gone = Event {
+        key,
+        value: None,
+        revision,
+    };
+    context.control.echo(vec![gone]).await;
     Ok(())
 }

@@ -62,11 +62,19 @@ pub(super) fn find(inputs: &Inputs<'_>) -> Vec<Drift> {
     if back.ops.is_empty() {
         return drifts;
     }
+    // A link that was not there when the last run looked brings what hangs on it only now.
+    let new: BTreeSet<LinkName> = (inputs.conflicts.iter())
+        .filter_map(|conflict| match conflict {
+            Conflict::MissingLink { link, .. } => Some(*link),
+            Conflict::AlienRoute { .. } => None,
+        })
+        .collect();
     let wanted: HashSet<_> = plan.ops.iter().map(name).collect();
     for op in &back.ops {
         let name = name(op);
         let ours_to_do = inputs.open.contains(&name) || stands(op, inputs.observed);
-        if wanted.contains(&name) && !ours_to_do && !went_along(op, &gone) {
+        let hangs_on = went_along(op, &gone) || went_along(op, &new);
+        if wanted.contains(&name) && !ours_to_do && !hangs_on {
             drifts.push(Drift {
                 object: describe::object(op),
                 found: found(op, inputs.observed),

@@ -92,9 +92,7 @@ fn adopt(state: &mut KernelState, ours: &KernelState, link: LinkName) {
     }
     let routes = ours.routes.iter().filter(|(_, r)| leads_to(r, link));
     state.routes.extend(routes.map(|(k, r)| (*k, r.clone())));
-    let sysctls = ours.sysctls.iter().filter(|(p, _)| is_of(p, link));
-    let sysctls = sysctls.map(|(p, v)| (p.clone(), v.clone()));
-    state.sysctls.extend(sysctls);
+    // Not its switches: they are never swept, and a half-made link's are not yet what they will be.
 }
 
 /// Removes everything on a link.
