@@ -84,7 +84,7 @@ enum What {
     /// Takes the fence.
     Take,
     /// Does requests, reads keys, or both.
-    Batch(InDoubt),
+    Batch(Box<InDoubt>),
     /// Finds out what became of [`Allocator::in_doubt`].
     Settle,
 }
@@ -124,7 +124,7 @@ pub struct Allocator {
     parents: BTreeMap<u64, Parent>,
     replies: VecDeque<(RequestId, Result<Reply, AllocError>)>,
     flight: Option<Flight>,
-    in_doubt: Option<InDoubt>,
+    in_doubt: Option<Box<InDoubt>>,
     fence: Fence,
     next_seq: u64,
     next_txn: u64,
@@ -164,9 +164,6 @@ impl Allocator {
     /// New pools, reservations or settings. See [`IpamView`] for the order with block events.
     pub fn set_view(&mut self, view: IpamView) {
         self.world.reserve(Reserved::new(view.reservations.clone()));
-        if view.pools_guard.is_none() {
-            self.world.guard = None;
-        }
         self.exhausted.borrow_mut().clear();
         self.view = Some(view);
     }
@@ -290,7 +287,7 @@ impl Allocator {
                 draft,
                 readers,
             };
-            (What::Batch(batch), txn)
+            (What::Batch(Box::new(batch)), txn)
         };
         self.next_txn += 1;
         self.flight = Some(Flight { id, what });
@@ -346,29 +343,28 @@ impl Allocator {
                 None => Err(Halt::Wait("the first snapshot")),
             };
             let reads = match planned {
-                Ok(step) => {
-                    let alone = pending.alone;
-                    match draft.add(&self.world, pending, step, now) {
-                        Ok(()) if alone => break,
-                        Ok(()) => continue,
-                        Err((NoFit::Full, pending)) if draft.entries.is_empty() => {
-                            let handle = pending.subject();
-                            let message = "needs more operations than one transaction may have";
-                            let message = message.to_owned();
-                            self.finish(pending, Err(AllocError::Invalid { handle, message }));
-                            continue;
-                        }
-                        Err((NoFit::Full, pending)) => {
-                            self.queue.insert(seq, pending);
+                Ok(step) => match draft.fits(&step) {
+                    Ok(()) => {
+                        let alone = pending.alone;
+                        draft.add(&self.world, pending, step, now);
+                        if alone {
                             break;
                         }
-                        Err((NoFit::Conflict, back)) => {
-                            held.extend(back.handles().map(str::to_owned));
-                            self.queue.insert(seq, back);
-                            continue;
-                        }
+                        continue;
                     }
-                }
+                    Err(NoFit::Full) if draft.is_empty() => {
+                        let handle = pending.subject();
+                        let message = "needs more operations than one transaction may have";
+                        let message = message.to_owned();
+                        self.finish(&pending, Err(AllocError::Invalid { handle, message }));
+                        continue;
+                    }
+                    Err(NoFit::Full) => {
+                        self.queue.insert(seq, pending);
+                        break;
+                    }
+                    Err(NoFit::Conflict) => Vec::new(),
+                },
                 Err(Halt::Read(keys)) => keys,
                 Err(Halt::Wait(what)) => {
                     pending.waiting_for = what;
@@ -384,7 +380,7 @@ impl Allocator {
                     // A refusal that rests on what this transaction takes waits for its outcome.
                     let premature = result.is_err() && !draft.entries.is_empty();
                     if unread.is_empty() && !premature {
-                        self.finish(pending, result);
+                        self.finish(&pending, result);
                         continue;
                     }
                     if premature { Vec::new() } else { unread }
@@ -420,7 +416,7 @@ impl Allocator {
     }
 
     /// Ends a request.
-    fn finish(&mut self, pending: Pending, result: Result<Reply, AllocError>) {
+    fn finish(&mut self, pending: &Pending, result: Result<Reply, AllocError>) {
         for handle in pending.handles() {
             self.world.forget(handle);
         }
@@ -428,8 +424,8 @@ impl Allocator {
             Origin::Caller(id) => self.replies.push_back((id, result)),
             Origin::Reclaim(seq) => self.child_done(seq, result),
             Origin::Upkeep => {
-                if let Work::ReleaseBlock(cidr) = pending.work {
-                    self.going_back.remove(&cidr);
+                if let Work::ReleaseBlock(cidr) = &pending.work {
+                    self.going_back.remove(cidr);
                 }
             }
         }
@@ -455,7 +451,7 @@ impl Allocator {
         }
         if let Some(mut parent) = self.parents.remove(&seq) {
             if let Some(error) = parent.error {
-                return self.finish(parent.pending, Err(error));
+                return self.finish(&parent.pending, Err(error));
             }
             if let Work::Reclaim(reclaim) = &mut parent.pending.work {
                 reclaim.rounds += 1;
@@ -485,7 +481,7 @@ impl Allocator {
                 after_ms: now.saturating_sub(pending.since),
                 waiting_for: pending.waiting_for.to_owned(),
             };
-            self.finish(pending, Err(error));
+            self.finish(&pending, Err(error));
         }
     }
 }

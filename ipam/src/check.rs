@@ -35,7 +35,7 @@ pub fn check(records: &Records) -> Vec<IpamProblem> {
 struct Found(Vec<IpamProblem>);
 
 impl Found {
-    fn add(&mut self, kind: &str, object: impl ToString, message: String) {
+    fn add(&mut self, kind: &str, object: impl std::fmt::Display, message: String) {
         self.0.push(IpamProblem {
             kind: kind.to_owned(),
             object: object.to_string(),
@@ -94,11 +94,11 @@ impl Found {
             }
         }
         for (cidr, block) in &records.blocks {
-            if let Some(node) = &block.node {
-                if !records.affinities.contains(&(node.clone(), *cidr)) {
-                    let message = format!("has no affinity of Node/{node}");
-                    self.add("BlockWithoutAffinity", cidr, message);
-                }
+            if let Some(node) = &block.node
+                && !records.affinities.contains(&(node.clone(), *cidr))
+            {
+                let message = format!("has no affinity of Node/{node}");
+                self.add("BlockWithoutAffinity", cidr, message);
             }
         }
     }
@@ -173,11 +173,11 @@ impl Found {
                     let message = format!("{ip} lies in another block than it says: {mend}");
                     self.add("WrongBlock", &key, message);
                 }
-                if handle.identity.is_none() {
-                    if let Some(other) = seen.insert(*ip, id) {
-                        let message = format!("is held by {other} and {id}");
-                        self.add("TwoOwners", ip, message);
-                    }
+                if handle.identity.is_none()
+                    && let Some(other) = seen.insert(*ip, id)
+                {
+                    let message = format!("is held by {other} and {id}");
+                    self.add("TwoOwners", ip, message);
                 }
             }
         }

@@ -82,10 +82,10 @@ impl Planner<'_> {
             let (handle, node) = (wanted.handle.clone(), self.node.to_owned());
             return Err(Halt::refuse(AllocError::Cordoned { handle, node }, vec![]));
         }
-        if let Some(identity) = &wanted.identity {
-            if let Some(HandleState::Is(kept, rev)) = self.handle(identity)? {
-                return self.resume(wanted, identity, kept, *rev);
-            }
+        if let Some(identity) = &wanted.identity
+            && let Some(HandleState::Is(kept, rev)) = self.handle(identity)?
+        {
+            return self.resume(wanted, identity, kept, *rev);
         }
         let mut picks: Vec<Pick> = Vec::new();
         for ip in &wanted.addresses {

@@ -130,35 +130,29 @@ impl Draft {
         new.map(|(cidr, _)| *cidr)
     }
 
-    /// Adds what a request does, or nothing of it.
-    pub(crate) fn add(
-        &mut self,
-        world: &World,
-        pending: Pending,
-        step: Step,
-        now: u64,
-    ) -> Result<(), (NoFit, Pending)> {
-        if self.conflicts(&step) {
-            return Err((NoFit::Conflict, pending));
+    /// Whether what a request does fits in with the rest.
+    pub(crate) fn fits(&self, step: &Step) -> Result<(), NoFit> {
+        if self.conflicts(step) {
+            return Err(NoFit::Conflict);
         }
         let new_blocks: BTreeSet<&Cidr> = step.changes.iter().map(|(cidr, _)| cidr).collect();
         let new_blocks = new_blocks.iter().filter(|c| !self.blocks.contains_key(c));
         let new_compares = step.compares.iter();
         let new_compares = new_compares.filter(|(c, _)| !self.compares.contains_key(key_of(c)));
-        let owners = step.changes.iter().filter(|(_, change)| {
-            use Change::{Adopt, Create, Delete, Disown};
-            matches!(change, Create(_) | Adopt(_) | Disown | Delete)
-        });
         let (blocks, compares) = (new_blocks.count(), new_compares.count());
-        let owners = owners.count();
         // One for the fence. The failure branch reads every key that is compared.
         let compares = 1 + self.blocks.len() + blocks + self.compares.len() + compares;
         let writes = 1 + self.blocks.len() + blocks + self.writes.len() + step.writes.len();
-        let writes = writes + self.affinities + 2 * owners;
-        if (compares + self.reads.len()).max(writes + self.reads.len()) > Txn::MAX_OPS {
-            return Err((NoFit::Full, pending));
+        let writes = writes + self.affinities + affinities(step);
+        if compares.max(writes) + self.reads.len() > Txn::MAX_OPS {
+            return Err(NoFit::Full);
         }
-        self.affinities += 2 * owners;
+        Ok(())
+    }
+
+    /// Adds what a request does; to be asked before whether it fits.
+    pub(crate) fn add(&mut self, world: &World, pending: Pending, step: Step, now: u64) {
+        self.affinities += affinities(&step);
         let mut touched = Vec::with_capacity(step.changes.len());
         for (cidr, change) in step.changes {
             let draft = self.blocks.entry(cidr).or_insert_with(|| {
@@ -189,7 +183,6 @@ impl Draft {
             blocks: touched,
             reply: step.reply,
         });
-        Ok(())
     }
 
     /// etcd refuses to write a key twice, and a compare beside a write of another request would be
@@ -276,6 +269,15 @@ impl Draft {
             world.handles.insert(id.clone(), state);
         }
     }
+}
+
+/// The most operations on affinities that a step brings.
+fn affinities(step: &Step) -> usize {
+    let owners = step.changes.iter().filter(|(_, change)| {
+        use Change::{Adopt, Create, Delete, Disown};
+        matches!(change, Create(_) | Adopt(_) | Disown | Delete)
+    });
+    2 * owners.count()
 }
 
 fn apply(slot: &mut Option<Block>, cidr: Cidr, change: Change, now: u64) {

@@ -44,9 +44,9 @@ impl Allocator {
                 if !batch.draft.entries.is_empty() {
                     self.fence.seen = Some(outcome.revision);
                 }
-                self.committed(batch, outcome.revision, &outcome);
+                self.committed(*batch, outcome.revision, &outcome);
             }
-            (What::Batch(batch), Ok(outcome)) => self.lost(batch, &outcome),
+            (What::Batch(batch), Ok(outcome)) => self.lost(*batch, &outcome),
             (What::Settle, Ok(outcome)) => self.settled(&outcome),
             (What::Batch(batch), Err(Failure::Ambiguous(_))) => {
                 // A read that got no answer did nothing; its readers ask again.
@@ -80,7 +80,7 @@ impl Allocator {
         self.mark_read(readers);
         let handles: Vec<String> = draft.handles().map(str::to_owned).collect();
         for entry in draft.entries {
-            self.finish(entry.pending, Ok(entry.reply.committed(at)));
+            self.finish(&entry.pending, Ok(entry.reply.committed(at)));
         }
         for handle in handles {
             self.world.forget(&handle);
@@ -134,6 +134,8 @@ impl Allocator {
         self.mark_read(readers);
         // What this transaction would have taken is free again.
         self.world.removals += 1;
+        let view = self.view.as_ref();
+        let pools_to_come = self.world.guard > view.and_then(|v| v.pools_guard);
         for entry in draft.entries {
             let mut pending = entry.pending;
             let blocks = entry.blocks.iter().map(keys::block);
@@ -149,17 +151,17 @@ impl Allocator {
             let handle = pending.subject();
             if failing(Why::NodeGone).is_some() {
                 let node = pending.only_if_gone.clone().unwrap_or_default();
-                self.finish(pending, Err(AllocError::NodeExists { node }));
+                self.finish(&pending, Err(AllocError::NodeExists { node }));
             } else if stale {
                 self.again(pending);
             } else if failing(Why::NodeExists).is_some() {
                 let node = self.options.node.clone();
-                self.finish(pending, Err(AllocError::NodeUnknown { handle, node }));
+                self.finish(&pending, Err(AllocError::NodeUnknown { handle, node }));
             } else if let Some((compare, _)) = failing(Why::Caller) {
                 let key = key_of(compare).to_owned();
-                self.finish(pending, Err(AllocError::Condition { handle, key }));
-            } else if failed.is_empty() {
-                // A store that says no without a reason must not be asked for ever.
+                self.finish(&pending, Err(AllocError::Condition { handle, key }));
+            } else if failed.is_empty() || (failing(Why::Pools).is_some() && !pools_to_come) {
+                // What neither waiting nor looking again mends must not be asked for ever.
                 self.again(pending);
             } else {
                 self.queue.insert(pending.seq, pending);
@@ -175,38 +177,34 @@ impl Allocator {
             return;
         }
         let (handle, attempts) = (pending.subject(), pending.attempts);
-        self.finish(pending, Err(AllocError::Contended { handle, attempts }));
+        self.finish(&pending, Err(AllocError::Contended { handle, attempts }));
     }
 
     /// A transaction that was surely not applied.
     pub(super) fn failed(&mut self, now: u64, draft: Draft, failure: &Failure) {
         self.world.removals += 1;
-        let refused = match failure {
-            Failure::Refused(message) => message,
-            _ => {
-                let entries = draft.entries.into_iter();
-                for entry in entries {
-                    self.queue.insert(entry.pending.seq, entry.pending);
-                }
-                return self.unavailable(failure);
-            }
+        let Failure::Refused(refused) = failure else {
+            let entries = draft.entries.into_iter().map(|e| e.pending);
+            self.queue.extend(entries.map(|p| (p.seq, p)));
+            return self.unavailable(failure);
         };
         // One of several may be what the store does not take: each is tried on its own.
         let several = draft.entries.len() > 1;
         if draft.entries.is_empty() {
             return self.unavailable(failure);
         }
+        // The store works: nobody else has to wait.
+        self.retry_at = now;
         for entry in draft.entries {
             let mut pending = entry.pending;
             if several {
-                self.retry_at = now;
                 pending.alone = true;
                 self.queue.insert(pending.seq, pending);
             } else {
                 let (handle, message) = (pending.subject(), refused.clone());
                 let retryable = false;
                 self.finish(
-                    pending,
+                    &pending,
                     Err(AllocError::Store {
                         handle,
                         message,
@@ -233,7 +231,7 @@ impl Allocator {
             let (handle, message) = (pending.subject(), message.clone());
             let retryable = true;
             self.finish(
-                pending,
+                &pending,
                 Err(AllocError::Store {
                     handle,
                     message,
@@ -291,7 +289,7 @@ impl Allocator {
         let handles: Vec<String> = doubt.draft.handles().map(str::to_owned).collect();
         for entry in doubt.draft.entries {
             match applied_at {
-                Some(at) => self.finish(entry.pending, Ok(entry.reply.committed(at))),
+                Some(at) => self.finish(&entry.pending, Ok(entry.reply.committed(at))),
                 None => {
                     self.queue.insert(entry.pending.seq, entry.pending);
                 }

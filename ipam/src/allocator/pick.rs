@@ -9,7 +9,7 @@ use model::{Cidr, Family, keys};
 use super::assign::{Pick, no_address, owner_of, place_of};
 use super::draft::Change;
 use super::plan::{Halt, Planner};
-use super::world::World;
+use super::world::{Room, World};
 use crate::blocks::{Next, block_count, candidates, next_address};
 use crate::error::{AllocError, PoolVerdict};
 use crate::request::Assign;
@@ -52,13 +52,44 @@ impl Planner<'_> {
         rested_at: &mut Option<u64>,
     ) -> Result<Option<Pick>, Halt> {
         for pool in pools {
-            let new = self.draft.created(self.node);
-            let new = new.filter(|c| pool.spec.cidr.covers(c));
-            for cidr in World::within(&self.world.own, &pool.spec.cidr).chain(new) {
+            let pool = &pool.spec.cidr;
+            let new = self.draft.created(self.node).filter(|c| pool.covers(c));
+            for cidr in World::within(&self.world.mine.roomy, pool).chain(new) {
                 if let Some(pick) = self.pick_in(&cidr, None, rested_at)? {
                     return Ok(Some(pick));
                 }
             }
+        }
+        for pool in pools {
+            let pick = self.pick_rested(&self.world.mine, &pool.spec.cidr, rested_at)?;
+            if pick.is_some() {
+                return Ok(pick);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The address that was freed first, of blocks that have only resting ones.
+    fn pick_rested(
+        &self,
+        room: &Room,
+        pool: &Cidr,
+        rested_at: &mut Option<u64>,
+    ) -> Result<Option<Pick>, Halt> {
+        let rest = self.rest();
+        let mut resting = room
+            .resting
+            .iter()
+            .filter(|(_, c)| pool.covers(c))
+            .peekable();
+        while let Some((_, cidr)) = resting.next_if(|(freed, _)| rest.over(*freed)) {
+            if let Some(pick) = self.pick_in(cidr, None, rested_at)? {
+                return Ok(Some(pick));
+            }
+        }
+        if let Some((freed, _)) = resting.peek() {
+            let until = freed.saturating_add(rest.cooldown);
+            *rested_at = Some(rested_at.unwrap_or(until).min(until));
         }
         Ok(None)
     }
@@ -122,10 +153,8 @@ impl Planner<'_> {
             // Taken over by this transaction already: then it was tried as an own block.
             let orphan = self.block(&cidr)?.is_some_and(|b| b.node.is_none());
             let adopt = Change::Adopt(self.node.to_owned());
-            if orphan {
-                if let Some(pick) = self.pick_in(&cidr, Some(adopt), rested_at)? {
-                    return Ok(Some(pick));
-                }
+            if orphan && let Some(pick) = self.pick_in(&cidr, Some(adopt), rested_at)? {
+                return Ok(Some(pick));
             }
         }
         Ok(None)
@@ -140,27 +169,15 @@ impl Planner<'_> {
         // Borrowers start at different blocks too, or all would contend for one.
         let start = candidates(*cidr, pool.spec.block_len(), self.node).next();
         let start = start.unwrap_or(*cidr);
-        let after = self.world.roomy.range(start..);
+        let after = self.world.lenders.roomy.range(start..);
         let after = after.copied().take_while(|c| cidr.covers(c));
-        let before = World::within(&self.world.roomy, cidr).take_while(|c| *c < start);
+        let before = World::within(&self.world.lenders.roomy, cidr).take_while(|c| *c < start);
         for lender in after.chain(before) {
             if let Some(pick) = self.pick_in(&lender, None, rested_at)? {
                 return Ok(Some(pick));
             }
         }
-        let rest = self.rest();
-        let resting = self.world.resting.iter();
-        let mut resting = resting.filter(|(_, lender)| cidr.covers(lender)).peekable();
-        while let Some((_, lender)) = resting.next_if(|(freed, _)| rest.over(*freed)) {
-            if let Some(pick) = self.pick_in(lender, None, rested_at)? {
-                return Ok(Some(pick));
-            }
-        }
-        if let Some((freed, _)) = resting.peek() {
-            let until = freed.saturating_add(rest.cooldown);
-            *rested_at = Some(rested_at.unwrap_or(until).min(until));
-        }
-        Ok(None)
+        self.pick_rested(&self.world.lenders, cidr, rested_at)
     }
 
     /// Why a pool that may be used has no address to give.

@@ -77,12 +77,12 @@ impl Planner<'_> {
             step.changes.push((*cidr, Change::Free(place)));
             released.addresses.push(ip);
             // An identity is released with a workload on it: that handle holds nothing any more.
-            if let Some(holder) = &held.holder {
-                if !step.handles.iter().any(|(h, _)| h == holder) {
-                    step.writes.push(Op::Delete(keys::handle(holder)));
-                    step.handles.push((holder.clone(), None));
-                    released.handles.push(holder.clone());
-                }
+            if let Some(holder) = &held.holder
+                && !step.handles.iter().any(|(h, _)| h == holder)
+            {
+                step.writes.push(Op::Delete(keys::handle(holder)));
+                step.handles.push((holder.clone(), None));
+                released.handles.push(holder.clone());
             }
         }
         Ok(())

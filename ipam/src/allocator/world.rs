@@ -29,6 +29,15 @@ pub(crate) struct Known {
     pub unreadable: Option<Box<str>>,
 }
 
+/// Blocks that have an address to give, so that nobody looks through those that have none.
+#[derive(Default)]
+pub(crate) struct Room {
+    /// With an address that can be had at once.
+    pub roomy: BTreeSet<Cidr>,
+    /// With resting addresses only, by when the first was freed.
+    pub resting: BTreeSet<(u64, Cidr)>,
+}
+
 /// A handle as last read.
 pub(crate) enum HandleState {
     Absent,
@@ -54,10 +63,10 @@ pub(crate) struct World {
     pub handles: HashMap<String, HandleState>,
     /// Blocks of this node.
     pub own: BTreeSet<Cidr>,
-    /// Others' and ownerless blocks with an address that can be had at once.
-    pub roomy: BTreeSet<Cidr>,
-    /// The same with resting addresses only, by when the first was freed.
-    pub resting: BTreeSet<(u64, Cidr)>,
+    /// Where this node's addresses come from: its own blocks.
+    pub mine: Room,
+    /// Where it may borrow: others' and ownerless blocks.
+    pub lenders: Room,
     /// Ownerless blocks.
     pub orphans: BTreeSet<Cidr>,
     pub reserved: Reserved,
@@ -155,8 +164,10 @@ impl World {
         if let Some(old) = old {
             self.own.remove(&cidr);
             self.orphans.remove(&cidr);
-            self.roomy.remove(&cidr);
-            self.resting.remove(&(old.oldest.unwrap_or(0), cidr));
+            for room in [&mut self.mine, &mut self.lenders] {
+                room.roomy.remove(&cidr);
+                room.resting.remove(&(old.oldest.unwrap_or(0), cidr));
+            }
             if let Some(count) = self.widths.get_mut(&width) {
                 *count -= 1;
                 if *count == 0 {
@@ -174,12 +185,16 @@ impl World {
         self.gone.remove(&cidr);
         *self.widths.entry(width).or_default() += 1;
         if new.unreadable.is_none() {
-            if new.node.as_deref() == Some(&self.node) {
+            let room = if new.node.as_deref() == Some(&self.node) {
                 self.own.insert(cidr);
-            } else if new.free > 0 {
-                self.roomy.insert(cidr);
+                &mut self.mine
+            } else {
+                &mut self.lenders
+            };
+            if new.free > 0 {
+                room.roomy.insert(cidr);
             } else if let Some(oldest) = new.oldest {
-                self.resting.insert((oldest, cidr));
+                room.resting.insert((oldest, cidr));
             }
             if new.node.is_none() {
                 self.orphans.insert(cidr);
@@ -230,7 +245,7 @@ impl World {
             };
             self.handles.insert(id.to_owned(), state);
         } else if key == keys::POOLS_GUARD {
-            self.guard = self.guard.max(Some(kv.map_or(at, |kv| kv.mod_revision)));
+            self.guard = kv.map(|kv| kv.mod_revision);
         }
     }
 

@@ -71,10 +71,10 @@ fn refused(txn: &Txn) -> Option<String> {
     for branch in [&txn.success, &txn.failure] {
         let mut written = BTreeSet::new();
         for op in branch {
-            if let Op::Put { key, .. } | Op::Delete(key) = op {
-                if !written.insert(key) {
-                    return Some(format!("duplicate key given in txn request: {key}"));
-                }
+            if let Op::Put { key, .. } | Op::Delete(key) = op
+                && !written.insert(key)
+            {
+                return Some(format!("duplicate key given in txn request: {key}"));
             }
         }
     }

@@ -236,9 +236,9 @@ impl<S: TestStore> Simulation<S> {
     }
 
     fn change_config(&mut self, i: usize, b: usize) {
-        self.config.strict_affinity = b % 5 == 0;
+        self.config.strict_affinity = b.is_multiple_of(5);
         self.config.max_blocks_per_host = [0, 1, 2, 0][b % 4];
-        self.nodes[i].cordoned = b % 7 == 0;
+        self.nodes[i].cordoned = b.is_multiple_of(7);
         for i in 0..self.nodes.len() {
             self.refresh_view(i);
         }
@@ -258,7 +258,7 @@ impl<S: TestStore> Simulation<S> {
         }
         self.apply(&Txn::new().then(KvOp::Delete(key)))?;
         // Half the time the daemon lives on and must get nothing any more.
-        if b % 2 == 0 {
+        if b.is_multiple_of(2) {
             self.die(i, b / 2)?;
         }
         let by = (i + 1) % self.nodes.len();

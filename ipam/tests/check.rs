@@ -1,0 +1,167 @@
+//! `check` finds each sort of damage, and nothing in sound records.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{Lab, c, ip, small, workload};
+use ipam::check::{Records, check};
+use ipam::testing::TestStore;
+use ipam::{Assign, Release, Request};
+use model::block::{Allocation, Block};
+
+/// Two nodes, an ordinary workload, an identity in use and one without, a borrowed address.
+fn sound() -> Records {
+    let mut lab = Lab::new();
+    let (mut n1, mut n2) = (lab.node("n1", &small()), lab.node("n2", &small()));
+    lab.add_ip(&mut n1, "h", "10.0.0.4").unwrap();
+    lab.tell(&mut n2);
+    lab.add_ip(&mut n2, "borrower", "10.0.0.5").unwrap();
+    lab.tell(&mut n1);
+    for name in ["live", "kept"] {
+        let wanted = Assign {
+            identity: Some(format!("sticky.{name}")),
+            ..workload(name)
+        };
+        lab.assign(&mut n1, wanted).unwrap();
+    }
+    lab.ask(
+        &mut n1,
+        Request::Release(Release {
+            handle: "kept".into(),
+            ..Release::default()
+        }),
+    )
+    .unwrap();
+    let mut records = Records::from_pairs(&lab.store.list("ipam/"));
+    records.pools = vec![("a".into(), c("10.0.0.0/28"))];
+    records.nodes = BTreeSet::from(["n1".into(), "n2".into()]);
+    let live = records.handles["live"].addresses[0];
+    let endpoints = [
+        ("default/h", ip("10.0.0.4")),
+        ("default/borrower", ip("10.0.0.5")),
+        ("default/live", live),
+    ];
+    records.endpoints = Some(endpoints.map(|(n, ip)| (n.to_owned(), ip)).to_vec());
+    records
+}
+
+fn kinds(records: &Records) -> Vec<String> {
+    let mut kinds: Vec<String> = check(records).into_iter().map(|p| p.kind).collect();
+    kinds.dedup();
+    kinds
+}
+
+fn damaged(damage: impl FnOnce(&mut Records)) -> Vec<String> {
+    let mut records = sound();
+    damage(&mut records);
+    kinds(&records)
+}
+
+#[test]
+fn sound_records_are_clean() {
+    assert_eq!(check(&sound()), []);
+}
+
+#[test]
+fn each_damage_has_its_name() {
+    let block = c("10.0.0.4/30");
+    let leak = damaged(|r| {
+        r.handles.remove("h");
+    });
+    assert_eq!(leak, ["LeakedAddress"]);
+    let free = damaged(|r| {
+        r.blocks.get_mut(&block).unwrap().used.remove(&0);
+    });
+    assert_eq!(free, ["EndpointWithoutAddress", "HandleWithoutAddress"]);
+    let two = damaged(|r| {
+        let copy = r.handles["h"].clone();
+        r.handles.insert("h2".into(), copy);
+    });
+    assert_eq!(two, ["HandleWithoutAddress", "TwoOwners"]);
+    let two = damaged(|r| {
+        r.affinities.insert(("n2".into(), block));
+    });
+    assert_eq!(two, ["AffinityWithoutBlock", "TwoAffineNodes"]);
+    let none = damaged(|r| {
+        r.affinities.remove(&("n1".into(), block));
+    });
+    assert_eq!(none, ["BlockWithoutAffinity"]);
+    let lone = damaged(|r| {
+        r.affinities.insert(("n2".into(), c("10.0.0.0/30")));
+    });
+    assert!(
+        lone.contains(&"AffinityWithoutBlock".to_owned()),
+        "{lone:?}"
+    );
+    let outside = damaged(|r| r.pools.clear());
+    assert_eq!(outside, ["BlockOutsidePools"]);
+    let gone = damaged(|r| {
+        r.nodes.remove("n2");
+    });
+    assert_eq!(gone, ["UnknownNode"]);
+    let no_endpoint = damaged(|r| r.endpoints = Some(Vec::new()));
+    assert_eq!(no_endpoint, ["AddressWithoutEndpoint"]);
+    assert_eq!(damaged(|r| r.endpoints = None), [] as [String; 0]);
+    let alias = damaged(|r| {
+        r.handles.remove("live");
+    });
+    assert_eq!(alias, ["LeakedAddress"]);
+    let empty = damaged(|r| r.handles.get_mut("h").unwrap().addresses.clear());
+    assert_eq!(empty, ["EmptyHandle", "LeakedAddress"]);
+    let wrong = damaged(|r| r.handles.get_mut("h").unwrap().node = Some("n2".into()));
+    assert_eq!(wrong, ["WrongNode"]);
+    let moved = damaged(|r| r.handles.get_mut("h").unwrap().blocks[0] = c("10.0.0.8/30"));
+    assert_eq!(moved, ["WrongBlock"]);
+    let overlap = damaged(|r| {
+        let mut wide = Block::new(c("10.0.0.0/29"), None);
+        let allocation = Allocation {
+            handle: "h".into(),
+            node: Some("n1".into()),
+            holder: None,
+        };
+        wide.used.insert(4, allocation);
+        r.blocks.insert(wide.cidr, wide);
+    });
+    assert!(
+        overlap.contains(&"OverlappingBlocks".to_owned()),
+        "{overlap:?}"
+    );
+    assert!(overlap.contains(&"TwoOwners".to_owned()), "{overlap:?}");
+    let far = damaged(|r| {
+        r.blocks.get_mut(&block).unwrap().cooldown.insert(9, 1);
+    });
+    assert_eq!(far, ["Unreadable"]);
+}
+
+#[test]
+fn what_does_not_decode_is_reported_with_its_key() {
+    let mut lab = Lab::new();
+    for (key, value) in [
+        ("ipam/blocks/10.0.0.0/30", "{"),
+        ("ipam/blocks/zebra", "{}"),
+        (
+            "ipam/handles/h",
+            r#"{"version":9,"addresses":[],"blocks":[]}"#,
+        ),
+        ("ipam/affinity/n1", ""),
+    ] {
+        lab.put(key, value);
+    }
+    let problems = check(&Records::from_pairs(&lab.store.list("ipam/")));
+    let objects: Vec<&str> = problems.iter().map(|p| p.object.as_str()).collect();
+    let all = [
+        "ipam/affinity/n1",
+        "ipam/blocks/10.0.0.0/30",
+        "ipam/blocks/zebra",
+        "ipam/handles/h",
+    ];
+    assert_eq!(objects, all);
+    assert!(problems.iter().all(|p| p.kind == "Unreadable"));
+}

@@ -1,0 +1,326 @@
+//! Group commit, and what becomes of requests when transactions fail.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests"
+)]
+
+mod common;
+
+use common::{Lab, c, ip, pool, release, small, workload};
+use ipam::testing::TestStore;
+use ipam::{
+    AllocError, Allocator, Assign, Attach, Extra, Failure, IpamView, Release, Reply, Request,
+    RequestId,
+};
+use model::keys;
+use model::kv::{Compare, Op, Txn};
+
+fn large() -> IpamView {
+    IpamView {
+        pools: vec![pool("a", "10.0.0.0/16", 26), pool("b", "fd00::/48", 122)],
+        ..IpamView::default()
+    }
+}
+
+/// A request that writes its endpoint along, on a condition or none.
+fn with_endpoint(handle: &str, condition: Option<Compare>) -> Assign {
+    let key = format!("resources/workloadendpoints/default/{handle}");
+    let extra = Attach::new(move |assigned| Extra {
+        compares: condition.clone().into_iter().collect(),
+        ops: vec![Op::put(key.clone(), format!("{:?}", assigned.addresses))],
+    });
+    Assign {
+        extra,
+        ..workload(handle)
+    }
+}
+
+fn replies(a: &mut Allocator) -> Vec<(u64, Result<Reply, AllocError>)> {
+    std::iter::from_fn(|| a.poll_reply())
+        .map(|(id, r)| (id.0, r))
+        .collect()
+}
+
+#[test]
+fn waiting_requests_share_transactions() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &large());
+    lab.add(&mut n1, "warm").unwrap();
+    lab.txns.clear();
+    for i in 0..300 {
+        let wanted = with_endpoint(&format!("h{i}"), None);
+        n1.submit(lab.now, RequestId(i), Request::Assign(wanted));
+    }
+    lab.run(&mut n1);
+    let replies = replies(&mut n1);
+    assert_eq!(replies.len(), 300);
+    assert!(replies.iter().all(|(_, r)| r.is_ok()));
+    // Some 60 requests of two writes each, and their blocks, fit 128 operations.
+    assert_eq!(lab.txns.len(), 6);
+    for txn in &lab.txns {
+        let longest = txn
+            .compares
+            .len()
+            .max(txn.success.len())
+            .max(txn.failure.len());
+        assert!(longest <= Txn::MAX_OPS);
+    }
+    lab.txns.clear();
+    for i in 0..300 {
+        n1.submit(lab.now, RequestId(i), release(&format!("h{i}")));
+    }
+    lab.run(&mut n1);
+    assert_eq!(lab.txns.len(), 3);
+    assert_eq!(lab.count(keys::HANDLES), 1);
+}
+
+#[test]
+fn a_condition_that_fails_fails_its_request_alone() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    for (i, handle) in ["a", "b", "c"].into_iter().enumerate() {
+        let absent = Compare::Present("resources/missing".into());
+        let condition = (handle == "b").then_some(absent);
+        let wanted = with_endpoint(handle, condition);
+        n1.submit(lab.now, RequestId(i as u64), Request::Assign(wanted));
+    }
+    lab.run(&mut n1);
+    let mut replies = replies(&mut n1);
+    replies.sort_by_key(|(id, _)| *id);
+    assert!(replies[0].1.is_ok() && replies[2].1.is_ok());
+    let error = replies[1].1.clone().unwrap_err();
+    assert_eq!(error.to_string(), "b: resources/missing is not as expected");
+    assert_eq!(lab.count(keys::HANDLES), 2);
+}
+
+#[test]
+fn a_request_that_the_store_refuses_fails_alone() {
+    let mut lab = Lab::new();
+    lab.refuses = Some("default/bad");
+    let mut n1 = lab.node("n1", &small());
+    for (i, handle) in ["a", "bad", "c"].into_iter().enumerate() {
+        let wanted = Request::Assign(with_endpoint(handle, None));
+        n1.submit(lab.now, RequestId(i as u64), wanted);
+    }
+    lab.run(&mut n1);
+    let replies = replies(&mut n1);
+    assert_eq!(replies.len(), 3);
+    for (id, result) in replies {
+        assert_eq!(result.is_err(), id == 1, "{result:?}");
+    }
+}
+
+#[test]
+fn a_malformed_request_fails_at_once() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    let twice = Attach::new(|_| Extra {
+        compares: Vec::new(),
+        ops: vec![
+            Op::put("resources/x", "1"),
+            Op::Delete("resources/x".into()),
+        ],
+    });
+    let wanted = Assign {
+        extra: twice,
+        ..workload("h")
+    };
+    let error = lab.assign(&mut n1, wanted).unwrap_err();
+    assert_eq!(error.to_string(), "h: writes resources/x twice");
+    let many = Attach::new(|_| Extra {
+        compares: Vec::new(),
+        ops: (0..200)
+            .map(|i| Op::put(format!("resources/{i}"), "1"))
+            .collect(),
+    });
+    let wanted = Assign {
+        extra: many,
+        ..workload("h")
+    };
+    let error = lab.assign(&mut n1, wanted).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("more operations than one transaction"),
+        "{error}"
+    );
+    let theirs = Attach::new(|_| Extra {
+        compares: Vec::new(),
+        ops: vec![Op::Delete(keys::block(&c("10.0.0.0/30")))],
+    });
+    let wanted = Assign {
+        extra: theirs,
+        ..workload("h")
+    };
+    let error = lab.assign(&mut n1, wanted).unwrap_err();
+    assert!(error.to_string().contains("the allocator's"), "{error}");
+}
+
+#[test]
+fn two_requests_of_one_handle_are_served_in_order() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    n1.submit(lab.now, RequestId(1), Request::Assign(workload("h")));
+    n1.submit(lab.now, RequestId(2), Request::Assign(workload("h")));
+    n1.submit(lab.now, RequestId(3), release("h"));
+    n1.submit(lab.now, RequestId(4), Request::Assign(workload("h")));
+    n1.submit(lab.now, RequestId(5), release("h"));
+    lab.run(&mut n1);
+    let replies = replies(&mut n1);
+    assert_eq!(
+        replies.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5]
+    );
+    let first = replies[0].1.clone().unwrap();
+    let again = replies[1].1.clone().unwrap();
+    let (Reply::Assigned(first), Reply::Assigned(again)) = (first, again) else {
+        panic!("not assigned");
+    };
+    assert_eq!(first.addresses, again.addresses);
+    assert_eq!(lab.count(keys::HANDLES), 0);
+}
+
+/// Sends the next transaction that puts a handle; carries out what comes before.
+fn send(lab: &mut Lab, a: &mut Allocator) -> (ipam::TxnId, Txn) {
+    loop {
+        let (id, txn) = a.poll_txn(lab.now).expect("a transaction");
+        if txn
+            .success
+            .iter()
+            .any(|op| matches!(op, Op::Put { key, .. } if key.starts_with(keys::HANDLES)))
+        {
+            return (id, txn);
+        }
+        let outcome = lab.store.txn(&txn);
+        a.handle_outcome(lab.now, id, outcome);
+    }
+}
+
+#[test]
+fn a_lost_answer_is_found_out_and_nothing_is_done_twice() {
+    for applied in [true, false] {
+        let mut lab = Lab::new();
+        let mut n1 = lab.node("n1", &small());
+        let key = "resources/workloadendpoints/default/h".to_owned();
+        // Done twice, this condition would not hold the second time.
+        let wanted = with_endpoint("h", Some(Compare::Absent(key)));
+        n1.submit(lab.now, RequestId(1), Request::Assign(wanted));
+        let (id, txn) = send(&mut lab, &mut n1);
+        if applied {
+            assert!(lab.store.txn(&txn).unwrap().succeeded);
+        }
+        n1.handle_outcome(lab.now, id, Err(Failure::Ambiguous("reset".into())));
+        assert_eq!(n1.poll_reply(), None);
+        assert_eq!(n1.poll_txn(lab.now), None, "after a pause");
+        lab.now = n1.poll_timeout().unwrap();
+        lab.run(&mut n1);
+        assert!(n1.poll_reply().unwrap().1.is_ok(), "applied: {applied}");
+        // However late it arrives, it is no longer taken.
+        assert!(!lab.store.txn(&txn).unwrap().succeeded);
+        assert_eq!(lab.count(keys::HANDLES), 1);
+    }
+}
+
+#[test]
+fn what_a_dead_daemon_sent_is_not_taken_once_its_successor_serves() {
+    let mut lab = Lab::new();
+    let mut dead = lab.node("n1", &small());
+    lab.add(&mut dead, "h").unwrap();
+    dead.submit(lab.now, RequestId(2), Request::Assign(workload("late")));
+    let (_, late) = send(&mut lab, &mut dead);
+    let mut n1 = lab.daemon("n1", &small());
+    assert_eq!(lab.del(&mut n1, "late").handles, [] as [String; 0]);
+    assert!(!lab.store.txn(&late).unwrap().succeeded);
+}
+
+#[test]
+fn a_store_that_is_away_fails_requests_at_once_and_serves_after() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    n1.submit(lab.now, RequestId(1), Request::Assign(workload("h")));
+    n1.submit(lab.now, RequestId(2), release("g"));
+    let (id, _) = n1.poll_txn(lab.now).unwrap();
+    let away = Failure::Unavailable("connection refused".into());
+    n1.handle_outcome(lab.now, id, Err(away));
+    for (_, result) in replies(&mut n1) {
+        let error = result.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        assert!(
+            error.to_string().contains("datastore: connection refused"),
+            "{error}"
+        );
+    }
+    assert!(n1.is_idle());
+    lab.now += 60_000;
+    lab.add(&mut n1, "h").unwrap();
+}
+
+#[test]
+fn a_request_that_is_not_served_in_time_says_what_it_waited_for() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    n1.submit(lab.now, RequestId(1), Request::Assign(workload("h")));
+    let (id, _) = n1.poll_txn(lab.now).unwrap();
+    n1.handle_outcome(lab.now, id, Err(Failure::Ambiguous("timed out".into())));
+    lab.now += 10_000;
+    n1.poll_txn(lab.now);
+    let error = n1.poll_reply().unwrap().1.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("h: not served within 10000 ms"),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_nodes_that_claim_one_block_both_end_well() {
+    // One node's claim lands while the other's, of the same block by number, is planned.
+    let mut lab = Lab::new();
+    let (mut n1, mut n2) = (lab.node("n1", &small()), lab.node("n2", &small()));
+    let want = |handle: &str, s: &str| Assign {
+        addresses: vec![ip(s)],
+        ..workload(handle)
+    };
+    n1.submit(
+        lab.now,
+        RequestId(1),
+        Request::Assign(want("h", "10.0.0.4")),
+    );
+    n2.submit(
+        lab.now,
+        RequestId(1),
+        Request::Assign(want("g", "10.0.0.5")),
+    );
+    let (id1, txn1) = send(&mut lab, &mut n1);
+    let (id2, txn2) = send(&mut lab, &mut n2);
+    let (one, two) = (lab.store.txn(&txn1), lab.store.txn(&txn2));
+    assert!(!two.as_ref().unwrap().succeeded);
+    n1.handle_outcome(lab.now, id1, one);
+    n2.handle_outcome(lab.now, id2, two);
+    lab.run(&mut n2);
+    assert!(n1.poll_reply().unwrap().1.is_ok());
+    assert!(n2.poll_reply().unwrap().1.is_ok(), "borrowed");
+    let block = lab.block("10.0.0.4/30").unwrap();
+    assert_eq!(block.summary().borrowed, [(ip("10.0.0.5"), "n2".into())]);
+    assert_eq!(lab.count(keys::AFFINITY), 1);
+}
+
+#[test]
+fn a_release_of_nothing_still_does_its_extra_writes() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    lab.put("resources/workloadendpoints/default/h", "left over");
+    let extra = Extra {
+        compares: Vec::new(),
+        ops: vec![Op::Delete("resources/workloadendpoints/default/h".into())],
+    };
+    let wanted = Release {
+        handle: "h".into(),
+        extra,
+    };
+    lab.release(&mut n1, Request::Release(wanted)).unwrap();
+    assert_eq!(lab.count("resources/workloadendpoints/"), 0);
+}
