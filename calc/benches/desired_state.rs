@@ -60,7 +60,7 @@ fn snapshot() -> Snapshot {
             ] {
                 let block = BlockSummary {
                     node: Some(node.clone()),
-                    used: ENDPOINTS_PER_NODE / 2,
+                    in_use: true,
                     borrowed: Vec::new(),
                 };
                 s.blocks.insert(range.parse().unwrap(), block);

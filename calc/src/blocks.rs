@@ -79,7 +79,7 @@ pub(crate) fn decide<'a>(
     for (cidr, block) in blocks {
         let pool = pools.of(cidr);
         if pool.is_none() {
-            if block.used == 0 {
+            if !block.in_use {
                 continue; // about to be released
             }
             builder.problems.orphan(*cidr);

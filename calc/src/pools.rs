@@ -47,7 +47,7 @@ impl<'a> Pools<'a> {
 
     /// Whether a block of a deleted pool still has addresses in use. Looks at every block.
     pub(crate) fn leave_orphans(&self, snapshot: &Snapshot) -> bool {
-        (snapshot.blocks.iter()).any(|(cidr, block)| block.used > 0 && self.of(cidr).is_none())
+        (snapshot.blocks.iter()).any(|(cidr, block)| block.in_use && self.of(cidr).is_none())
     }
 
     /// Whether some pool is of a family.

@@ -181,8 +181,8 @@ fn check_format(version: u32) -> Result<(), RecordError> {
 pub struct BlockSummary {
     /// Node it is affine to.
     pub node: Option<Arc<str>>,
-    /// Addresses handed out.
-    pub used: u32,
+    /// Whether any address is handed out. Not how many: other nodes need not look up at every ADD.
+    pub in_use: bool,
     /// Addresses used on another node than the block's.
     pub borrowed: Vec<(IpAddr, Arc<str>)>,
 }
@@ -211,7 +211,7 @@ impl Block {
         });
         BlockSummary {
             node: self.node.as_deref().map(Arc::from),
-            used: u32::try_from(self.used.len()).unwrap_or(u32::MAX),
+            in_use: !self.used.is_empty(),
             borrowed: borrowed.collect(),
         }
     }
@@ -234,7 +234,7 @@ mod tests {
             block.used.insert(place, allocation);
         }
         let summary = block.summary();
-        assert_eq!(summary.used, 3);
+        assert!(summary.in_use);
         assert_eq!(
             summary.borrowed,
             [("10.0.0.1".parse().unwrap(), Arc::from("b"))]

@@ -55,7 +55,7 @@ fn snapshot(revision: i64, mode: VxlanMode) -> Snapshot {
         for range in [format!("10.0.{n}.0/26"), format!("fd00::{n}00/122")] {
             let block = BlockSummary {
                 node: Some(name.into()),
-                used: 1,
+                in_use: true,
                 borrowed: Vec::new(),
             };
             s.blocks.insert(range.parse().unwrap(), block);

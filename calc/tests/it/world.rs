@@ -65,7 +65,7 @@ pub(crate) fn pool(range: &str, vxlan_mode: VxlanMode) -> IpPoolSpec {
 pub(crate) fn block(node: &str, used: u32, borrowed: &[(&str, &str)]) -> BlockSummary {
     BlockSummary {
         node: (!node.is_empty()).then(|| node.into()),
-        used,
+        in_use: used > 0,
         borrowed: borrowed
             .iter()
             .map(|(ip, n)| (ip.parse().unwrap(), Arc::from(*n)))

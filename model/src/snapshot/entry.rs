@@ -166,7 +166,7 @@ fn read_block(cidr: Cidr, value: &[u8], interner: &mut Interner) -> Result<Entry
     }
     let BlockSummary {
         node,
-        used,
+        in_use,
         borrowed,
     } = block.summary();
     let share = |name: std::sync::Arc<str>, interner: &mut Interner| interner.name(&name);
@@ -178,7 +178,7 @@ fn read_block(cidr: Cidr, value: &[u8], interner: &mut Interner) -> Result<Entry
         cidr,
         BlockSummary {
             node,
-            used,
+            in_use,
             borrowed,
         },
     ))

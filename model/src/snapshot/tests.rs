@@ -211,12 +211,15 @@ fn blocks_are_summed_up() {
         s.blocks[&cidr],
         BlockSummary {
             node: Some("a".into()),
-            used: 1,
+            in_use: true,
             borrowed: vec![("10.0.0.1".parse().unwrap(), "b".into())],
         }
     );
     apply(&mut s, 2, key, Some(block("a", "a")));
     assert!(s.blocks[&cidr].borrowed.is_empty());
+    // One more address of its own node is nothing to other nodes.
+    let two = br#"{"version":1,"cidr":"10.0.0.0/26","node":"a","used":{"1":{"handle":"h","node":"a"},"2":{"handle":"i","node":"a"}}}"#;
+    assert_eq!(apply(&mut s, 3, key, Some(two.to_vec())), Changed::NONE);
 }
 
 fn echo(s: &mut Snapshot, revision: Revision, key: &str, value: Option<Vec<u8>>) -> Changed {
