@@ -137,13 +137,25 @@ impl From<datastore::Error> for ApiError {
 }
 
 impl From<CniError> for ApiError {
+    /// The table of `model::api::cni`, which gives each status its CNI error code.
     fn from(e: CniError) -> ApiError {
-        let retryable = e.is_retryable();
-        let status = match retryable {
-            true => StatusCode::SERVICE_UNAVAILABLE,
-            false => StatusCode::UNPROCESSABLE_ENTITY,
+        let (message, retryable) = (e.to_string(), e.is_retryable());
+        let status = match e {
+            CniError::Ipam(e) => return e.into(),
+            _ if retryable => StatusCode::SERVICE_UNAVAILABLE,
+            CniError::Unknown(_) => StatusCode::NOT_FOUND,
+            CniError::Differs { .. } => StatusCode::CONFLICT,
+            CniError::Kernel {
+                source: netlink::Error::Invalid { .. },
+                ..
+            }
+            | CniError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            CniError::Kernel { source, .. } if source.errno() == Some(libc::ENOENT) => {
+                StatusCode::NOT_FOUND
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        ApiError::new(status, e.to_string(), retryable)
+        ApiError::new(status, message, retryable)
     }
 }
 

@@ -47,6 +47,9 @@ pub enum CniError {
     /// The request names something that is not there or not as it should be.
     #[error("{0}")]
     Refused(String),
+    /// CHECK of what was never added, or was deleted since.
+    #[error("{0}: not in the store: delete the workload and start it again")]
+    Unknown(String),
     /// No address.
     #[error(transparent)]
     Ipam(#[from] crate::ipam::IpamError),
@@ -79,8 +82,10 @@ impl CniError {
     pub fn is_retryable(&self) -> bool {
         match self {
             CniError::NotReady(_) | CniError::Stopping => true,
-            CniError::Refused(_) | CniError::Differs { .. } => false,
+            CniError::Refused(_) | CniError::Unknown(_) | CniError::Differs { .. } => false,
             CniError::Ipam(e) => e.is_retryable(),
+            // The network namespace is gone: it does not come back under its path.
+            CniError::Kernel { source, .. } if source.errno() == Some(libc::ENOENT) => false,
             CniError::Kernel { source, .. } => source.is_retryable(),
             CniError::Store(e) => e.is_retryable(),
         }

@@ -18,10 +18,7 @@ pub(super) async fn check(
     let stored = context.store.get(&target.endpoint_key()).await?;
     let stored = stored.and_then(|kv| manifest::decode_stored(&kv.value).ok());
     let Some(Object::WorkloadEndpoint(endpoint)) = stored else {
-        return Err(differs(vec![format!(
-            "{}: not in the store: delete the workload and start it again",
-            target.endpoint
-        )]));
+        return Err(CniError::Unknown(target.endpoint.to_string()));
     };
     let spec = endpoint.spec;
     if let Some(previous) = &request.previous
