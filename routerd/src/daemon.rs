@@ -14,7 +14,6 @@ use datastore::{ClaimError, Datastore, Owner, Ownership, OwnershipState};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -61,7 +60,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let (identity, identity_view) = watch::channel(Identity::None);
     let metrics = Metrics::default();
     let (services, actors) = wiring::wire(config, &state, store, identity_view, metrics.clone())?;
-    let stop = CancellationToken::new();
+    let stop = services.stop.clone();
     let admin = tokio::spawn(crate::admin::serve(socket, services.clone(), stop.clone()));
     tokio::spawn(crate::metrics::serve(
         metrics_socket,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datastore::Datastore;
+use tokio_util::sync::CancellationToken;
 
 use crate::cni::Cni;
 use crate::config::Config;
@@ -28,4 +29,6 @@ pub struct Services {
     pub reconcile: reconcile::Handle,
     /// CNI verbs.
     pub cni: Cni,
+    /// Cancelled when the daemon stops: answers without an end then end.
+    pub stop: CancellationToken,
 }

@@ -73,7 +73,7 @@ pub(super) async fn list(
     };
     let filter = Filter { prefix, selector };
     if query.watch {
-        return Ok(Body::from_stream(watch::stream(s.store, filter)).into_response());
+        return Ok(Body::from_stream(watch::stream(s.store, filter, s.stop)).into_response());
     }
     let mut items = Vec::new();
     let mut collect = |page: Vec<model::kv::KeyValue>| {

@@ -13,6 +13,7 @@ use model::kv::{Event, KeyValue, Revision};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 use super::resources::Filter;
 use crate::resources;
@@ -23,7 +24,11 @@ const LINES: usize = 256;
 type Line = Result<Bytes, Infallible>;
 
 /// A stream of [`WatchEvent`] lines; ends when the store cannot go on, and the client asks again.
-pub(super) fn stream(store: Arc<dyn Datastore>, filter: Filter) -> impl Stream<Item = Line> {
+pub(super) fn stream(
+    store: Arc<dyn Datastore>,
+    filter: Filter,
+    stop: CancellationToken,
+) -> impl Stream<Item = Line> {
     let (tx, rx) = mpsc::channel(LINES);
     tokio::spawn(async move {
         let feed = Feed {
@@ -31,7 +36,7 @@ pub(super) fn stream(store: Arc<dyn Datastore>, filter: Filter) -> impl Stream<I
             shown: HashSet::new(),
             tx,
         };
-        if let Err(e) = feed.run(&*store).await {
+        if let Some(Err(e)) = stop.run_until_cancelled(feed.run(&*store)).await {
             tracing::debug!(error = %e, "a client's watch ended");
         }
     });

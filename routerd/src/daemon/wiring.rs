@@ -8,6 +8,7 @@ use model::keys;
 use netlink::Netlink;
 use netlink::monitor::{Event, Monitor};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::cni::Cni;
 use crate::config::Config;
@@ -114,6 +115,7 @@ pub(super) fn wire(
         ipam,
         reconcile,
         cni,
+        stop: CancellationToken::new(),
     };
     let actors = Actors {
         services: services.clone(),
