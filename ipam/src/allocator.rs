@@ -23,12 +23,13 @@ mod outcome;
 mod pending;
 mod pick;
 mod plan;
+mod queue;
 mod release;
 mod upkeep;
 mod world;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::Cidr;
 use model::kv::{Compare, Op, Revision, Txn};
@@ -37,10 +38,9 @@ use crate::blocks::Reserved;
 use crate::error::AllocError;
 use crate::request::{Reply, Request, RequestId};
 use crate::view::IpamView;
-use draft::{Draft, NoFit};
+use draft::Draft;
 pub use outcome::Failure;
 use pending::{Origin, Pending, Reclaim, Work};
-use plan::{Halt, Planner};
 pub use upkeep::Stale;
 pub use world::Seen;
 use world::World;
@@ -97,7 +97,7 @@ struct InDoubt {
     compared: Vec<Compare>,
     reads: Vec<String>,
     /// Which requests wait for which reads.
-    readers: Vec<(u64, Vec<String>)>,
+    readers: queue::Readers,
 }
 
 /// A request that others do the work of.
@@ -122,6 +122,8 @@ pub struct Allocator {
     view: Option<IpamView>,
     queue: BTreeMap<u64, Pending>,
     parents: BTreeMap<u64, Parent>,
+    /// A parent came back into the queue.
+    resumed: bool,
     replies: VecDeque<(RequestId, Result<Reply, AllocError>)>,
     flight: Option<Flight>,
     in_doubt: Option<Box<InDoubt>>,
@@ -132,7 +134,7 @@ pub struct Allocator {
     /// Blocks that housekeeping is giving back.
     going_back: BTreeSet<Cidr>,
     next_tick: u64,
-    /// Nothing is sent before, after failures.
+    /// Nothing is sent before, after a failure; else 0.
     retry_at: u64,
     failures: u32,
 }
@@ -147,6 +149,7 @@ impl Allocator {
             view: None,
             queue: BTreeMap::new(),
             parents: BTreeMap::new(),
+            resumed: false,
             replies: VecDeque::new(),
             flight: None,
             in_doubt: None,
@@ -232,13 +235,11 @@ impl Allocator {
         let waiting = self.queue.values().map(|p| p.deadline);
         let doubtful = self.in_doubt.iter().flat_map(|d| &d.draft.entries);
         let deadline = waiting.chain(doubtful.map(|e| e.pending.deadline)).min();
-        let retry = (self.flight.is_none() && self.has_work()).then_some(self.retry_at);
-        let tick = self.upkeep_due();
+        let free = self.flight.is_none() && self.view.is_some();
+        let retry = (free && self.retry_at > 0).then_some(self.retry_at);
+        let steady = free && self.retry_at == 0 && self.fence.held && self.in_doubt.is_none();
+        let tick = self.upkeep_due().filter(|_| steady);
         [deadline, retry, tick].into_iter().flatten().min()
-    }
-
-    fn has_work(&self) -> bool {
-        self.in_doubt.is_some() || !self.fence.held || !self.queue.is_empty()
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -256,6 +257,7 @@ impl Allocator {
         if self.flight.is_some() || self.view.is_none() || now < self.retry_at {
             return None;
         }
+        self.retry_at = 0;
         let id = TxnId(self.next_txn);
         let (what, txn) = if self.in_doubt.is_some() {
             (What::Settle, self.settle_txn(id)?)
@@ -263,7 +265,11 @@ impl Allocator {
             (What::Take, self.take_txn(id))
         } else {
             self.upkeep(now);
-            let (draft, readers) = self.fill(now);
+            let (mut draft, mut readers) = self.fill(now);
+            // A reclaim whose last part was answered without a transaction is planned on.
+            while draft.is_empty() && std::mem::take(&mut self.resumed) {
+                (draft, readers) = self.fill(now);
+            }
             if draft.is_empty() {
                 return None;
             }
@@ -276,7 +282,7 @@ impl Allocator {
                 Ok(txn) => txn,
                 Err(e) => {
                     let refused = Failure::Refused(e.to_string());
-                    self.failed(now, draft, &refused);
+                    self.failed(draft, &refused);
                     return None;
                 }
             };
@@ -309,179 +315,5 @@ impl Allocator {
             .when(compare)
             .then(Op::put(key.clone(), self.fence_value(id)))
             .otherwise(Op::Get(key))
-    }
-
-    /// Plans the waiting requests in order, until the transaction is full.
-    fn fill(&mut self, now: u64) -> (Draft, Vec<(u64, Vec<String>)>) {
-        let mut draft = Draft::default();
-        let mut readers = Vec::new();
-        // Handles of requests passed over: later ones on the same handle must not overtake.
-        let mut held: HashSet<String> = HashSet::new();
-        let mut cursor = 0;
-        while let Some((&seq, _)) = self.queue.range(cursor..).next() {
-            cursor = seq + 1;
-            let Some(mut pending) = self.queue.remove(&seq) else {
-                break;
-            };
-            let blocked = |h: &str| held.contains(h) || draft.touches(h);
-            let crowd = pending.alone && !draft.entries.is_empty();
-            if crowd || pending.handles().any(blocked) {
-                held.extend(pending.handles().map(str::to_owned));
-                self.queue.insert(seq, pending);
-                continue;
-            }
-            let planned = match &self.view {
-                Some(view) => Planner {
-                    node: &self.options.node,
-                    world: &self.world,
-                    view,
-                    draft: &draft,
-                    now,
-                    exhausted: &self.exhausted,
-                }
-                .plan(&pending),
-                None => Err(Halt::Wait("the first snapshot")),
-            };
-            let reads = match planned {
-                Ok(step) => match draft.fits(&step) {
-                    Ok(()) => {
-                        let alone = pending.alone;
-                        draft.add(&self.world, pending, step, now);
-                        if alone {
-                            break;
-                        }
-                        continue;
-                    }
-                    Err(NoFit::Full) if draft.is_empty() => {
-                        let handle = pending.subject();
-                        let message = "needs more operations than one transaction may have";
-                        let message = message.to_owned();
-                        self.finish(&pending, Err(AllocError::Invalid { handle, message }));
-                        continue;
-                    }
-                    Err(NoFit::Full) => {
-                        self.queue.insert(seq, pending);
-                        break;
-                    }
-                    Err(NoFit::Conflict) => Vec::new(),
-                },
-                Err(Halt::Read(keys)) => keys,
-                Err(Halt::Wait(what)) => {
-                    pending.waiting_for = what;
-                    Vec::new()
-                }
-                Err(Halt::Spawn(children)) => {
-                    self.spawn(now, pending, children);
-                    continue;
-                }
-                Err(Halt::Answer(result, depends)) => {
-                    let fresh = |key: &String| pending.read.contains(key);
-                    let unread: Vec<String> = depends.into_iter().filter(|k| !fresh(k)).collect();
-                    // A refusal that rests on what this transaction takes waits for its outcome.
-                    let premature = result.is_err() && !draft.entries.is_empty();
-                    if unread.is_empty() && !premature {
-                        self.finish(&pending, result);
-                        continue;
-                    }
-                    if premature { Vec::new() } else { unread }
-                }
-            };
-            held.extend(pending.handles().map(str::to_owned));
-            let reads: Vec<String> = reads
-                .into_iter()
-                .filter(|k| draft.read(k.clone()))
-                .collect();
-            if !reads.is_empty() {
-                readers.push((seq, reads));
-            }
-            self.queue.insert(seq, pending);
-        }
-        (draft, readers)
-    }
-
-    fn spawn(&mut self, now: u64, pending: Pending, children: Vec<Work>) {
-        let (seq, deadline) = (pending.seq, pending.deadline);
-        let gone = pending.only_if_gone.clone();
-        let outstanding = children.len();
-        for work in children {
-            self.enqueue(now, deadline, Origin::Reclaim(seq), work, gone.clone());
-        }
-        let error = None;
-        let parent = Parent {
-            pending,
-            outstanding,
-            error,
-        };
-        self.parents.insert(seq, parent);
-    }
-
-    /// Ends a request.
-    fn finish(&mut self, pending: &Pending, result: Result<Reply, AllocError>) {
-        for handle in pending.handles() {
-            self.world.forget(handle);
-        }
-        match pending.origin {
-            Origin::Caller(id) => self.replies.push_back((id, result)),
-            Origin::Reclaim(seq) => self.child_done(seq, result),
-            Origin::Upkeep => {
-                if let Work::ReleaseBlock(cidr) = &pending.work {
-                    self.going_back.remove(cidr);
-                }
-            }
-        }
-    }
-
-    fn child_done(&mut self, seq: u64, result: Result<Reply, AllocError>) {
-        let Some(parent) = self.parents.get_mut(&seq) else {
-            return;
-        };
-        parent.outstanding -= 1;
-        match (result, &mut parent.pending.work) {
-            (Ok(Reply::Released(released)), Work::Reclaim(reclaim)) => {
-                reclaim.released.handles.extend(released.handles);
-                reclaim.released.addresses.extend(released.addresses);
-                reclaim.released.blocks.extend(released.blocks);
-            }
-            // Someone took an address of it meanwhile: the next round sees that.
-            (Ok(_) | Err(AllocError::BlockInUse { .. }), _) => {}
-            (Err(error), _) => parent.error = Some(error),
-        }
-        if parent.outstanding > 0 {
-            return;
-        }
-        if let Some(mut parent) = self.parents.remove(&seq) {
-            if let Some(error) = parent.error {
-                return self.finish(&parent.pending, Err(error));
-            }
-            if let Work::Reclaim(reclaim) = &mut parent.pending.work {
-                reclaim.rounds += 1;
-            }
-            self.queue.insert(seq, parent.pending);
-        }
-    }
-
-    /// Answers the requests whose time is up.
-    fn expire(&mut self, now: u64) {
-        let late = self.queue.values().filter(|p| p.deadline <= now);
-        let late: Vec<u64> = late.map(|p| p.seq).collect();
-        let mut expired: Vec<Pending> = late.iter().filter_map(|s| self.queue.remove(s)).collect();
-        if let Some(doubt) = &mut self.in_doubt {
-            let entries = std::mem::take(&mut doubt.draft.entries);
-            let (late, rest) = entries.into_iter().partition(|e| e.pending.deadline <= now);
-            doubt.draft.entries = rest;
-            let late: Vec<draft::Entry> = late;
-            expired.extend(late.into_iter().map(|e| Pending {
-                waiting_for: "the datastore to say whether it was done",
-                ..e.pending
-            }));
-        }
-        for pending in expired {
-            let error = AllocError::Timeout {
-                handle: pending.subject(),
-                after_ms: now.saturating_sub(pending.since),
-                waiting_for: pending.waiting_for.to_owned(),
-            };
-            self.finish(&pending, Err(error));
-        }
     }
 }

@@ -15,6 +15,8 @@ use ipam::check::{Records, check};
 use ipam::testing::TestStore;
 use ipam::{Assign, Release, Request};
 use model::block::{Allocation, Block};
+use model::keys;
+use proptest::prelude::*;
 
 /// Two nodes, an ordinary workload, an identity in use and one without, a borrowed address.
 fn sound() -> Records {
@@ -164,4 +166,73 @@ fn what_does_not_decode_is_reported_with_its_key() {
     ];
     assert_eq!(objects, all);
     assert!(problems.iter().all(|p| p.kind == "Unreadable"));
+}
+
+/// JSON of a block or handle with anything in it.
+fn value() -> impl Strategy<Value = String> {
+    let cidr = prop_oneof![
+        "10\\.0\\.0\\.[0-9]{1,2}/(2[0-9]|3[0-2])",
+        "fd00::/[0-9]{1,3}",
+        ".{0,6}"
+    ];
+    let place = prop_oneof![0u64..8, any::<u64>()];
+    let used = proptest::collection::btree_map(place.clone(), "[a-c]", 0..4);
+    let cooldown = proptest::collection::btree_map(place, any::<u64>(), 0..4);
+    (
+        cidr,
+        used,
+        cooldown,
+        0u32..3,
+        proptest::option::of("n[12]"),
+        0usize..400,
+    )
+        .prop_map(|(cidr, used, cooldown, version, node, cut)| {
+            let used: std::collections::BTreeMap<_, _> = used
+                .into_iter()
+                .map(|(place, handle)| (place, serde_json::json!({"handle": handle, "node": node})))
+                .collect();
+            let value = serde_json::json!({
+                "version": version, "cidr": cidr, "node": node, "used": used, "cooldown": cooldown,
+                "addresses": ["10.0.0.1", "fd00::1"], "blocks": [cidr], "name": "x",
+            });
+            let text = value.to_string();
+            let kept = if cut < 40 { cut } else { usize::MAX };
+            text.chars().take(kept).collect()
+        })
+}
+
+proptest! {
+    /// Whatever stands in the store, nothing panics, and what can be served is served or refused.
+    #[test]
+    fn foreign_values_harm_nobody(
+        blocks in proptest::collection::vec((0u8..16, value()), 0..5),
+        handles in proptest::collection::vec(("[a-c]", value()), 0..3),
+    ) {
+        let mut lab = Lab::new();
+        for (place, value) in &blocks {
+            let key = c(&format!("10.0.0.{}/30", place / 4 * 4));
+            let mut block: serde_json::Value = serde_json::from_str(value).unwrap_or_default();
+            if place % 4 > 0 && block.is_object() {
+                block["cidr"] = key.to_string().into();
+                lab.put(&keys::block(&key), &block.to_string());
+                continue;
+            }
+            lab.put(&keys::block(&key), value);
+        }
+        for (id, value) in &handles {
+            lab.put(&keys::handle(id), value);
+        }
+        check(&Records::from_pairs(&lab.store.list("ipam/")));
+        let mut n1 = lab.node("n1", &small());
+        for id in ["a", "b", "c", "d"] {
+            let _ = lab.add(&mut n1, id);
+            let _ = lab.add_ip(&mut n1, "e", "10.0.0.5");
+            let _ = lab.ask(&mut n1, common::release(id));
+            let _ = lab.ask(&mut n1, Request::ReleaseAddress(ip("10.0.0.6")));
+            let _ = lab.ask(&mut n1, Request::ReleaseBlock(c("10.0.0.4/30")));
+        }
+        lab.delete(&common::node_key("n2"));
+        let _ = lab.ask(&mut n1, Request::ReclaimNode("n2".into(), ipam::Cleanup::default()));
+        prop_assert!(n1.is_idle());
+    }
 }

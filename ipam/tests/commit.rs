@@ -324,3 +324,31 @@ fn a_release_of_nothing_still_does_its_extra_writes() {
     lab.release(&mut n1, Request::Release(wanted)).unwrap();
     assert_eq!(lab.count("resources/workloadendpoints/"), 0);
 }
+
+/// A driver sleeps until `poll_timeout`: it must never be woken for nothing, or it would spin.
+#[test]
+fn waiting_costs_nothing() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    lab.put(keys::POOLS_GUARD, "1");
+    n1.submit(lab.now, RequestId(1), Request::Assign(workload("h")));
+    lab.run(&mut n1);
+    assert_eq!(
+        n1.poll_timeout(),
+        Some(lab.now + 10_000),
+        "until the request's time is up"
+    );
+    n1.submit(lab.now, RequestId(2), release("g"));
+    let (id, _) = n1.poll_txn(lab.now).unwrap();
+    assert_eq!(
+        n1.poll_timeout(),
+        Some(lab.now + 10_000),
+        "while a transaction is under way"
+    );
+    n1.handle_outcome(lab.now, id, Err(Failure::Ambiguous("timed out".into())));
+    assert_eq!(n1.poll_timeout(), Some(lab.now + 50));
+    lab.now += 50;
+    lab.run(&mut n1);
+    assert_eq!(n1.poll_reply().unwrap().0, RequestId(2));
+    assert!(n1.poll_timeout().unwrap() > lab.now);
+}

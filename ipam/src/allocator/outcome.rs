@@ -35,7 +35,7 @@ impl Allocator {
             Err(_) => {
                 self.failures = self.failures.saturating_add(1);
                 // 50 ms doubling to 1.6 s: the store's own client has tried before.
-                self.retry_at = now.saturating_add(25 << self.failures.min(6));
+                self.retry_at = now.saturating_add(25 << self.failures.min(6)).max(1);
             }
         }
         match (flight.what, result) {
@@ -54,7 +54,7 @@ impl Allocator {
                     self.in_doubt = Some(batch);
                 }
             }
-            (What::Batch(batch), Err(failure)) => self.failed(now, batch.draft, &failure),
+            (What::Batch(batch), Err(failure)) => self.failed(batch.draft, &failure),
             (What::Take | What::Settle, Err(failure)) => self.unavailable(&failure),
         }
     }
@@ -181,7 +181,7 @@ impl Allocator {
     }
 
     /// A transaction that was surely not applied.
-    pub(super) fn failed(&mut self, now: u64, draft: Draft, failure: &Failure) {
+    pub(super) fn failed(&mut self, draft: Draft, failure: &Failure) {
         self.world.removals += 1;
         let Failure::Refused(refused) = failure else {
             let entries = draft.entries.into_iter().map(|e| e.pending);
@@ -194,7 +194,7 @@ impl Allocator {
             return self.unavailable(failure);
         }
         // The store works: nobody else has to wait.
-        self.retry_at = now;
+        self.retry_at = 0;
         for entry in draft.entries {
             let mut pending = entry.pending;
             if several {
