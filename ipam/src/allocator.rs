@@ -24,6 +24,7 @@ mod pending;
 mod pick;
 mod plan;
 mod queue;
+mod reclaim;
 mod release;
 mod upkeep;
 mod world;
@@ -278,14 +279,7 @@ impl Allocator {
                 .fence
                 .seen
                 .map(|rev| (&*key, rev, self.fence_value(id)));
-            let txn = match draft.txn(fence) {
-                Ok(txn) => txn,
-                Err(e) => {
-                    let refused = Failure::Refused(e.to_string());
-                    self.failed(draft, &refused);
-                    return None;
-                }
-            };
+            let txn = draft.txn(fence);
             let batch = InDoubt {
                 id,
                 compared: txn.compares.clone(),

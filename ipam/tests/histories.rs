@@ -1,4 +1,4 @@
-//! Invariants 1 to 6 over random histories of three nodes with crashes, lost answers, transactions
+//! Invariants 1 to 6 over random histories of several nodes with crashes, lost answers, transactions
 //! that arrive late, delayed watches, changing pools and reclaimed nodes.
 #![allow(
     clippy::unwrap_used,
@@ -15,14 +15,18 @@ fn run(setup: Setup, actions: &[Action]) -> Result<Stats, String> {
     Simulation::new(MemoryStore::new(), setup)?.run(actions)
 }
 
-fn setup(strict_affinity: bool, max_blocks_per_host: u32) -> Setup {
+/// Few and many nodes and containers, all settings, with the seed.
+fn setup(seed: u64) -> Setup {
+    let config = IpamConfigurationSpec {
+        strict_affinity: seed.is_multiple_of(5),
+        max_blocks_per_host: u32::try_from(seed % 4).unwrap(),
+        cooldown_seconds: if seed.is_multiple_of(3) { 0 } else { 30 },
+        ..IpamConfigurationSpec::default()
+    };
     Setup {
-        config: IpamConfigurationSpec {
-            strict_affinity,
-            max_blocks_per_host,
-            ..IpamConfigurationSpec::default()
-        },
-        ..Setup::default()
+        nodes: 2 + usize::try_from(seed % 4).unwrap(),
+        containers: 8 + usize::try_from(seed % 19).unwrap(),
+        config,
     }
 }
 
@@ -30,8 +34,7 @@ fn setup(strict_affinity: bool, max_blocks_per_host: u32) -> Setup {
 fn seeds(from: u64) {
     let mut total = Stats::default();
     for seed in from..from + 500 {
-        let setup = setup(seed % 5 == 0, u32::try_from(seed % 3).unwrap());
-        match run(setup, &random_actions(seed, 300)) {
+        match run(setup(seed), &random_actions(seed, 300)) {
             Ok(stats) => total += stats,
             Err(broken) => panic!("seed {seed}: {broken}"),
         }
@@ -73,11 +76,10 @@ proptest! {
     #[test]
     fn any_history_keeps_the_invariants(
         raw in proptest::collection::vec(any::<(u8, u16, u16)>(), 0..150),
-        strict in any::<bool>(),
-        max in 0u32..3,
+        shape in 0u64..1_000,
     ) {
         let actions: Vec<Action> = raw.into_iter().map(Action::from_raw).collect();
-        if let Err(broken) = run(setup(strict, max), &actions) {
+        if let Err(broken) = run(setup(shape), &actions) {
             prop_assert!(false, "{}\n{:?}", broken, actions);
         }
     }

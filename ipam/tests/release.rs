@@ -242,3 +242,18 @@ fn a_handle_whose_block_is_gone_can_be_released() {
     assert_eq!((released.handles.len(), released.addresses.len()), (1, 0));
     assert_eq!(lab.count(keys::HANDLES), 0);
 }
+
+#[test]
+fn a_leaked_address_of_a_deleted_node_is_freed_by_its_number() {
+    let mut lab = Lab::new();
+    let (mut n1, mut n2) = (lab.node("n1", &small()), lab.node("n2", &small()));
+    let ip = lab.add(&mut n1, "h").unwrap()[0];
+    lab.delete(&keys::handle("h"));
+    lab.delete(&node_key("n1"));
+    lab.tell(&mut n2);
+    let released = lab.release(&mut n2, reclaim("n1")).unwrap();
+    assert_eq!(released.addresses, [ip]);
+    lab.now += 30_000;
+    pass(&mut lab, &mut n2, 400_000);
+    assert_eq!(lab.count(keys::BLOCKS), 0);
+}

@@ -121,7 +121,7 @@ impl Planner<'_> {
             };
             let absent = Compare::Absent(keys::handle(identity));
             step.compares.push((absent, Why::Record));
-            step.writes.push(put_handle(identity, &kept)?);
+            step.writes.push(put_handle(identity, &kept));
             step.handles.push((identity.clone(), Some(kept)));
         }
         Ok(step)
@@ -210,7 +210,7 @@ impl Planner<'_> {
             (Compare::Present(node_key(self.node)), Why::NodeExists),
         ];
         compares.extend(caller(&extra));
-        let mut writes = vec![put_handle(&wanted.handle, &record)?];
+        let mut writes = vec![put_handle(&wanted.handle, &record)];
         writes.extend(extra.ops);
         Ok(Step {
             changes: Vec::new(),

@@ -214,10 +214,7 @@ impl Draft {
     }
 
     /// The transaction, and the keys that its failure branch reads, in order.
-    pub(crate) fn txn(
-        &self,
-        fence: Option<(&str, Revision, Vec<u8>)>,
-    ) -> Result<Txn, serde_json::Error> {
+    pub(crate) fn txn(&self, fence: Option<(&str, Revision, Vec<u8>)>) -> Txn {
         let mut txn = Txn::new();
         if !self.entries.is_empty() {
             if let Some((key, rev, value)) = fence {
@@ -231,7 +228,7 @@ impl Draft {
                     None => Compare::Absent(key.clone()),
                 });
                 txn = txn.then(match &draft.block {
-                    Some(block) => Op::put(key, serde_json::to_vec(block)?),
+                    Some(block) => Op::put(key, block.encode()),
                     None => Op::Delete(key),
                 });
                 txn.success.extend(draft.affinity_ops(cidr));
@@ -249,7 +246,7 @@ impl Draft {
             txn.success.push(Op::Get(key.clone()));
             txn.failure.push(Op::Get(key.clone()));
         }
-        Ok(txn)
+        txn
     }
 
     /// Takes note that the transaction was done at a revision.

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use model::block::{Block, FORMAT, Handle};
+use model::block::{Block, Handle};
 use model::kv::{Compare, Op};
 use model::{Cidr, Family, keys};
 
@@ -155,18 +155,8 @@ pub(crate) fn node_key(node: &str) -> String {
 }
 
 /// A put of a handle.
-pub(crate) fn put_handle(id: &str, handle: &Handle) -> Result<Op, Halt> {
-    debug_assert_eq!(handle.version, FORMAT);
-    match serde_json::to_vec(handle) {
-        Ok(value) => Ok(Op::put(keys::handle(id), value)),
-        Err(e) => {
-            let (handle, message) = (id.to_owned(), e.to_string());
-            Err(Halt::refuse(
-                AllocError::Invalid { handle, message },
-                vec![],
-            ))
-        }
-    }
+pub(crate) fn put_handle(id: &str, handle: &Handle) -> Op {
+    Op::put(keys::handle(id), handle.encode())
 }
 
 /// The caller's conditions, marked as such.

@@ -122,6 +122,9 @@ impl Allocator {
         for handle in pending.handles() {
             self.world.forget(handle);
         }
+        if let Work::Reclaim(_) = &pending.work {
+            self.world.forget_foreign();
+        }
         match pending.origin {
             Origin::Caller(id) => self.replies.push_back((id, result)),
             Origin::Reclaim(seq) => self.child_done(seq, result),

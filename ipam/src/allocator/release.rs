@@ -1,6 +1,5 @@
-//! Plans releases: of a handle, an address, a block, a whole node.
+//! Plans releases: of a handle, an address, a block.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use model::block::{Allocation, Handle};
@@ -9,14 +8,10 @@ use model::{Cidr, keys};
 
 use super::assign::place_of;
 use super::draft::{Change, Step, Why};
-use super::pending::{Reclaim, Work};
-use super::plan::{Halt, Planned, Planner, caller, node_key, put_handle};
+use super::plan::{Halt, Planned, Planner, caller, put_handle};
 use super::world::HandleState;
 use crate::error::AllocError;
 use crate::request::{Release, Released, Reply};
-
-/// Rounds after which a reclaim that does not come to an end is given up.
-const MAX_ROUNDS: u32 = 16;
 
 impl Planner<'_> {
     pub(crate) fn release(&self, wanted: &Release) -> Planned {
@@ -122,7 +117,7 @@ impl Planner<'_> {
                         step.handles.push((id.clone(), None));
                         released.handles.push(id.clone());
                     } else {
-                        step.writes.push(put_handle(id, &rest)?);
+                        step.writes.push(put_handle(id, &rest));
                         step.handles.push((id.clone(), Some(rest)));
                     }
                 }
@@ -170,71 +165,6 @@ impl Planner<'_> {
         });
         Ok(step)
     }
-
-    /// Handles first, then blocks, then what is left of the node. Looks again after each round.
-    pub(crate) fn reclaim(&self, wanted: &Reclaim) -> Planned {
-        let node = wanted.node.as_str();
-        if wanted.rounds > MAX_ROUNDS {
-            let (handle, attempts) = (format!("reclaim of Node/{node}"), wanted.rounds);
-            return Err(Halt::refuse(
-                AllocError::Contended { handle, attempts },
-                vec![],
-            ));
-        }
-        let mut unread = Vec::new();
-        let mut handles: BTreeSet<&str> = BTreeSet::new();
-        let mut addresses = Vec::new();
-        let mut blocks = Vec::new();
-        for (cidr, known) in &self.world.blocks {
-            let owns = known.node.as_deref() == Some(node);
-            if !owns && !known.borrowers.iter().any(|n| **n == *node) {
-                continue;
-            }
-            match self.block(cidr) {
-                Ok(Some(block)) => {
-                    let used = block.used.values();
-                    handles.extend(
-                        used.filter(|a| a.node.as_deref() == Some(node))
-                            .filter_map(|a| a.live()),
-                    );
-                    let places = block.used.iter();
-                    let places = places.filter(|(_, a)| a.node.as_deref() == Some(node));
-                    addresses.extend(places.filter_map(|(p, _)| cidr.nth(u128::from(*p))));
-                }
-                Err(Halt::Read(keys)) => unread.extend(keys),
-                Ok(None) => {}
-                Err(other) => return Err(other),
-            }
-            if owns {
-                blocks.push(Work::ReleaseBlock(*cidr));
-            }
-        }
-        if !unread.is_empty() {
-            return Err(Halt::Read(unread));
-        }
-        if !handles.is_empty() {
-            let release = |id: &str| {
-                let (handle, extra) = (id.to_owned(), wanted.cleanup.make(id));
-                Work::Release(Release { handle, extra })
-            };
-            // What a release by handle left behind has no handle: free it by number.
-            return Err(Halt::Spawn(match wanted.rounds {
-                0 => handles.into_iter().map(release).collect(),
-                _ => addresses.into_iter().map(Work::ReleaseAddress).collect(),
-            }));
-        }
-        if !blocks.is_empty() {
-            return Err(Halt::Spawn(blocks));
-        }
-        let mut step = empty_step();
-        step.compares
-            .push((Compare::Absent(node_key(node)), Why::NodeGone));
-        if node != self.node {
-            step.writes.push(Op::Delete(keys::fence(node)));
-        }
-        step.reply = Reply::Released(wanted.released.clone());
-        Ok(step)
-    }
 }
 
 fn without(handle: &Handle, ip: IpAddr) -> Handle {
@@ -250,7 +180,7 @@ fn without(handle: &Handle, ip: IpAddr) -> Handle {
     }
 }
 
-fn empty_step() -> Step {
+pub(crate) fn empty_step() -> Step {
     Step {
         changes: Vec::new(),
         compares: Vec::new(),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use model::block::{Block, FORMAT, Handle};
+use model::block::{Block, Handle};
 use model::kv::{KeyValue, Revision};
 use model::{Cidr, Family, keys};
 
@@ -224,7 +224,7 @@ impl World {
         if let Some(cidr) = keys::parse_block(key) {
             match kv {
                 None => self.learn(cidr, Seen::Gone, at),
-                Some(kv) => match serde_json::from_slice::<Block>(&kv.value) {
+                Some(kv) => match Block::decode(&kv.value) {
                     Ok(block) => self.learn(cidr, Seen::Is(&block), kv.mod_revision),
                     Err(e) => self.learn(cidr, Seen::Unreadable(&e.to_string()), kv.mod_revision),
                 },
@@ -232,14 +232,8 @@ impl World {
         } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
             let state = match kv {
                 None => HandleState::Absent,
-                Some(kv) => match serde_json::from_slice::<Handle>(&kv.value) {
-                    Ok(h) if h.version != FORMAT => {
-                        HandleState::Unreadable(format!("version {} is not known", h.version))
-                    }
-                    Ok(h) if h.blocks.len() != h.addresses.len() => {
-                        HandleState::Unreadable("addresses and blocks differ in number".into())
-                    }
-                    Ok(h) => HandleState::Is(h, kv.mod_revision),
+                Some(kv) => match Handle::decode(&kv.value) {
+                    Ok(handle) => HandleState::Is(handle, kv.mod_revision),
                     Err(e) => HandleState::Unreadable(e.to_string()),
                 },
             };
@@ -258,6 +252,15 @@ impl World {
         if !keep {
             self.handles.remove(handle);
         }
+    }
+
+    /// Forgets every handle that is not one of this node's.
+    pub(crate) fn forget_foreign(&mut self) {
+        let node = Some(self.node.as_str());
+        self.handles.retain(|_, state| match state {
+            HandleState::Is(h, _) => h.node.as_deref() == node,
+            _ => false,
+        });
     }
 
     /// The block that an address lies in.

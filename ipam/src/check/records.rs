@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use model::block::{Block, FORMAT, Handle};
+use model::block::{Block, Handle};
 use model::kv::KeyValue;
 use model::{Cidr, keys};
 
@@ -41,14 +41,10 @@ impl Records {
     fn add(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
         if key.starts_with(keys::BLOCKS) {
             let cidr = keys::parse_block(key).ok_or("the key names no prefix")?;
-            let block = serde_json::from_slice(value).map_err(|e| e.to_string())?;
+            let block = Block::decode(value).map_err(|e| e.to_string())?;
             self.blocks.insert(cidr, block);
         } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
-            let handle: Handle = serde_json::from_slice(value).map_err(|e| e.to_string())?;
-            if handle.version != FORMAT {
-                let version = handle.version;
-                return Err(format!("version {version} is not known, only {FORMAT}"));
-            }
+            let handle = Handle::decode(value).map_err(|e| e.to_string())?;
             self.handles.insert(id.to_owned(), handle);
         } else if let Some(rest) = key.strip_prefix(keys::AFFINITY) {
             let (node, cidr) = rest.split_once('/').ok_or("the key names no prefix")?;
