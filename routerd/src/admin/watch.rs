@@ -4,15 +4,14 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use axum::body::Bytes;
 use datastore::{Datastore, WatchItem};
-use futures::Stream;
+use futures::{Stream, stream};
 use model::api::WatchEvent;
 use model::keys;
 use model::kv::{Event, KeyValue, Revision};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::resources::Filter;
@@ -29,7 +28,7 @@ pub(super) fn stream(
     filter: Filter,
     stop: CancellationToken,
 ) -> impl Stream<Item = Line> {
-    let (tx, rx) = mpsc::channel(LINES);
+    let (tx, mut rx) = mpsc::channel(LINES);
     tokio::spawn(async move {
         let feed = Feed {
             filter,
@@ -40,7 +39,7 @@ pub(super) fn stream(
             tracing::debug!(error = %e, "a client's watch ended");
         }
     });
-    ReceiverStream::new(rx)
+    stream::poll_fn(move |cx| rx.poll_recv(cx))
 }
 
 struct Feed {
