@@ -1,5 +1,6 @@
 //! What `make bench` measures with real daemons, and the page that it writes.
 
+pub mod addresses;
 pub mod attach;
 pub mod overlay;
 pub mod scale;
@@ -63,6 +64,18 @@ pub fn median(times: &mut [Duration]) -> Duration {
 pub fn median_f64(numbers: &mut [f64]) -> f64 {
     numbers.sort_unstable_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or_default()
+}
+
+/// Median with the smallest and the largest, shown by `show`.
+pub fn spread(numbers: &mut [f64], show: impl Fn(f64) -> String) -> String {
+    let middle = median_f64(numbers);
+    let end = |n: Option<&f64>| show(n.copied().unwrap_or_default());
+    format!(
+        "{} ({} – {})",
+        show(middle),
+        end(numbers.first()),
+        end(numbers.last())
+    )
 }
 
 /// Milliseconds, for people.

@@ -19,7 +19,10 @@ const MAY: [(&str, &[&str]); 10] = [
     ),
     ("routerctl", &["client", "model"]),
     ("cni", &["client", "model"]),
-    ("integration", &["client", "datastore", "ipam", "model"]),
+    (
+        "integration",
+        &["calc", "client", "datastore", "ipam", "model", "routerd"],
+    ),
 ];
 
 /// Crates that decide: no sockets, no runtime, no clock behind their backs.

@@ -1,12 +1,13 @@
 //! `make bench`: measures with real daemons; prints the page, and writes it with `--write FILE`.
 
 use anyhow::{Context, Result, bail};
-use integration::bench::{Section, attach, overlay, page, scale};
+use integration::bench::{Section, addresses, attach, overlay, page, scale};
 
 /// One of the benches and its word on the command line.
 type Bench = (&'static str, fn() -> Result<Section>);
 
-const ALL: [Bench; 3] = [
+const ALL: [Bench; 4] = [
+    ("ipam", addresses::run),
     ("cni", attach::run),
     ("vxlan", overlay::run),
     ("scale", scale::run),
@@ -19,8 +20,8 @@ fn main() -> Result<()> {
     while let Some(arg) = rest.next() {
         match arg.as_str() {
             "--write" => file = Some(rest.next().context("--write needs a file")?),
-            "cni" | "vxlan" | "scale" => only.push(arg.as_str()),
-            _ => bail!("usage: bench [--write FILE] [cni] [vxlan] [scale]"),
+            "ipam" | "cni" | "vxlan" | "scale" => only.push(arg.as_str()),
+            _ => bail!("usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale]"),
         }
     }
     let mut sections = Vec::new();
