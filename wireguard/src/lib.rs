@@ -9,11 +9,15 @@ mod limiter;
 mod macs;
 pub mod message;
 mod noise;
+pub mod packet;
 mod peer_id;
+mod replay;
+mod session;
 #[cfg(test)]
 mod testing;
 mod time;
 mod timestamp;
+mod wheel;
 
 pub use entropy::Entropy;
 pub use peer_id::PeerId;
