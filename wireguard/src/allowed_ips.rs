@@ -44,6 +44,11 @@ impl AllowedIps {
         owned
     }
 
+    /// Takes `prefix` from whoever owns it.
+    pub fn withdraw(&mut self, prefix: &Cidr) {
+        self.owners.remove(prefix);
+    }
+
     /// Takes everything from `peer`.
     pub fn release_all(&mut self, peer: PeerId) {
         self.owners.retain(|_, owner| *owner != peer);
