@@ -28,7 +28,7 @@ const NOTICES: usize = 512;
 
 /// Why a packet went no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Drop {
+pub enum DropReason {
     /// Not an IP packet, or not a WireGuard message.
     Malformed,
     /// No peer owns the destination.

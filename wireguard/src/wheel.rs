@@ -10,7 +10,8 @@ const TICK_BITS: u32 = 23;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: u32 = 4;
-/// Later timers fire at this distance; the owner sees that it is early and sets them again.
+/// Later timers are looked at when this distance is over, and put back. So may the clock's zero be
+/// long ago when the wheel is new.
 const FARTHEST: u64 = (1 << (SLOT_BITS * LEVELS)) - 1;
 
 #[derive(Debug)]
@@ -43,14 +44,13 @@ impl Wheel {
     /// Calls `id` at `at`, or at the next tick when that is past.
     pub(crate) fn set(&mut self, id: u32, at: Time) {
         let tick = at.as_nanos().div_ceil(1 << TICK_BITS);
-        let tick = tick.clamp(self.now + 1, self.now + FARTHEST);
         self.insert(Timer { tick, id });
     }
 
     fn insert(&mut self, timer: Timer) {
-        let distance = timer.tick - self.now;
-        let level = (63 - distance.max(1).leading_zeros()) / SLOT_BITS;
-        let slot = (timer.tick >> (SLOT_BITS * level)) & (SLOTS as u64 - 1);
+        let distance = timer.tick.saturating_sub(self.now).clamp(1, FARTHEST);
+        let level = (63 - distance.leading_zeros()) / SLOT_BITS;
+        let slot = ((self.now + distance) >> (SLOT_BITS * level)) & (SLOTS as u64 - 1);
         // Both are below their limits by construction.
         if let (Some(occupied), Some(slots)) = (
             self.occupied.get_mut(level as usize),
@@ -161,6 +161,18 @@ mod tests {
                 prop_assert!(naive.iter().all(|n| t(n.0) + 2 * Wheel::TICK > t(ms)), "fired late");
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_began_years_ago_is_as_good() {
+        let (mut wheel, mut due) = (Wheel::new(), Vec::new());
+        let year = Time::from_duration(Duration::from_secs(365 * 86_400));
+        wheel.set(1, year + Duration::from_secs(5));
+        wheel.expire(year, &mut due);
+        assert!(due.is_empty());
+        assert!(wheel.next().unwrap() <= year + Duration::from_secs(5) + Wheel::TICK);
+        wheel.expire(year + Duration::from_secs(6), &mut due);
+        assert_eq!(due, [1]);
     }
 
     #[test]

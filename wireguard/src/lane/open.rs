@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{BATCH, Drop, Lane, Notice, Said, say};
+use super::{BATCH, DropReason, Lane, Notice, Said, say};
 use crate::aead::{Job, TAG_LEN, open_batch};
 use crate::message::{Message, TRANSPORT_HEADER_LEN, is_handshake};
 use crate::packet::{IpHeader, decapsulate_ecn};
@@ -42,7 +42,7 @@ pub enum Received {
     /// For [`crate::device::Device::handle_handshake`], unchanged.
     Handshake,
     /// Nothing of it is left.
-    Dropped(Drop),
+    Dropped(DropReason),
 }
 
 impl<'a> Incoming<'a> {
@@ -141,7 +141,7 @@ impl Lane {
             datagram.received = if done.next() == Some(true) {
                 accept(tables, now, (session, counter), datagram, &mut self.notices)
             } else {
-                Received::Dropped(Drop::Forged)
+                Received::Dropped(DropReason::Forged)
             };
         }
     }
@@ -152,13 +152,13 @@ fn classify<'t>(tables: &'t Tables, now: Time, datagram: &[u8]) -> Result<Envelo
     let header = match Message::parse(datagram) {
         Some(Message::Transport(header)) => header,
         Some(_) => return Err(Received::Handshake),
-        None => return Err(Received::Dropped(Drop::Malformed)),
+        None => return Err(Received::Dropped(DropReason::Malformed)),
     };
     let session = tables
         .session(header.receiver)
-        .ok_or(Received::Dropped(Drop::UnknownSession))?;
+        .ok_or(Received::Dropped(DropReason::UnknownSession))?;
     if !session.can_receive(header.counter, now) {
-        return Err(Received::Dropped(Drop::Expired));
+        return Err(Received::Dropped(DropReason::Expired));
     }
     Ok((session, header.counter))
 }
@@ -173,10 +173,10 @@ fn accept(
 ) -> Received {
     let peer = session.peer;
     let Some(entry) = tables.peer(peer) else {
-        return Received::Dropped(Drop::UnknownSession);
+        return Received::Dropped(DropReason::UnknownSession);
     };
     let Some(fresh) = session.replay().accept(counter) else {
-        return Received::Dropped(Drop::Replayed);
+        return Received::Dropped(DropReason::Replayed);
     };
     if !session.is_confirmed() && say(notices, Said::Confirmed(peer, session.local_index)) {
         session.confirm();
@@ -188,18 +188,20 @@ fn accept(
     let bytes = datagram.datagram.len();
     let text = TRANSPORT_HEADER_LEN..bytes - TAG_LEN;
     let is_data = !text.is_empty();
-    if entry.activity.received(now, bytes as u64, is_data) {
-        say(notices, Said::Wake(peer));
+    // What cannot be said now is noticed again with the next packet.
+    let activity = &entry.activity;
+    if activity.received(now, bytes as u64, is_data) && !say(notices, Said::Wake(peer)) {
+        activity.forget_owed();
     }
-    if session.wants_rekey_on_receive(now) {
-        say(notices, Said::Rekey(peer));
+    if session.wants_rekey_on_receive(now) && !say(notices, Said::Rekey(peer)) {
+        session.allow_rekey();
     }
     if !is_data {
         return Received::Keepalive(peer);
     }
     let start = text.start;
     let Some(packet) = datagram.datagram.get_mut(text) else {
-        return Received::Dropped(Drop::Malformed);
+        return Received::Dropped(DropReason::Malformed);
     };
     match check_packet(tables, peer, packet, datagram.ecn) {
         Ok(len) => Received::Packet {
@@ -214,13 +216,18 @@ fn accept(
 }
 
 /// The length of an inner packet without its padding, when its sender may have sent it.
-fn check_packet(tables: &Tables, peer: PeerId, packet: &mut [u8], ecn: u8) -> Result<usize, Drop> {
-    let header = IpHeader::parse(packet).ok_or(Drop::Malformed)?;
+fn check_packet(
+    tables: &Tables,
+    peer: PeerId,
+    packet: &mut [u8],
+    ecn: u8,
+) -> Result<usize, DropReason> {
+    let header = IpHeader::parse(packet).ok_or(DropReason::Malformed)?;
     if tables.routes.lookup(header.source) != Some(peer) {
-        return Err(Drop::WrongSource);
+        return Err(DropReason::WrongSource);
     }
     if !decapsulate_ecn(packet, ecn) {
-        return Err(Drop::Congested);
+        return Err(DropReason::Congested);
     }
     Ok(header.len)
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{BATCH, Drop, Lane, Notice, Said, say};
+use super::{BATCH, DropReason, Lane, Notice, Said, say};
 use crate::aead::{Job, seal_batch};
 use crate::message::{TRANSPORT_HEADER_LEN, TRANSPORT_OVERHEAD, transport_header};
 use crate::packet::{IpHeader, padded_len};
@@ -44,7 +44,7 @@ pub enum Sent {
     /// A copy waits with the device for a session.
     Held(PeerId),
     /// Nothing is sent.
-    Dropped(Drop),
+    Dropped(DropReason),
 }
 
 impl<'a> Outgoing<'a> {
@@ -163,19 +163,19 @@ fn find<'t>(
 fn lookup<'t>(
     tables: &'t Tables,
     out: &Outgoing<'_>,
-) -> Result<(PeerId, &'t PeerEntry, SocketAddr, IpHeader), Drop> {
+) -> Result<(PeerId, &'t PeerEntry, SocketAddr, IpHeader), DropReason> {
     let header = out
         .packet()
         .and_then(IpHeader::parse)
-        .ok_or(Drop::Malformed)?;
+        .ok_or(DropReason::Malformed)?;
     let peer = tables
         .routes
         .lookup(header.destination)
-        .ok_or(Drop::NoPeer)?;
-    let entry = tables.peer(peer).ok_or(Drop::NoPeer)?;
-    let endpoint = entry.endpoint.ok_or(Drop::NoEndpoint)?;
+        .ok_or(DropReason::NoPeer)?;
+    let entry = tables.peer(peer).ok_or(DropReason::NoPeer)?;
+    let endpoint = entry.endpoint.ok_or(DropReason::NoEndpoint)?;
     if out.buffer.len() < TRANSPORT_OVERHEAD + padded_len(out.len, entry.mtu) {
-        return Err(Drop::NoRoom);
+        return Err(DropReason::NoRoom);
     }
     Ok((peer, entry, endpoint, header))
 }
@@ -186,7 +186,7 @@ fn hold(out: &mut Outgoing<'_>, peer: PeerId, notices: &mut VecDeque<Notice>) {
     out.sent = if say(notices, Said::Stage(peer, copy)) {
         Sent::Held(peer)
     } else {
-        Sent::Dropped(Drop::Backlog)
+        Sent::Dropped(DropReason::Backlog)
     };
 }
 
@@ -217,11 +217,13 @@ fn number(
             route.counter = counter;
             bytes += (TRANSPORT_OVERHEAD + route.padded) as u64;
         }
-        if first.entry.activity.sent(now, bytes, true) {
-            say(notices, Said::Wake(first.peer));
+        // What cannot be said now is noticed again with the next packet.
+        let activity = &first.entry.activity;
+        if activity.sent(now, bytes, true) && !say(notices, Said::Wake(first.peer)) {
+            activity.forget_waiting();
         }
-        if first.session.wants_rekey_on_send(now) {
-            say(notices, Said::Rekey(first.peer));
+        if first.session.wants_rekey_on_send(now) && !say(notices, Said::Rekey(first.peer)) {
+            first.session.allow_rekey();
         }
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Node {
     pub(crate) key: PrivateKey,
     /// Packets that came out, with who sent them.
     pub(crate) delivered: Vec<(PeerId, Vec<u8>)>,
-    pub(crate) drops: Vec<wireguard::lane::Drop>,
+    pub(crate) drops: Vec<wireguard::lane::DropReason>,
     pub(crate) events: Vec<Event>,
 }
 

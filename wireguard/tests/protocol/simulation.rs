@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use wireguard::PeerConfig;
 use wireguard::device::Event;
 use wireguard::keys::{PresharedKey, PrivateKey};
-use wireguard::lane::{Drop, Sent};
+use wireguard::lane::{DropReason, Sent};
 
 use crate::net::{FINE, Net, Weather, block, id_of, inner, outer, packet};
 
@@ -201,7 +201,7 @@ fn a_source_that_another_peer_owns_is_refused() {
     let mut ids = net.ids(2);
     ids.sort_unstable();
     assert_eq!(ids, [1, 2, 3]);
-    assert_eq!(net.nodes[2].drops, [Drop::WrongSource; 3]);
+    assert_eq!(net.nodes[2].drops, [DropReason::WrongSource; 3]);
 }
 
 #[test]
@@ -306,6 +306,23 @@ fn preshared_keys_change_without_losing_a_packet() {
         ids.sort_unstable();
         assert_eq!(ids, (0..id).collect::<Vec<u64>>());
     }
+}
+
+#[test]
+fn an_answer_uses_the_other_preshared_key_when_the_first_had_no_echo() {
+    let mut net = Net::mesh(17, 2, FINE);
+    let keys = [1, 2].map(|n| PresharedKey::new([n; 32]));
+    let mut config = PeerConfig::new(net.key(1));
+    config.endpoint = Some(outer(1));
+    config.preshared_key = Some(keys[1].clone());
+    net.introduce(0, 1, config);
+    let mut config = PeerConfig::new(net.key(0));
+    config.preshared_key = Some(keys[0].clone());
+    config.other_preshared_key = Some(keys[1].clone());
+    net.introduce(1, 0, config);
+    net.send(0, &packet(inner(0), inner(1), 1, 60));
+    net.run_secs(7);
+    assert_eq!(net.ids(1), [1]);
 }
 
 #[test]
@@ -423,7 +440,7 @@ proptest! {
                 prop_assert_eq!(&packet[12..16], &inner(from).octets());
                 prop_assert_eq!(&packet[16..20], &inner(n).octets());
             }
-            prop_assert!(net.nodes[n].drops.iter().all(|d| *d == Drop::Replayed), "{:?}", net.nodes[n].drops);
+            prop_assert!(net.nodes[n].drops.iter().all(|d| *d == DropReason::Replayed), "{:?}", net.nodes[n].drops);
         }
         let arrived: Vec<HashSet<u64>> = (0..3).map(|n| net.ids(n).into_iter().collect()).collect();
         for (to, id, datagram) in &standing {
@@ -491,5 +508,5 @@ fn moving_a_prefix_is_one_step() {
     assert_eq!((ids(one), ids(two)), (vec![block(2)], vec![block(1)]));
     device.remove_peer(two);
     let (sent, _) = net.send(0, &packet(inner(0), inner(1), 1, 60));
-    assert_eq!(sent, Sent::Dropped(Drop::NoPeer));
+    assert_eq!(sent, Sent::Dropped(DropReason::NoPeer));
 }
