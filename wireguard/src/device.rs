@@ -276,6 +276,11 @@ impl Device {
         &self.allowed_ips
     }
 
+    /// Sessions whose keys are held, of all peers: at most four each.
+    pub fn session_count(&self) -> usize {
+        self.tables.session_count()
+    }
+
     /// How a peer is doing.
     pub fn status(&self, now: Time, id: PeerId) -> Option<PeerStatus> {
         use std::sync::atomic::Ordering::Relaxed;

@@ -64,6 +64,11 @@ impl Tables {
             .map(|(_, session)| session)
     }
 
+    /// Sessions of all peers.
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.0.iter().map(|bucket| bucket.len()).sum()
+    }
+
     pub(crate) fn add_session(&mut self, session: Arc<Session>) {
         if let Some(bucket) = self.sessions.0.get_mut(bucket(session.local_index)) {
             Arc::make_mut(bucket).push((session.local_index, session));

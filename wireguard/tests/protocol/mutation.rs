@@ -135,7 +135,11 @@ proptest! {
     #[test]
     fn timeouts_at_any_time_are_harmless(steps in prop::collection::vec(0u64..700_000, 1..60)) {
         let mut net = Net::mesh(2, 2, FINE);
+        // A session on which both have just spoken, and from then on nobody hears anybody.
         net.send(0, &packet(inner(0), inner(1), 1, 60));
+        net.run_secs(1);
+        net.send(0, &packet(inner(0), inner(1), 2, 60));
+        net.send(1, &packet(inner(1), inner(0), 3, 60));
         for ms in steps {
             net.now += Duration::from_millis(ms);
             let now = net.clock();

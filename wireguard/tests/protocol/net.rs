@@ -86,6 +86,8 @@ pub(crate) struct Net {
     /// Sees every datagram as it is sent.
     pub(crate) wire: Vec<(Duration, usize, Vec<u8>)>,
     pub(crate) record_wire: bool,
+    /// Times that a timer woke somebody.
+    pub(crate) wakeups: usize,
 }
 
 /// Inner addresses are 10.0.n.1, in 10.0.n.0/24.
@@ -134,6 +136,7 @@ impl Net {
             copies: HashMap::new(),
             wire: Vec::new(),
             record_wire: false,
+            wakeups: 0,
         };
         for n in 0..count {
             let key = PrivateKey::generate(&mut net.rng);
@@ -369,6 +372,7 @@ impl Net {
                 }
             } else {
                 let now = self.clock();
+                self.wakeups += 1;
                 for n in 0..self.nodes.len() {
                     self.nodes[n].device.handle_timeout(now);
                     self.pump(n);

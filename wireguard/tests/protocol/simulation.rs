@@ -498,6 +498,59 @@ proptest! {
     }
 }
 
+/// A timer that stays due would wake the device with every tick of its wheel.
+#[test]
+fn a_broken_path_does_not_keep_devices_awake() {
+    for they_speak in [true, false] {
+        let mut net = Net::new(19, 2, FINE);
+        for (n, m) in [(0, 1), (1, 0)] {
+            let mut config = PeerConfig::new(net.key(m));
+            config.endpoint = Some(outer(m));
+            config.pinned = true;
+            net.introduce(n, m, config);
+        }
+        net.send(0, &packet(inner(0), inner(1), 1, 60));
+        net.run_secs(50);
+        // Node 0 never reaches node 1 again, and hears it once more or not.
+        net.nodes[1].address = outer(9);
+        net.send(0, &packet(inner(0), inner(1), 2, 60));
+        if they_speak {
+            net.send(1, &packet(inner(1), inner(0), 3, 60));
+        }
+        net.wakeups = 0;
+        net.run_secs(1000);
+        assert_eq!(net.ids(0).len(), usize::from(they_speak));
+        assert!(net.wakeups < 120, "{} wakeups", net.wakeups);
+    }
+}
+
+#[test]
+fn old_sessions_are_forgotten() {
+    let mut net = Net::mesh(18, 2, FINE);
+    // Both ask all the time: half of them for sessions that the other asks for as well.
+    for id in 0..30 {
+        for n in 0..2 {
+            net.send(n, &packet(inner(n), inner(1 - n), id, 60));
+        }
+        net.run_secs(1);
+        let key = net.nodes[0].key.clone();
+        let now = net.clock();
+        net.nodes[0].device.set_keys(now, key, None);
+        net.run_secs(120);
+        assert!(
+            net.nodes
+                .iter()
+                .all(|node| node.device.session_count() <= 4)
+        );
+    }
+    net.run_secs(600);
+    assert!(
+        net.nodes
+            .iter()
+            .all(|node| node.device.session_count() == 0)
+    );
+}
+
 #[test]
 fn moving_a_prefix_is_one_step() {
     let mut net = Net::mesh(16, 3, FINE);
