@@ -14,11 +14,11 @@ impl Device {
         self.wheel.expire(now.mono, &mut due);
         for id in due.into_iter().map(PeerId::new) {
             // Timers that were replaced by earlier ones are still in the wheel.
-            let is_due = self
-                .peer(id)
-                .and_then(|p| p.deadline)
-                .is_some_and(|d| d <= now.mono);
-            if is_due {
+            let deadline = self.peer_mut(id).map(|peer| &mut peer.deadline);
+            if deadline
+                .and_then(|d| d.take_if(|d| *d <= now.mono))
+                .is_some()
+            {
                 self.service(now, id);
             }
         }
@@ -99,7 +99,11 @@ impl Device {
         };
         peer.activity.set_armed(true);
         let mut next = next_deadline(peer, now);
-        if owed_at(peer).is_none() && silent_at(peer).is_none() {
+        if owed_at(peer).is_some() || silent_at(peer).is_some() {
+            // Lanes will not wake us for what begins meanwhile; nothing of it is due earlier than this.
+            let look = now + KEEPALIVE_TIMEOUT;
+            next = next.map(|next| next.min(look));
+        } else {
             peer.activity.set_armed(false);
             // A lane that began something before that line relied on us.
             next = next_deadline(peer, now);

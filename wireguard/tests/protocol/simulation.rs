@@ -70,6 +70,31 @@ fn an_unanswered_packet_is_answered_by_a_keepalive_after_ten_seconds() {
     assert_eq!(said, [(1, 32)], "one keepalive, and none in answer to it");
 }
 
+/// Both wait for each other for a moment: that must not delay the keepalive, or the other side gives
+/// the session up.
+#[test]
+fn a_keepalive_is_on_time_after_packets_have_crossed() {
+    let mut net = Net::mesh(20, 2, FINE);
+    net.send(0, &packet(inner(0), inner(1), 1, 60));
+    net.run_secs(40);
+    net.record_wire = true;
+    net.send(0, &packet(inner(0), inner(1), 2, 60));
+    net.send(1, &packet(inner(1), inner(0), 3, 60));
+    let start = net.now;
+    net.run_secs(60);
+    let said: Vec<_> = net
+        .wire
+        .iter()
+        .skip(2)
+        .map(|(at, n, d)| (at.as_secs(), *n, d.len()))
+        .collect();
+    let due = (start + Duration::from_secs(10)).as_secs();
+    assert!(
+        said == [(due, 0, 32), (due, 1, 32)] || said == [(due, 1, 32), (due, 0, 32)],
+        "{said:?}"
+    );
+}
+
 #[test]
 fn a_peer_that_is_gone_is_tried_for_ninety_seconds() {
     let mut net = Net::mesh(4, 2, FINE);
