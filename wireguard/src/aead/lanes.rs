@@ -12,8 +12,14 @@
 //!
 //! Packets may differ in key, counter and length; a lane that has ended is masked out. No branch and no
 //! address depends on secret data: lengths and the final verdicts are public.
-#![allow(unsafe_code)] // packet memory is read and written through masked vector loads and stores
-#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // words are cut on purpose
+#![allow(unsafe_code)]
+// packet memory is read and written through masked vector loads and stores
+// Words are cut on purpose, and lengths are far below 2^63.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss
+)]
 
 use std::arch::x86_64::*;
 
@@ -52,7 +58,7 @@ pub(super) fn run<const SEAL: bool>(_: Supported, jobs: &mut [Job<'_>], picked: 
             row[lane] = word;
         }
         lanes.counter[lane] = job.counter;
-        lanes.len[lane] = len;
+        lanes.len[lane] = len as u64;
         lanes.text[lane] = job.data.as_mut_ptr();
     }
     // SAFETY: `Supported` exists only where the CPU has these features. Every `text[lane]` points to at
@@ -83,7 +89,7 @@ pub(super) fn run<const SEAL: bool>(_: Supported, jobs: &mut [Job<'_>], picked: 
 struct Lanes {
     key: [[u32; LANES]; 8],
     counter: [u64; LANES],
-    len: [usize; LANES],
+    len: [u64; LANES],
     text: [*mut u8; LANES],
 }
 
@@ -105,6 +111,20 @@ type State = [__m512i; 16];
 fn words(row: &[u32; LANES]) -> __m512i {
     // SAFETY: the array is exactly one register wide and unaligned loads are asked for.
     unsafe { _mm512_loadu_si512(row.as_ptr().cast()) }
+}
+
+/// The lengths of lanes 0–7 and 8–15.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512ifma")]
+fn len_halves(lanes: &Lanes) -> [__m512i; 2] {
+    let len = &raw const lanes.len;
+    // SAFETY: sixteen 64-bit lengths are exactly two registers, and unaligned loads are asked for.
+    unsafe {
+        [
+            _mm512_loadu_si512(len.cast()),
+            _mm512_loadu_si512(len.cast::<__m512i>().add(1)),
+        ]
+    }
 }
 
 /// En- or decrypts all lanes in place and returns the tags of their ciphertexts.
@@ -142,7 +162,7 @@ unsafe fn crypt<const SEAL: bool>(lanes: &Lanes) -> [[u8; TAG_LEN]; LANES] {
         state[12] = _mm512_add_epi32(state[12], _mm512_set1_epi32(1));
         // SAFETY: passed on from the caller; in the unmasked case all lanes have 64 bytes at `at`.
         unsafe {
-            if shortest - usize::min(shortest, at) >= 64 {
+            if shortest - u64::min(shortest, at) >= 64 {
                 row::<SEAL, false>(&state, lanes, at, &mut poly);
             } else {
                 row::<SEAL, true>(&state, lanes, at, &mut poly);
@@ -152,12 +172,9 @@ unsafe fn crypt<const SEAL: bool>(lanes: &Lanes) -> [[u8; TAG_LEN]; LANES] {
     }
 
     let mut tags = [[0; TAG_LEN]; LANES];
+    let len = len_halves(lanes);
     for (half, poly) in poly.into_iter().enumerate() {
-        let len = &lanes.len[half * 8..half * 8 + 8];
-        let len: [u64; 8] = std::array::from_fn(|i| len[i] as u64);
-        // SAFETY: the array is exactly one register wide.
-        let len = unsafe { _mm512_loadu_si512(len.as_ptr().cast()) };
-        for (tag, value) in tags[half * 8..].iter_mut().zip(poly.finish(len)) {
+        for (tag, value) in tags[half * 8..].iter_mut().zip(poly.finish(len[half])) {
             *tag = value.to_le_bytes();
         }
     }
@@ -173,14 +190,14 @@ unsafe fn crypt<const SEAL: bool>(lanes: &Lanes) -> [[u8; TAG_LEN]; LANES] {
 unsafe fn row<const SEAL: bool, const MASKED: bool>(
     state: &State,
     lanes: &Lanes,
-    at: usize,
+    at: u64,
     poly: &mut [Poly; 2],
 ) {
     let stream = transpose_words(block(state));
     let mut cipher = stream;
     for (lane, stream) in stream.into_iter().enumerate() {
-        let left = lanes.len[lane] - usize::min(lanes.len[lane], at);
-        let text = lanes.text[lane].wrapping_add(at);
+        let left = lanes.len[lane] - u64::min(lanes.len[lane], at);
+        let text = lanes.text[lane].wrapping_add(at as usize);
         // SAFETY: `left` bytes of this lane's slice start at `text`, and no more are touched.
         cipher[lane] = unsafe {
             if !MASKED || left >= 64 {
@@ -195,13 +212,14 @@ unsafe fn row<const SEAL: bool, const MASKED: bool>(
                 // A masked store takes hundreds of cycles on Zen 4.
                 let mut end = [0u8; 64];
                 _mm512_storeu_si512(end.as_mut_ptr().cast(), new);
-                std::ptr::copy_nonoverlapping(end.as_ptr(), text, left);
+                std::ptr::copy_nonoverlapping(end.as_ptr(), text, left as usize);
                 if SEAL { new } else { old }
             } else {
                 _mm512_setzero_si512()
             }
         };
     }
+    let len = len_halves(lanes);
     let halves = [
         transpose_quads([0, 1, 2, 3, 4, 5, 6, 7].map(|lane| cipher[lane])),
         transpose_quads([8, 9, 10, 11, 12, 13, 14, 15].map(|lane| cipher[lane])),
@@ -210,9 +228,8 @@ unsafe fn row<const SEAL: bool, const MASKED: bool>(
         for (half, poly) in poly.iter_mut().enumerate() {
             let next = poly.absorb(halves[half][2 * b], halves[half][2 * b + 1]);
             if MASKED {
-                let live = (0..8).fold(0, |m, i| {
-                    m | u8::from(lanes.len[half * 8 + i] > at + b * 16) << i
-                });
+                let here = _mm512_set1_epi64((at + b as u64 * 16) as i64);
+                let live = _mm512_cmpgt_epu64_mask(len[half], here);
                 for (h, next) in poly.h.iter_mut().zip(next) {
                     *h = _mm512_mask_mov_epi64(*h, live, next);
                 }
