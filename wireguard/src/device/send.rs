@@ -86,6 +86,9 @@ impl Device {
             let ecn = IpHeader::parse(packet).map_or(0, |header| header.ecn);
             self.transmit(endpoint, ecn, datagram);
         }
+        if session.wants_rekey_on_send(now.mono) {
+            self.initiate(now, id);
+        }
         true
     }
 }

@@ -2,7 +2,7 @@
 
 use std::array;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::{BATCH, DropReason, Lane, Notice, Said, say};
@@ -99,8 +99,9 @@ impl Lane {
     fn seal_some(&mut self, now: Time, packets: &mut [Outgoing<'_>]) {
         let tables = self.tables.get();
         let mut routes: [Option<Route<'_>>; BATCH] = [None; BATCH];
+        let mut memo = None;
         for (route, packet) in routes.iter_mut().zip(packets.iter_mut()) {
-            *route = find(tables, now, packet, &mut self.notices);
+            *route = find(tables, &mut memo, now, packet, &mut self.notices);
         }
         number(now, &mut routes, packets, &mut self.notices);
 
@@ -135,15 +136,21 @@ impl Lane {
     }
 }
 
+/// Who owns an address, and where that peer is.
+type Owner<'t> = (PeerId, &'t PeerEntry, SocketAddr);
+/// The last answer: the packets of a batch usually go to one address.
+type Memo<'t> = Option<(IpAddr, Owner<'t>)>;
+
 /// Where a packet goes, when it can go now. Otherwise its fate is settled here.
 fn find<'t>(
     tables: &'t Tables,
+    memo: &mut Memo<'t>,
     now: Time,
     out: &mut Outgoing<'_>,
     notices: &mut VecDeque<Notice>,
 ) -> Option<Route<'t>> {
-    let found = lookup(tables, out);
-    let (peer, entry, endpoint, header) =
+    let found = lookup(tables, memo, out);
+    let ((peer, entry, endpoint), ecn) =
         found.inspect_err(|d| out.sent = Sent::Dropped(*d)).ok()?;
     let Some(session) = entry.session.as_ref().filter(|s| s.can_send(now)) else {
         hold(out, peer, notices);
@@ -154,7 +161,7 @@ fn find<'t>(
         entry,
         session,
         endpoint,
-        ecn: header.ecn,
+        ecn,
         padded: padded_len(out.len, entry.mtu),
         counter: 0,
     })
@@ -162,22 +169,29 @@ fn find<'t>(
 
 fn lookup<'t>(
     tables: &'t Tables,
+    memo: &mut Memo<'t>,
     out: &Outgoing<'_>,
-) -> Result<(PeerId, &'t PeerEntry, SocketAddr, IpHeader), DropReason> {
+) -> Result<(Owner<'t>, u8), DropReason> {
     let header = out
         .packet()
         .and_then(IpHeader::parse)
         .ok_or(DropReason::Malformed)?;
-    let peer = tables
-        .routes
-        .lookup(header.destination)
-        .ok_or(DropReason::NoPeer)?;
-    let entry = tables.peer(peer).ok_or(DropReason::NoPeer)?;
-    let endpoint = entry.endpoint.ok_or(DropReason::NoEndpoint)?;
-    if out.buffer.len() < TRANSPORT_OVERHEAD + padded_len(out.len, entry.mtu) {
+    let owner = match *memo {
+        Some((address, owner)) if address == header.destination => owner,
+        _ => owner(tables, header.destination)?,
+    };
+    *memo = Some((header.destination, owner));
+    if out.buffer.len() < TRANSPORT_OVERHEAD + padded_len(out.len, owner.1.mtu) {
         return Err(DropReason::NoRoom);
     }
-    Ok((peer, entry, endpoint, header))
+    Ok((owner, header.ecn))
+}
+
+fn owner(tables: &Tables, address: IpAddr) -> Result<Owner<'_>, DropReason> {
+    let peer = tables.routes.lookup(address).ok_or(DropReason::NoPeer)?;
+    let entry = tables.peer(peer).ok_or(DropReason::NoPeer)?;
+    let endpoint = entry.endpoint.ok_or(DropReason::NoEndpoint)?;
+    Ok((peer, entry, endpoint))
 }
 
 /// Gives a packet to the device, which asks for a session and sends it then.
