@@ -20,7 +20,7 @@ fn main() {
         "op", "bytes", "batch", "engine", "ns/packet", "GB/s"
     );
     for len in [64, 512, 1420] {
-        for batch in [1, 4, 8, 12, 16, 47, 64] {
+        for batch in [1, 4, 8, 10, 16, 47, 64] {
             report("seal", len, batch, &engines, seal_batch);
             report("open", len, batch, &engines, open_batch);
         }

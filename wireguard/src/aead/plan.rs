@@ -84,6 +84,6 @@ mod cost {
     }
 
     pub(super) fn lanes(longest: &Job<'_>) -> u64 {
-        500 + longest.data.len() as u64 * 39 / 8
+        300 + longest.data.len() as u64 * 9 / 2
     }
 }
