@@ -6,13 +6,14 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Every crate of the workspace, and which of ours it may depend on.
-const MAY: [(&str, &[&str]); 10] = [
+const MAY: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("calc", &["model"]),
     ("ipam", &["model"]),
     ("datastore", &["model"]),
     ("netlink", &["model"]),
     ("client", &["model"]),
+    ("wireguard", &["model"]),
     (
         "routerd",
         &["model", "calc", "ipam", "datastore", "netlink"],
