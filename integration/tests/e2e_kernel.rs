@@ -217,6 +217,16 @@ fn stopping_changes_nothing_and_a_restart_adopts() -> Result<()> {
             adopted == before,
             "the restart changed:\n{adopted}\nbefore:\n{before}"
         );
+        let log = mesh
+            .node_mut(0)?
+            .daemon()
+            .context("no daemon")?
+            .last_lines(usize::MAX);
+        let (_, restarted) = log.rsplit_once("starting").context("no start in the log")?;
+        ensure!(
+            restarted.contains("kernel in sync") && !restarted.contains("kernel changed"),
+            "a restart writes nothing: {restarted}"
+        );
         for stream in streams {
             let report = stream.stop()?;
             println!("{report}");

@@ -196,9 +196,11 @@ impl Kernel for Netlink {
         if let Ok(nftables) = &mut self.nftables {
             observed.ours.nat = nftables.observe()?;
         }
-        for path in &self.sysctls {
-            if let Some(value) = sysctl::read(path)? {
+        for path in std::mem::take(&mut self.sysctls) {
+            // One that is gone went with its link.
+            if let Some(value) = sysctl::read(&path)? {
                 observed.ours.sysctls.insert(path.clone(), value);
+                self.sysctls.insert(path);
             }
         }
         Ok(observed)

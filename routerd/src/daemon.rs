@@ -74,7 +74,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         claimed = claim(&services.store, &node, &instance, &identity) => claimed?,
         () = &mut stopped => return Ok(()),
     };
-    let running = actors.start();
+    let running = actors.start()?;
     crate::notify::notify("READY=1");
 
     let result = tokio::select! {

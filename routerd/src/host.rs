@@ -6,7 +6,9 @@ use std::time::{Instant, SystemTime};
 
 use model::Family;
 use model::kernel::{Link, LinkName};
+use model::marks;
 use model::state::Underlay;
+use netlink::plan::sysctl_link;
 
 use crate::reconcile;
 use crate::state_dir::write_durably;
@@ -108,7 +110,9 @@ impl reconcile::Host for ReconcileHost {
     }
 
     fn keep_switch(&mut self, path: &str, found: Option<&str>) {
-        if self.kept.contains_key(path) {
+        // The switches of our own links end with them.
+        let ours = sysctl_link(path).is_some_and(|l| marks::is_our_link(l.as_str()));
+        if ours || self.kept.contains_key(path) {
             return;
         }
         let read = || std::fs::read_to_string(Path::new("/proc/sys").join(path)).ok();
@@ -131,6 +135,16 @@ pub fn read_switches(path: &Path) -> BTreeMap<String, String> {
         .ok()
         .and_then(|json| serde_json::from_slice(&json).ok())
         .unwrap_or_default()
+}
+
+/// Kernel switches that an earlier run may have set: those kept, and those of links of ours.
+pub fn switches_set(kept: &Path) -> BTreeSet<String> {
+    let links = std::fs::read_dir("/proc/sys/net/ipv4/conf");
+    let of_links = (links.into_iter().flatten().flatten())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|link| marks::is_our_link(link))
+        .map(|link| format!("net/ipv4/conf/{link}/rp_filter"));
+    read_switches(kept).into_keys().chain(of_links).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cni::Cni;
 use crate::config::Config;
 use crate::control::{self, Control, Loop, Outputs};
-use crate::host::ReconcileHost;
+use crate::host::{ReconcileHost, switches_set};
 use crate::ipam::{self, Ipam};
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
@@ -39,8 +39,8 @@ pub(super) struct Actors {
 /// The actors at work; dropping it stops listening to the store and to the kernel.
 pub(super) struct Running {
     reconcile: Handle,
-    reconciler: Option<std::thread::JoinHandle<()>>,
-    _monitor: Option<Monitor>,
+    reconciler: std::thread::JoinHandle<()>,
+    _monitor: Monitor,
 }
 
 /// Makes everything that requests are served with, and what waits to be started.
@@ -52,7 +52,8 @@ pub(super) fn wire(
     metrics: Metrics,
 ) -> anyhow::Result<(Services, Actors)> {
     let node: Arc<str> = config.node.as_str().into();
-    let kernel = Netlink::open([]).context("opening netlink")?;
+    // What an earlier run has set is looked at before it is written again.
+    let kernel = Netlink::open(switches_set(&state.switches())).context("opening netlink")?;
     let ports = kernel.ports();
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
@@ -133,7 +134,7 @@ pub(super) fn wire(
 
 impl Actors {
     /// Sets everything to work.
-    pub(super) fn start(self) -> Running {
+    pub(super) fn start(self) -> anyhow::Result<Running> {
         let Services {
             store,
             control,
@@ -153,15 +154,15 @@ impl Actors {
         let reconciler = std::thread::Builder::new()
             .name("reconcile".to_owned())
             .spawn(|| self.reconciler.run())
-            .map_err(|e| tracing::error!(error = %e, "no thread for the kernel"))
-            .ok();
-        let monitor = listen(self.ports, control.clone(), reconcile.clone());
+            .context("starting the thread that changes the kernel")?;
+        let monitor = listen(self.ports, control.clone(), reconcile.clone())
+            .context("listening to the kernel")?;
         follow(store, control, self.sync, &self.syncer, self.guarded);
-        Running {
+        Ok(Running {
             reconcile,
             reconciler,
             _monitor: monitor,
-        }
+        })
     }
 }
 
@@ -169,11 +170,10 @@ impl Running {
     /// Ends the writes to the kernel after the one under way.
     pub(super) async fn stop(self) {
         self.reconcile.stop();
-        if let Some(thread) = self.reconciler {
-            let ended = tokio::task::spawn_blocking(|| thread.join().is_ok()).await;
-            if !matches!(ended, Ok(true)) {
-                tracing::error!("the reconciler panicked");
-            }
+        let thread = self.reconciler;
+        let ended = tokio::task::spawn_blocking(|| thread.join().is_ok()).await;
+        if !matches!(ended, Ok(true)) {
+            tracing::error!("the reconciler panicked");
         }
     }
 }
@@ -216,7 +216,7 @@ fn follow(
 }
 
 /// Listens to the kernel: interfaces to the control loop, everything else to the reconciler.
-fn listen(ports: Vec<u32>, control: Control, reconcile: Handle) -> Option<Monitor> {
+fn listen(ports: Vec<u32>, control: Control, reconcile: Handle) -> Result<Monitor, netlink::Error> {
     let heard = move |event: Event| match event {
         Event::Links(links) => {
             control.blocking_links(links);
@@ -227,6 +227,4 @@ fn listen(ports: Vec<u32>, control: Control, reconcile: Handle) -> Option<Monito
         }
     };
     Monitor::spawn(ports, heard)
-        .map_err(|e| tracing::error!(error = %e, "changes of the kernel are seen at the slow timer only"))
-        .ok()
 }

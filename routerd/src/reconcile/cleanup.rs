@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::kernel::{KernelState, LinkName, Op};
+use netlink::plan::sysctl_link;
 use netlink::{Error, Kernel, plan};
 
 /// Deletes every object of ours and puts back the kernel switches that were changed.
@@ -21,7 +22,7 @@ pub fn cleanup<K: Kernel>(
             _ => None,
         })
         .collect();
-    let remains = |path: &str| match link_of(path) {
+    let remains = |path: &str| match sysctl_link(path) {
         Some(link) => observed.links.contains_key(&link) && !deleted.contains(&link),
         None => true,
     };
@@ -35,11 +36,4 @@ pub fn cleanup<K: Kernel>(
     } else {
         Err(errors)
     }
-}
-
-/// The link that a switch belongs to: `net/ipv4/conf/NAME/rp_filter`.
-fn link_of(path: &str) -> Option<LinkName> {
-    let name = path.split('/').nth(3)?;
-    let of_all = matches!(name, "all" | "default") || !path.contains("/conf/");
-    (!of_all).then(|| name.parse().ok())?
 }
