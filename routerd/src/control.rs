@@ -63,7 +63,7 @@ pub struct Outputs {
 }
 
 impl Control {
-    /// A handle, and what [`run`] needs.
+    /// A handle, and what [`Loop::run`] needs.
     pub fn new() -> (Control, Inbox) {
         let (tx, rx) = mpsc::channel(WAITING);
         (Control { tx }, Inbox(rx))
@@ -117,7 +117,10 @@ pub struct Loop {
     underlay_config: underlay::Config,
     outputs: Outputs,
     snapshot: Snapshot,
+    /// The store has told everything once.
     synced: bool,
+    /// The kernel has told its interfaces once.
+    links_seen: bool,
     underlay: Underlay,
     /// The IPv6 underlay took router advertisements before forwarding was on.
     accepts_ra: bool,
@@ -145,6 +148,7 @@ impl Loop {
             outputs,
             snapshot: Snapshot::default(),
             synced: false,
+            links_seen: false,
             underlay: Underlay::default(),
             accepts_ra: false,
             underlay_error: None,
@@ -276,8 +280,15 @@ impl Loop {
             }
         }
         let accepts_ra = facts.accepts_ra(&self.underlay);
-        self.dirty |= accepts_ra != self.accepts_ra;
+        self.dirty |= accepts_ra != self.accepts_ra || !self.links_seen;
         self.accepts_ra = accepts_ra;
+        self.links_seen = true;
+    }
+
+    /// Whether both sides are known. Calculated without its interfaces, a host has no underlay: a
+    /// restart would take down every tunnel and publish a node without addresses.
+    fn is_whole(&self) -> bool {
+        self.synced && self.links_seen
     }
 
     async fn settle(&mut self) {
@@ -290,7 +301,7 @@ impl Loop {
                 .await;
         }
         let dirty = std::mem::take(&mut self.dirty);
-        if dirty && self.synced {
+        if dirty && self.is_whole() {
             self.calculate();
         }
         if dirty || std::mem::take(&mut self.facts_dirty) {
@@ -356,7 +367,7 @@ impl Loop {
             !p.spec.disabled && p.spec.allowed_uses.contains(&AllowedUse::Workload)
         };
         Facts {
-            synced: self.synced,
+            synced: self.is_whole(),
             revision: s.revision,
             rejected: s.rejected.values().cloned().collect(),
             published: s.nodes.contains_key(&*self.node),
@@ -366,6 +377,59 @@ impl Loop {
             local_endpoints: s.local_endpoints.len(),
             remote_endpoints: s.remote_endpoints.len(),
             blocks: s.blocks.len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink::FakeKernel;
+
+    use super::*;
+    use crate::reconcile::{Reconciler, Timing};
+
+    struct NoHost;
+
+    impl reconcile::Host for NoHost {
+        fn now(&mut self) -> reconcile::Now {
+            unreachable!("the reconciler does not run")
+        }
+
+        fn keep_switch(&mut self, _: &str, _: Option<&str>) {}
+    }
+
+    #[tokio::test]
+    async fn nothing_is_decided_before_both_store_and_interfaces_are_known() {
+        for store_first in [true, false] {
+            let (_reconciler, reconcile) =
+                Reconciler::new(FakeKernel::new(), NoHost, Timing::default(), 1);
+            let (desired, _desired) = watch::channel(Arc::default());
+            let (facts, facts_view) = watch::channel(Facts::default());
+            let (wanted, wanted_view) = watch::channel(None);
+            let (ipam, _ipam) = Ipam::new();
+            let outputs = Outputs {
+                reconcile,
+                desired,
+                facts,
+                wanted,
+                ipam,
+            };
+            let mut this = Loop::new("n1".into(), underlay::Config::default(), outputs);
+            let mut inputs = [
+                Input::Store(Update::InSync { revision: 7 }),
+                Input::Links(BTreeMap::new(), HostFacts::default()),
+            ];
+            if !store_first {
+                inputs.reverse();
+            }
+            for (at, input) in inputs.into_iter().enumerate() {
+                this.take(input).await;
+                this.settle().await;
+                let whole = at == 1;
+                assert_eq!(this.generation, u64::from(whole));
+                assert_eq!(wanted_view.borrow().is_some(), whole);
+                assert_eq!(facts_view.borrow().synced, whole);
+            }
         }
     }
 }

@@ -186,8 +186,9 @@ fn count_back(shared: &Shared, socket: &UdpSocket) -> (u64, Duration) {
     let mut longest = Duration::ZERO;
     while !shared.stop.load(Ordering::Relaxed) {
         let Ok((len, _)) = socket.recv_from(&mut buffer) else {
-            // Silence after the last packet is no gap.
+            // Silence after the last packet is no gap, also while stragglers are waited for.
             if let Some(last) = last
+                && !shared.stop_sending.load(Ordering::Relaxed)
                 && seen.count < shared.sent.load(Ordering::Relaxed)
             {
                 longest = longest.max(last.elapsed());
