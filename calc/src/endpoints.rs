@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 
-use model::kernel::{LinkName, Neighbour, NextHop, Route, RouteKey, RouteTarget};
+use model::kernel::{Address, LinkName, Neighbour, NextHop, Route, RouteKey, RouteTarget};
 use model::resources::WorkloadEndpointSpec;
 use model::snapshot::Snapshot;
 use model::{Cidr, Family, marks};
@@ -20,6 +20,8 @@ pub(crate) struct Local {
     pub(crate) routes: Vec<(RouteKey, Route)>,
     pub(crate) neighbours: Vec<Neighbour>,
     pub(crate) links: Vec<WorkloadLink>,
+    /// The gateway, on interfaces that the CNI path did not make: who is behind them asks for it.
+    pub(crate) gateways: Vec<(LinkName, Address)>,
 }
 
 /// The host side of a workload link of ours.
@@ -55,7 +57,8 @@ pub(crate) fn decide(
             }
         };
         // The settings of an interface of the administrator are left alone.
-        if marks::is_our_link(name.as_str()) {
+        let ours = marks::is_our_link(name.as_str());
+        if ours {
             let may_spoof = !spec.allow_spoofed_source_prefixes.is_empty();
             out.links.push(WorkloadLink { name, may_spoof });
         }
@@ -73,6 +76,9 @@ pub(crate) fn decide(
                 onlink: false,
             };
             out.routes.push((key(*net), route(RouteTarget::Hop(hop))));
+            if !ours {
+                out.gateways.push((name, gateway(net.family())));
+            }
             if let Some(mac) = spec.mac {
                 let dev = name;
                 out.neighbours.push(Neighbour { dev, ip, mac });
@@ -80,6 +86,15 @@ pub(crate) fn decide(
         }
     }
     out
+}
+
+/// The gateway as an address of an interface.
+fn gateway(family: Family) -> Address {
+    let (ip, prefix) = match family {
+        Family::V4 => (marks::GATEWAY_V4.into(), 32),
+        Family::V6 => (marks::GATEWAY_V6.into(), 64),
+    };
+    Address { ip, prefix }
 }
 
 /// The interface of an endpoint, if it may have it.

@@ -67,6 +67,8 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
     let (mut neighbours, fdb) = tunnels.entries(&peers, &mesh.used);
     neighbours.extend(local.neighbours);
 
+    let mut addresses = tunnels.addresses();
+    addresses.extend(local.gateways);
     let sysctls = host::sysctls(inputs, &tunnels, &local.links);
     NodeState {
         generation: 0,
@@ -74,7 +76,7 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
         workload_mtu: mtu.workload,
         problems: problems.finish(inputs.node),
         kernel: KernelState {
-            addresses: tunnels.addresses(),
+            addresses,
             vxlan: tunnels.devices(),
             workload_links: local.links.into_iter().map(|l| l.name).collect(),
             routes: mesh.routes,

@@ -34,6 +34,11 @@ pub const DEFAULT_VNI: u32 = 4096;
 /// Default VXLAN UDP port (IANA).
 pub const DEFAULT_VXLAN_PORT: u16 = 4789;
 
+/// Whether an address is [`GATEWAY_V4`] or [`GATEWAY_V6`].
+pub fn is_gateway(ip: std::net::IpAddr) -> bool {
+    ip == GATEWAY_V4 || ip == GATEWAY_V6
+}
+
 /// Whether an interface of this name is ours.
 pub fn is_our_link(name: &str) -> bool {
     name.starts_with(LINK_PREFIX)

@@ -174,6 +174,7 @@ pub(crate) fn address(index: u32, a: Address) -> AddressMessage {
     m.header.prefix_len = a.prefix;
     m.header.index = index;
     let (scope, flags) = match a.ip {
+        IpAddr::V4(ip) if ip.is_link_local() => (AddressScope::Link, AddressFlags::Noprefixroute),
         IpAddr::V4(_) => (AddressScope::Universe, AddressFlags::Noprefixroute),
         IpAddr::V6(ip) if ip.is_unicast_link_local() => (AddressScope::Link, AddressFlags::Nodad),
         IpAddr::V6(_) => (

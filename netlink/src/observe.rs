@@ -4,10 +4,12 @@ mod links;
 mod neighbours;
 mod routes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use links::{Found, addresses, link, link_by_name, links};
-use model::kernel::{KernelState, LinkKind, LinkName, Mac, Observed, Vxlan};
+use model::kernel::{
+    KernelState, LinkKind, LinkName, Mac, Observed, Route, RouteKey, RouteTarget, Vxlan,
+};
 use model::marks;
 pub(crate) use neighbours::{fdb, neighbours};
 pub(crate) use routes::{Routes, routes, routes_of};
@@ -61,12 +63,29 @@ pub(crate) fn everything(socket: &mut Socket) -> Result<Observed, Error> {
     ours.neighbours = neighbours(socket, &names, 0)?;
     let Routes { ours: own, aliens } = routes(socket, &names)?;
     ours.routes = own;
+    // What we give to an interface of somebody else's: the gateway, where a workload of ours is.
+    let lead_to = leading_to_workloads(&ours.routes);
+    for f in found.iter().filter(|f| lead_to.contains(&f.link.name)) {
+        let gateways = f.link.addresses.iter().filter(|a| marks::is_gateway(a.ip));
+        ours.addresses.extend(gateways.map(|a| (f.link.name, *a)));
+    }
     let links = found.into_iter().map(|f| (f.link.name, f.link)).collect();
     Ok(Observed {
         links,
         ours,
         alien_routes: aliens,
     })
+}
+
+/// Interfaces of others that a single address of ours is directly on.
+fn leading_to_workloads(routes: &BTreeMap<RouteKey, Route>) -> BTreeSet<LinkName> {
+    let on_link = routes.iter().filter_map(|(key, route)| match route.target {
+        RouteTarget::Hop(hop) if key.dst.is_host() && hop.via.is_none() => Some(hop.dev),
+        _ => None,
+    });
+    on_link
+        .filter(|dev| !marks::is_our_link(dev.as_str()))
+        .collect()
 }
 
 /// Link-local addresses come with a link, from the kernel or the CNI path; none is planned.

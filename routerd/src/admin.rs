@@ -117,6 +117,7 @@ impl From<crate::resources::ResourceError> for ApiError {
     fn from(e: crate::resources::ResourceError) -> ApiError {
         use crate::resources::ResourceError as E;
         let status = match &e {
+            E::Address { source, .. } => ipam::status(source),
             E::NotFound(_) => StatusCode::NOT_FOUND,
             E::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             E::Conflict { .. } | E::Contended(_) => StatusCode::CONFLICT,

@@ -24,6 +24,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod doctor;
+pub mod endpoints;
 pub mod host;
 pub mod ipam;
 pub mod log;

@@ -13,6 +13,8 @@ use model::object::ObjectId;
 use model::resources::{IpPoolSpec, NodeSpec};
 use model::{Kind, Object, Resource, keys, manifest, validate};
 
+use crate::ipam::IpamError;
+
 /// How often a write is tried again when somebody else wrote in between.
 const ATTEMPTS: usize = 16;
 
@@ -43,6 +45,14 @@ pub enum ResourceError {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] datastore::Error),
+    /// An address of the object cannot be had.
+    #[error("{object}: {source}")]
+    Address {
+        /// The object.
+        object: ObjectId,
+        /// Why.
+        source: Box<IpamError>,
+    },
 }
 
 impl ResourceError {
@@ -51,6 +61,7 @@ impl ResourceError {
         match self {
             ResourceError::Contended(_) => true,
             ResourceError::Store(e) => e.is_retryable(),
+            ResourceError::Address { source, .. } => source.is_retryable(),
             _ => false,
         }
     }
@@ -58,8 +69,38 @@ impl ResourceError {
 
 type Result<T, E = ResourceError> = std::result::Result<T, E>;
 
+/// What commits a write that passed every check: the plain store, or what has to commit more with it.
+pub trait Commit: Sync {
+    /// Runs the transaction; its revision, or `None` when a condition did not hold.
+    fn commit(
+        &self,
+        object: &Object,
+        txn: Txn,
+    ) -> impl Future<Output = Result<Option<Revision>>> + Send;
+}
+
+/// The store alone.
+struct Plain<'a>(&'a dyn Datastore);
+
+impl Commit for Plain<'_> {
+    async fn commit(&self, _: &Object, txn: Txn) -> Result<Option<Revision>> {
+        let outcome = self.0.txn(txn).await?;
+        Ok(outcome.succeeded.then_some(outcome.revision))
+    }
+}
+
 /// Creates or updates an object. With `dry_run` everything is checked and nothing written.
 pub async fn apply(store: &dyn Datastore, object: Object, dry_run: bool) -> Result<Applied> {
+    apply_with(store, &Plain(store), object, dry_run).await
+}
+
+/// As [`apply`], with another way to commit.
+pub async fn apply_with(
+    store: &dyn Datastore,
+    commit: &impl Commit,
+    object: Object,
+    dry_run: bool,
+) -> Result<Applied> {
     validate::validate(&object).map_err(|e| invalid(&e))?;
     let id = object.id();
     let key = keys::resource(&id);
@@ -100,19 +141,10 @@ pub async fn apply(store: &dyn Datastore, object: Object, dry_run: bool) -> Resu
             Some(kv) => Compare::ModRevision(key.clone(), kv.mod_revision),
             None => Compare::Absent(key.clone()),
         };
-        let outcome = store
-            .txn(txn.when(unchanged).then(Op::put(&key, value)))
-            .await?;
-        if outcome.succeeded {
-            tracing::info!(object = %id, ?action, revision = outcome.revision, "resource written");
-            return Ok(applied(
-                &id,
-                action,
-                outcome.revision,
-                before,
-                &wanted,
-                false,
-            ));
+        let txn = txn.when(unchanged).then(Op::put(&key, value));
+        if let Some(revision) = commit.commit(&wanted, txn).await? {
+            tracing::info!(object = %id, ?action, revision, "resource written");
+            return Ok(applied(&id, action, revision, before, &wanted, false));
         }
     }
     Err(ResourceError::Contended(id))

@@ -23,17 +23,29 @@ pub(super) struct ShowQuery {
     blocks: bool,
 }
 
+/// The status of an answer that fails for want of an address.
+pub(super) fn status(e: &IpamError) -> StatusCode {
+    match e {
+        e if e.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+        IpamError::Alloc(AllocError::InUse { .. } | AllocError::IdentityInUse { .. }) => {
+            StatusCode::CONFLICT
+        }
+        _ => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+impl From<crate::nodes::ReclaimError> for ApiError {
+    fn from(e: crate::nodes::ReclaimError) -> ApiError {
+        match e {
+            crate::nodes::ReclaimError::Ipam(e) => e.into(),
+            crate::nodes::ReclaimError::Store(e) => e.into(),
+        }
+    }
+}
+
 impl From<IpamError> for ApiError {
     fn from(e: IpamError) -> ApiError {
-        let retryable = e.is_retryable();
-        let status = match &e {
-            _ if retryable => StatusCode::SERVICE_UNAVAILABLE,
-            IpamError::Alloc(AllocError::InUse { .. } | AllocError::IdentityInUse { .. }) => {
-                StatusCode::CONFLICT
-            }
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
-        };
-        ApiError::new(status, e.to_string(), retryable)
+        ApiError::new(status(&e), e.to_string(), e.is_retryable())
     }
 }
 

@@ -15,8 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ApiError, ApiResult, watch};
-use crate::resources;
 use crate::services::Services;
+use crate::{endpoints, resources};
 
 type Params = Path<HashMap<String, String>>;
 
@@ -109,7 +109,10 @@ pub(super) async fn put(
             object.id()
         )));
     }
-    let applied = resources::apply(&*s.store, object, query.dry_run).await?;
+    let applied = match object {
+        Object::WorkloadEndpoint(endpoint) => endpoints::apply(&s, endpoint, query.dry_run).await?,
+        object => resources::apply(&*s.store, object, query.dry_run).await?,
+    };
     if applied.action != Action::Unchanged && !query.dry_run {
         own_write(&s, &id, applied.revision).await?;
     }
@@ -118,7 +121,10 @@ pub(super) async fn put(
 
 pub(super) async fn delete(State(s): State<Services>, params: Params) -> ApiResult<Applied> {
     let id = object_id(&params)?;
-    let applied = resources::delete(&*s.store, id.clone()).await?;
+    let applied = match id.kind {
+        Kind::WorkloadEndpoint => endpoints::delete(&s, id.clone()).await?,
+        _ => resources::delete(&*s.store, id.clone()).await?,
+    };
     own_write(&s, &id, applied.revision).await?;
     if id.kind == Kind::Node {
         crate::nodes::reclaim(&s, id.name).await?;

@@ -18,8 +18,7 @@ pub async fn read(store: &dyn Datastore) -> Result<Records, datastore::Error> {
         Object::Node(node) => {
             records.nodes.insert(node.metadata.name);
         }
-        // An operator's endpoint, of a virtual machine say, has addresses of its own.
-        Object::WorkloadEndpoint(e) if !e.spec.container_id.is_empty() => {
+        Object::WorkloadEndpoint(e) => {
             let namespace = e.metadata.namespace.unwrap_or_default();
             let name = format!("{namespace}/{}", e.metadata.name);
             endpoints.extend(
