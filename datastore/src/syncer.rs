@@ -78,6 +78,10 @@ pub enum Update {
         /// The newest revision among them.
         revision: Revision,
     },
+    /// The store has another history than before: restored from a copy, or lost and accepted. What
+    /// follows, up to the next [`Update::InSync`], is all that it holds, and what was told and is gone;
+    /// its revisions say nothing beside those told before.
+    Rewound,
     /// Everything the store held at this revision was told. Comes after each complete listing.
     InSync {
         /// The revision.

@@ -120,7 +120,51 @@ fn an_etcd_that_comes_back_empty_is_not_believed() -> Result<()> {
             Ok(())
         })?;
         scenario::everyone_reaches_everyone(&workloads)?;
-        nothing_lost(streams)
+        nothing_lost(streams)?;
+
+        // An operator who has seen what it is about may accept the loss, on each node.
+        let node = mesh.node(0)?;
+        let status = node.status()?;
+        ensure!(
+            status.to_string().contains("routerctl accept-snapshot"),
+            "the mend is not named: {status}"
+        );
+        let held = scenario::text(&status, "held")?;
+        let shown = node.ctl(&["accept-snapshot"])?;
+        ensure!(
+            shown.code == Some(1) && shown.stdout.contains(held) && shown.stdout.contains("--yes"),
+            "{shown:?}"
+        );
+        ensure!(
+            node.status()?.get("held") == status.get("held"),
+            "looking at it accepted it"
+        );
+        for node in &mesh.nodes {
+            let args = ["accept-snapshot", "--yes"];
+            node.ctl(&args)?.must_succeed(&args)?;
+        }
+        for node in &mut mesh.nodes {
+            node.wait_ready()?;
+        }
+        let node = mesh.node(0)?;
+        ensure!(node.status()?.get("held").is_none());
+        let again = node.ctl(&["accept-snapshot", "--yes"])?;
+        ensure!(
+            again.code == Some(1) && again.stderr.contains("nothing to accept"),
+            "{again:?}"
+        );
+        // The mesh begins anew.
+        node.apply(&scenario::pools("CrossSubnet", false))?;
+        for node in &mesh.nodes {
+            scenario::pools_known(node)?;
+        }
+        let fresh: Vec<Workload> = mesh
+            .nodes
+            .iter()
+            .map(|node| Cni::of(node)?.add(lab, &format!("fresh-{}", node.name)))
+            .collect::<Result<_>>()?;
+        scenario::everyone_reaches_everyone(&fresh)?;
+        scenario::ipam_is_clean(mesh.node(0)?)
     })
 }
 

@@ -172,6 +172,20 @@ impl Allocator {
         self.view = Some(view);
     }
 
+    /// The store has another history, as after a restore: nothing that was seen compares with what it
+    /// says. Every block follows anew, then a view.
+    pub fn rewound(&mut self) {
+        let removals = self.world.removals + 1;
+        self.world = World::new(&self.options.node);
+        self.world.removals = removals;
+        self.fence = Fence::default();
+        self.exhausted.borrow_mut().clear();
+        self.going_back.clear();
+        if let Some(view) = &self.view {
+            self.world.reserve(Reserved::new(view.reservations.clone()));
+        }
+    }
+
     /// A block of any node as listed or watched, in the order of revisions.
     pub fn block_event(&mut self, cidr: Cidr, seen: Seen<'_>, revision: Revision) {
         self.world.event(cidr, seen, revision);

@@ -352,3 +352,23 @@ fn waiting_costs_nothing() {
     assert_eq!(n1.poll_reply().unwrap().0, RequestId(2));
     assert!(n1.poll_timeout().unwrap() > lab.now);
 }
+
+#[test]
+fn a_store_restored_from_a_copy_is_believed_though_its_revisions_are_lower() {
+    let mut lab = Lab::new();
+    let mut n1 = lab.node("n1", &small());
+    for i in 0..6 {
+        lab.add(&mut n1, &format!("h{i}")).unwrap();
+    }
+    // The same node again, over a store whose revisions begin anew.
+    let mut restored = Lab::new();
+    restored.now = lab.now;
+    drop(restored.node("n1", &small()));
+    n1.rewound();
+    restored.tell(&mut n1);
+    let first = restored.add(&mut n1, "fresh").unwrap();
+    assert_eq!(restored.handle("fresh").unwrap().addresses, first);
+    // What the old store knew is not taken for known.
+    assert!(restored.handle("h0").is_none());
+    restored.add(&mut n1, "h0").unwrap();
+}

@@ -69,6 +69,9 @@ pub struct Status {
     /// Version of the daemon.
     #[serde(default)]
     pub version: String,
+    /// What the blast-radius guard holds back: what would be removed, and the mend. Left out when it holds nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub held: String,
 }
 
 /// A subsystem of the daemon.

@@ -37,7 +37,13 @@ pub(crate) enum Command {
     /// Show resources.
     Get(Get),
     /// Show how this node is.
-    Status(Format),
+    Status(Status),
+    /// Show the update of the store that is held back because it would remove much; apply it with --yes.
+    AcceptSnapshot {
+        /// Apply it: what the store lacks is removed from this node.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Look at addresses, check and release them.
     #[command(subcommand)]
     Ipam(Ipam),
@@ -114,6 +120,15 @@ pub(crate) enum GetFormat {
     Yaml,
     /// JSON; JSON lines with --watch.
     Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Status {
+    /// Show what the daemon would change in the kernel now, instead; nothing when all is in place.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, ClapArgs)]

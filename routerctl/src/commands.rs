@@ -1,5 +1,6 @@
 //! One module a command.
 
+mod accept;
 mod apply;
 mod delete;
 mod diff;
@@ -37,7 +38,8 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result<Done, Failure> {
         Command::Validate(files) => validate(&files.files, out),
         Command::Delete(args) => delete::run(&client, &args, out),
         Command::Get(args) => get::run(&client, &args, out),
-        Command::Status(format) => status::run(&client, format.output, out),
+        Command::Status(args) => status::run(&client, &args, out),
+        Command::AcceptSnapshot { yes } => accept::run(&client, yes, out),
         Command::Ipam(command) => ipam::run(&client, command, out),
         Command::Doctor(format) => doctor::run(&client, format.output, out),
         Command::Completion { shell } => shell::completion(shell, out),

@@ -179,6 +179,11 @@ impl Loop {
                     self.event(event).await;
                 }
             }
+            Input::Store(Update::Rewound) => {
+                tracing::warn!("the store has another history: all of it is taken in anew");
+                self.pools_guard = None;
+                self.outputs.ipam.input(IpamInput::Rewound).await;
+            }
             Input::Store(Update::InSync { revision }) => {
                 let changed = self.snapshot.listed(&self.node, revision);
                 self.changed(changed);

@@ -55,6 +55,8 @@ pub enum IpamInput {
     View(Box<IpamView>),
     /// A block changed.
     Block(Event),
+    /// The store has another history: every block comes anew.
+    Rewound,
 }
 
 type Answer = oneshot::Sender<Result<Reply, AllocError>>;
@@ -280,6 +282,7 @@ impl Owner {
         match message {
             Message::Input(IpamInput::View(view)) => self.allocator.set_view(*view),
             Message::Input(IpamInput::Block(event)) => self.block(&event),
+            Message::Input(IpamInput::Rewound) => self.allocator.rewound(),
             Message::Ask(request, answer) => {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;

@@ -102,6 +102,9 @@ impl Views {
             problems: desired.problems.clone(),
             workload_mtu: desired.workload_mtu,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            held: (self.sync.borrow().held.as_ref())
+                .map(|held| held.message.clone())
+                .unwrap_or_default(),
         }
     }
 

@@ -210,6 +210,7 @@ fn schemas_have_the_fields_of_the_types() {
             problems: vec![problem],
             workload_mtu: 1450,
             version: text("0.1.0"),
+            held: text("2 of 2 keys are gone"),
         },
     );
     s.object(

@@ -48,6 +48,8 @@ pub(super) struct Driver {
     backoff: Backoff,
     /// Identity of the store that the view came from.
     cluster_id: Option<u64>,
+    /// The store has another history than what was told last.
+    rewound: bool,
 }
 
 impl Driver {
@@ -73,6 +75,7 @@ impl Driver {
             accepts,
             accepted: false,
             cluster_id: None,
+            rewound: false,
         }
     }
 
@@ -138,7 +141,12 @@ impl Driver {
     /// Lists every prefix and tells what is new, unless the guard objects.
     async fn list(&mut self) -> Result<(), Stop> {
         let health = self.store.health().await?;
-        if self.cluster_id.is_some_and(|id| id != health.cluster_id) {
+        let another = self.cluster_id.is_some_and(|id| id != health.cluster_id);
+        if another || health.revision < self.view.newest_position() {
+            self.rewound = true;
+            self.view.forget_revisions();
+        }
+        if another {
             tracing::warn!(
                 endpoint = %health.endpoint,
                 "this is another datastore than before; comparing it with what is known"
@@ -161,6 +169,9 @@ impl Driver {
         match self.view.end_list(&revisions, self.accepted) {
             Verdict::Hold(held) => Err(Stop::Held(held)),
             Verdict::Tell(events) => {
+                if std::mem::take(&mut self.rewound) {
+                    self.send(Update::Rewound).await?;
+                }
                 self.tell(events).await?;
                 self.send(Update::InSync { revision: oldest }).await?;
                 self.listed();

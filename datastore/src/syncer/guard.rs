@@ -73,7 +73,8 @@ impl Guard {
         if held.removed == 0 {
             return None;
         }
-        held.message += "not applied: restore the store, or accept the loss";
+        held.message +=
+            "not applied: restore the store, or accept the loss with `routerctl accept-snapshot`";
         Some(held)
     }
 

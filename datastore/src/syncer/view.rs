@@ -105,6 +105,13 @@ impl View {
         self.news = Vec::new();
     }
 
+    /// The revisions told so far are of another history: whatever is listed next is news.
+    pub(super) fn forget_revisions(&mut self) {
+        for mark in self.known.values_mut() {
+            mark.revision = Revision::MIN;
+        }
+    }
+
     /// Takes a page of the running listing.
     ///
     /// The answer is to be told at once: nothing can be lost before the first complete listing, so

@@ -19,6 +19,8 @@ pub(crate) struct Follower {
     pub(crate) handle: SyncHandle,
     /// How often a complete listing was told.
     pub(crate) listings: usize,
+    /// How often the store was told to have another history.
+    pub(crate) rewinds: usize,
     pub(crate) updates: mpsc::Receiver<Update>,
 }
 
@@ -29,6 +31,7 @@ impl Follower {
             contents: Contents::new(),
             handle,
             listings: 0,
+            rewinds: 0,
             updates,
         }
     }
@@ -37,6 +40,10 @@ impl Follower {
     pub(crate) async fn step(&mut self) {
         match self.updates.recv().await.expect("the syncer ended") {
             Update::InSync { .. } => self.listings += 1,
+            Update::Rewound => {
+                self.rewinds += 1;
+                self.contents.values_mut().for_each(|v| v.0 = Revision::MIN);
+            }
             Update::Events { events, .. } => {
                 for e in events {
                     match e.value {

@@ -4,7 +4,7 @@ use client::{Client, paths};
 use model::api::Status;
 use serde_json::Value;
 
-use crate::args::OutputFormat;
+use crate::args;
 use crate::failure::{Done, Failure};
 use crate::output::{Colour, Out, health};
 use crate::table::{Cell, Table};
@@ -13,7 +13,16 @@ use crate::text::clean;
 /// Drift shown to a person; `-o json` has all of it.
 const DRIFT_SHOWN: usize = 10;
 
-pub(super) fn run(client: &Client, format: OutputFormat, out: &mut Out) -> Result<Done, Failure> {
+pub(super) fn run(client: &Client, args: &args::Status, out: &mut Out) -> Result<Done, Failure> {
+    let format = args.format.output;
+    if args.plan {
+        let ops: Vec<Value> = super::get(client, &paths::diff())?;
+        if !super::print_value(&ops, format, out)? {
+            // An operation is named by its only field.
+            ops.iter().for_each(|op| out.line(&clean(&op.to_string())));
+        }
+        return Ok(Done::Well);
+    }
     let value: Value = super::get(client, &paths::status())?;
     if !super::print_value(&value, format, out)? {
         show(&super::typed(value)?, out);
