@@ -10,6 +10,7 @@ pub mod netns;
 pub mod node;
 pub mod probe;
 pub mod process;
+pub mod supervise;
 pub mod sweep;
 mod sys;
 

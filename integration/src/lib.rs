@@ -21,3 +21,4 @@
 pub mod bench;
 pub mod lab;
 pub mod scenario;
+pub mod screen;

@@ -2,23 +2,29 @@
 //!
 //! Exit status 0 when everything that was shown is true, 1 otherwise.
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use integration::lab::containerd::Container;
 use integration::lab::probe::{self, Size, Stream};
+use integration::lab::supervise::supervised;
 use integration::lab::{Cni, Containerd, Lab, Mesh, MeshSpec, Node, Workload, binaries};
 use integration::scenario::{self, CONVERGE};
+use integration::screen::Screen;
 use serde_json::{Value, json};
 
 const PER_NODE: usize = 3;
 
 fn main() -> ExitCode {
+    supervised(demo)
+}
+
+fn demo() -> ExitCode {
     let start = Instant::now();
+    let mut screen = Screen::new();
     let outcome = Lab::new().and_then(|lab| {
-        let shown = show(&lab);
+        let shown = show(&lab, &mut screen);
         if shown.is_err() {
             lab.show_logs();
         }
@@ -26,53 +32,23 @@ fn main() -> ExitCode {
     });
     let took = start.elapsed().as_secs();
     match outcome {
-        Ok(checks) => {
-            println!(
-                "\n{} {checks} checks passed in {took} s.",
-                paint("32;1", "VERDICT: OK.")
+        Ok(()) => {
+            let checks = screen.passed();
+            screen.verdict(
+                true,
+                &format!("{checks} steps as promised, in {took} s; all of it is removed again."),
             );
             ExitCode::SUCCESS
         }
         Err(e) => {
-            println!(
-                "\n{} after {took} s: {e:#}",
-                paint("31;1", "VERDICT: FAILED")
-            );
+            screen.verdict(false, &format!("After {took} s: {e:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs one step and prints its line: what, and how it went.
-struct Steps(usize);
-
-impl Steps {
-    fn step<T>(&mut self, what: &str, body: impl FnOnce() -> Result<(T, String)>) -> Result<T> {
-        print!("  {what:<58} ");
-        // Only cosmetics: the line appears before its outcome.
-        let _ = std::io::stdout().flush();
-        let start = Instant::now();
-        match body() {
-            Ok((value, said)) => {
-                self.0 += 1;
-                println!(
-                    "{} {said} ({:.1} s)",
-                    paint("32", "ok"),
-                    start.elapsed().as_secs_f64()
-                );
-                Ok(value)
-            }
-            Err(e) => {
-                println!("{}", paint("31", "FAILED"));
-                Err(e).with_context(|| what.to_owned())
-            }
-        }
-    }
-}
-
-fn show(lab: &Lab) -> Result<usize> {
-    let mut steps = Steps(0);
-    heading("The mesh: n1 and n2 in one subnet, n3 behind a router, etcd behind it too");
+fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
+    steps.heading("The mesh: n1 and n2 in one subnet, n3 behind a router, etcd behind it too");
     let mut mesh = steps.step("namespaces, router, etcd", || {
         let mesh = Mesh::build(lab, &MeshSpec::routed(&[2, 1]))?;
         let at = mesh.etcd.url();
@@ -90,7 +66,7 @@ fn show(lab: &Lab) -> Result<usize> {
         ))
     })?;
 
-    heading("Workloads: containers started by containerd through the CNI plugin");
+    steps.heading("Workloads: containers started by containerd through the CNI plugin");
     let containerd = steps.step("containerd", || {
         Ok((Containerd::start(lab)?, String::new()))
     })?;
@@ -107,7 +83,7 @@ fn show(lab: &Lab) -> Result<usize> {
     let workloads: Vec<Workload> = containers.iter().map(|c| c.workload.clone()).collect();
     table(&mesh, &workloads)?;
 
-    heading("Who reaches whom");
+    steps.heading("Who reaches whom");
     for (mode, how) in [
         ("CrossSubnet", "native in a subnet, VXLAN across"),
         ("Always", "VXLAN between all nodes"),
@@ -126,7 +102,7 @@ fn show(lab: &Lab) -> Result<usize> {
         Ok(((), "172.31.0.10 and fd31::10 answered".to_owned()))
     })?;
 
-    heading("What may go wrong, under 1,000 packets a second in each family");
+    steps.heading("What may go wrong, under 1,000 packets a second in each family");
     let (Some(a), Some(b)) = (workloads.first(), workloads.last()) else {
         anyhow::bail!("no workloads");
     };
@@ -134,6 +110,14 @@ fn show(lab: &Lab) -> Result<usize> {
         Stream::start(a, b, false, 1000)?,
         Stream::start(b, a, true, 1000)?,
     ];
+    let counters = [streams[0].counter(), streams[1].counter()];
+    steps.live(Some(Box::new(move || {
+        let [v4, v6] = [counters[0](), counters[1]()];
+        format!(
+            "answered {} of {} IPv4, {} of {} IPv6",
+            v4.1, v4.0, v6.1, v6.0
+        )
+    })));
     steps.step("n1's daemon killed and started again, ten times", || {
         for _ in 0..10 {
             let node = mesh.node_mut(0)?;
@@ -148,7 +132,7 @@ fn show(lab: &Lab) -> Result<usize> {
         let Err(e) = refused else {
             anyhow::bail!("a workload got an address without a store");
         };
-        Ok(((), first_words(&format!("{:#}", e.root_cause()))))
+        Ok(((), refusal(&e.root_cause().to_string())))
     })?;
     steps.step("etcd back: a new workload reaches all others", || {
         mesh.etcd.up()?;
@@ -160,6 +144,7 @@ fn show(lab: &Lab) -> Result<usize> {
         cni.del(&late)?;
         Ok(((), format!("{pairs} pairs")))
     })?;
+    steps.live(None);
     steps.step("packets lost by workloads that stood all along", || {
         let reports = streams.map(Stream::stop).into_iter();
         let reports = reports.collect::<Result<Vec<_>>>()?;
@@ -170,7 +155,7 @@ fn show(lab: &Lab) -> Result<usize> {
         Ok(((), format!("0 of {sent}")))
     })?;
 
-    heading("The end");
+    steps.heading("The end");
     steps.step("every container stopped, every address free", || {
         for container in containers {
             containerd.stop(container)?;
@@ -183,7 +168,7 @@ fn show(lab: &Lab) -> Result<usize> {
         scenario::ipam_is_clean(mesh.node(0)?)?;
         Ok(((), format!("{left} workloads left, ipam check is clean")))
     })?;
-    Ok(steps.0)
+    Ok(())
 }
 
 fn run_containers(containerd: &Containerd, node: &Node) -> Result<Vec<Container>> {
@@ -204,12 +189,12 @@ fn workload_count(node: &Node) -> Result<usize> {
 
 fn table(mesh: &Mesh, workloads: &[Workload]) -> Result<()> {
     println!(
-        "\n  {:<10} {:<16} {:<24} {:>5}",
+        "\n  {:<10} {:<16} {:<30} {:>5}",
         "WORKLOAD", "IPV4", "IPV6", "MTU"
     );
     for w in workloads {
         println!(
-            "  {:<10} {:<16} {:<24} {:>5}",
+            "  {:<10} {:<16} {:<30} {:>5}",
             w.name,
             w.ip(false)?,
             w.ip(true)?,
@@ -217,7 +202,7 @@ fn table(mesh: &Mesh, workloads: &[Workload]) -> Result<()> {
         );
     }
     println!(
-        "\n  {:<24} {:<6} {:>5} {:>5}",
+        "\n  {:<33} {:<6} {:>5} {:>5}",
         "BLOCK", "NODE", "USED", "FREE"
     );
     let show = mesh.node(0)?.json(&["ipam", "show", "--blocks"])?;
@@ -228,7 +213,7 @@ fn table(mesh: &Mesh, workloads: &[Workload]) -> Result<()> {
             scenario::text(block, "node")?,
         );
         println!(
-            "  {cidr:<24} {node:<6} {:>5} {:>5}",
+            "  {cidr:<33} {node:<6} {:>5} {:>5}",
             number("used"),
             number("free")
         );
@@ -248,7 +233,7 @@ fn routes(node: &Node) -> Result<()> {
         };
         if !field("gateway").is_empty() {
             println!(
-                "      {}: {:<22} via {:<20} dev {}",
+                "      {}: {:<35} via {:<26} dev {}",
                 node.name,
                 field("dst"),
                 field("gateway"),
@@ -267,19 +252,24 @@ fn addresses(w: &Workload) -> String {
         .join(", ")
 }
 
-fn first_words(text: &str) -> String {
-    text.chars().take(60).collect()
-}
-
-fn heading(text: &str) {
-    println!("\n{}", paint("1", text));
-}
-
-/// Colour on a terminal that wants it.
-fn paint(code: &str, text: &str) -> String {
-    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
-    } else {
-        text.to_owned()
+/// Code and message of a CNI error.
+fn refusal(text: &str) -> String {
+    let json = text.find('{').and_then(|at| text.get(at..));
+    let error: Option<Value> = json.and_then(|j| serde_json::from_str(j).ok());
+    match error {
+        Some(e) => {
+            let said = |field: &str| {
+                e.get(field)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            format!(
+                "code {}: {}",
+                e.get("code").unwrap_or(&Value::Null),
+                said("details")
+            )
+        }
+        None => text.chars().take(80).collect(),
     }
 }

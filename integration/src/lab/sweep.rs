@@ -70,7 +70,12 @@ pub fn remove(tag: &str) -> Result<()> {
     for name in spaces.values() {
         netns::remove(name)?;
     }
-    remove_cgroups(tag);
+    // Busy while the kernel takes leave of what was killed just now.
+    super::wait_until(
+        "the lab's control groups to go",
+        Duration::from_secs(10),
+        || Ok(remove_cgroups(tag)),
+    )?;
     match std::fs::remove_dir_all(&dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             bail!("remove {}: {e}", dir.display())
@@ -162,8 +167,9 @@ fn mounts_below(dir: &Path) -> Vec<String> {
     found
 }
 
-/// A killed runtime leaves its containers' empty control groups.
-fn remove_cgroups(tag: &str) {
+/// A killed runtime leaves its containers' empty control groups. Whether all are gone.
+fn remove_cgroups(tag: &str) -> bool {
+    let mut gone = true;
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root)
         .into_iter()
@@ -177,20 +183,23 @@ fn remove_cgroups(tag: &str) {
                 .to_string_lossy()
                 .starts_with(&format!("{tag}-"))
             {
-                remove_cgroup(&entry.path());
+                gone &= remove_cgroup(&entry.path());
             }
         }
     }
+    gone
 }
 
-fn remove_cgroup(dir: &Path) {
+fn remove_cgroup(dir: &Path) -> bool {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
             remove_cgroup(&entry.path());
         }
     }
-    // A group that is busy for a moment longer is swept the next time.
-    let _ = std::fs::remove_dir(dir);
+    match std::fs::remove_dir(dir) {
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+        Ok(()) => true,
+    }
 }
 
 /// The tag at the start of a name.

@@ -104,6 +104,15 @@ impl Stream {
         self.shared.returned.load(Ordering::Relaxed)
     }
 
+    /// Counts while the stream runs: packets sent, and echoes that came back.
+    pub fn counter(&self) -> impl Fn() -> (u64, u64) + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            let returned = shared.returned.load(Ordering::Relaxed);
+            (shared.sent.load(Ordering::Relaxed), returned)
+        }
+    }
+
     /// Ends the stream after the last packet had time to come back.
     ///
     /// # Errors
