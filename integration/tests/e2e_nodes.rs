@@ -184,3 +184,53 @@ fn a_second_daemon_of_the_same_name_is_refused() -> Result<()> {
         scenario::ipam_is_clean(mesh.node(0)?)
     })
 }
+
+#[test]
+fn a_daemon_that_lost_its_name_while_it_was_away_acts_no_more() -> Result<()> {
+    lab::run("name lost", |lab| {
+        let mut mesh = Mesh::build(lab, &MeshSpec::flat(2))?;
+        scenario::start(&mut mesh, "Never")?;
+        let standing = scenario::populate(lab, &mesh, 1)?;
+        let owner = "/routerd/v1/owners/n1";
+
+        // A lease that ran out is no matter while nobody else took the name.
+        mesh.etcd.revoke_lease_of(owner)?;
+        wait("n1 to claim its name again", CONVERGE, || {
+            mesh.etcd.get(owner)?.map(drop).context("nobody is n1")
+        })?;
+        mesh.node_mut(0)?.wait_ready()?;
+        let cni = Cni::of(mesh.node(0)?)?;
+        cni.add(lab, "again")?;
+
+        // Cut off for long enough, another host takes the name.
+        mesh.node_mut(0)?
+            .daemon()
+            .context("not started")?
+            .signal(nix::sys::signal::Signal::SIGSTOP)?;
+        mesh.etcd.revoke_lease_of(owner)?;
+        mesh.add_node(lab, 1)?;
+        let twin = mesh.node_mut(2)?;
+        let config = std::fs::read_to_string(twin.config())?;
+        twin.write_config(&config.replace("node = \"n3\"", "node = \"n1\""))?;
+        twin.start_ready()?;
+        let new = Cni::of(twin)?.add(lab, "of-the-new")?;
+        let before = mesh.etcd.list("/routerd/v1/ipam/blocks/")?;
+
+        // Back again, the former one hands out nothing, not even at once, and ends.
+        let former = mesh.node_mut(0)?.daemon().context("not started")?;
+        former.signal(nix::sys::signal::Signal::SIGCONT)?;
+        let refused = cni.add(lab, "too-late");
+        ensure!(refused.is_err(), "the former n1 handed out an address");
+        let said = wait("the former n1 to end", CONVERGE, || {
+            let former = mesh.node_mut(0)?.daemon().context("not started")?;
+            let status = former.ended()?.context("it runs on")?;
+            ensure!(!status.success(), "it ended as if all was well");
+            Ok(former.last_lines(10))
+        })?;
+        ensure!(said.contains("n1"), "{said}");
+        ensure!(mesh.etcd.list("/routerd/v1/ipam/blocks/")? == before);
+        mesh.node_mut(2)?.wait_ready()?;
+        let other = standing.get(1).context("w")?.clone();
+        scenario::everyone_reaches_everyone(&[new, other]).map(drop)
+    })
+}

@@ -77,6 +77,7 @@ fn router(services: Services) -> Router {
         .route("/v1/cni/gc", post(cni_gc))
         .fallback(not_found)
         .layer(axum::extract::DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(axum::middleware::map_response(worded))
         .with_state(services)
 }
 
@@ -161,6 +162,21 @@ impl From<CniError> for ApiError {
 }
 
 type ApiResult<T> = Result<Json<T>, ApiError>;
+
+/// Refusals of the framework itself, of a query or a body that does not decode, as all others are.
+async fn worded(response: Response) -> Response {
+    let status = response.status();
+    let json = response.headers().get(axum::http::header::CONTENT_TYPE);
+    let json = json.is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
+    if status.as_u16() < 400 || json {
+        return response;
+    }
+    let body = axum::body::to_bytes(response.into_body(), 64 << 10).await;
+    let said = body.map(|b| String::from_utf8_lossy(&b).trim().to_owned());
+    let said = said.ok().filter(|said| !said.is_empty());
+    let message = said.unwrap_or_else(|| status.to_string());
+    ApiError::new(status, message, false).into_response()
+}
 
 async fn not_found(request: Request) -> ApiError {
     let message = format!(

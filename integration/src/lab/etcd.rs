@@ -194,6 +194,17 @@ impl Etcd {
             .map(drop)
     }
 
+    /// Ends the lease that a key hangs on, as time does.
+    ///
+    /// # Errors
+    /// When there is no such key, or it hangs on none.
+    pub fn revoke_lease_of(&self, key: &str) -> Result<()> {
+        let answer = self.call("kv/range", &json!({ "key": b64(key) }))?;
+        let lease = answer.pointer("/kvs/0/lease");
+        let lease = lease.with_context(|| format!("{key} has no lease: {answer}"))?;
+        self.call("lease/revoke", &json!({ "ID": lease })).map(drop)
+    }
+
     /// Forgets all history before now, so that old watches cannot be resumed.
     ///
     /// # Errors

@@ -23,6 +23,11 @@ pub(super) async fn add(
             target.label()
         )));
     }
+    // What the store's readers would reject must not get there: its workload would have no routes.
+    model::validate::validate(&target.object(&context.node, request, &[])).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        CniError::Refused(format!("{}: {}", target.label(), lines.join("; ")))
+    })?;
     // From here on a reconcile that does not know the endpoint yet leaves its interface alone.
     let protected = context.reconcile.protect(target.link, None);
     let assigned = assign(context, request, target).await;
