@@ -55,6 +55,26 @@ impl Netns {
     pub fn sh(&self, line: &str) -> String {
         self.run(|| sh(line))
     }
+
+    /// Waits until its veths pass packets: the kernel sees a carrier in its own time, and until
+    /// then what is sent is dropped.
+    ///
+    /// # Panics
+    /// When one does not in 10 s.
+    pub fn await_carriers(&self) {
+        let down = || -> Vec<String> {
+            let veths = self.sh("ip -o link show type veth");
+            let down = veths.lines().filter(|l| !l.contains("state UP"));
+            down.map(str::to_owned).collect()
+        };
+        for _ in 0..1000 {
+            if down().is_empty() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        panic!("no carrier: {:?}", down());
+    }
 }
 
 impl Default for Netns {

@@ -100,6 +100,8 @@ fn both_families_go_over_either_underlay() {
              ip -6 addr add 2001:db8::{i}/64 dev eth0 nodad"
         ));
     }
+    one.await_carriers();
+    two.await_carriers();
     for underlay in [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8::2"]] {
         let [a, b] = [node(1, underlay[0]), node(2, underlay[1])];
         // From one underlay to the other as well: the second round takes the first one down.
