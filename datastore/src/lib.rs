@@ -31,6 +31,6 @@ pub use config::{Config, EtcdConfig, StoreKind, open};
 pub use embedded::Embedded;
 pub use error::{Error, Operation};
 pub use etcd::Etcd;
-pub use ownership::{ClaimError, Owner, Ownership, OwnershipState, claim};
+pub use ownership::{Claim, ClaimError, Owner, Ownership, OwnershipState, claim};
 pub use store::{DEFAULT_DEADLINE, Datastore, Health, Listing, Watch, WatchItem};
 pub use syncer::{Guard, Held, SyncConfig, SyncHandle, SyncState, Update};

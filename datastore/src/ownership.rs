@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::keys;
-use model::kv::{Compare, KeyValue, LeaseId, Op, Txn};
+use model::kv::{Compare, KeyValue, LeaseId, Op, Revision, Txn};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -109,13 +109,21 @@ pub enum OwnershipState {
     Lost(ClaimError),
 }
 
+/// What a node is claimed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The lease that its key hangs on.
+    pub lease: LeaseId,
+    /// Revision that wrote its key.
+    pub revision: Revision,
+}
+
 /// A claimed node; dropping it stops the renewing but leaves the lease to run out, so that a
 /// restart finds it still there.
 #[derive(Debug)]
 pub struct Ownership {
     state: watch::Receiver<OwnershipState>,
-    /// The current lease.
-    lease: watch::Receiver<LeaseId>,
+    claim: watch::Receiver<Claim>,
     store: Store,
     task: JoinHandle<()>,
 }
@@ -126,10 +134,16 @@ impl Ownership {
         self.state.clone()
     }
 
+    /// The claim in force: a transaction that compares its revision is not carried out once somebody
+    /// else is the node. It changes when the lease was lost and the node is claimed anew.
+    pub fn claim(&self) -> watch::Receiver<Claim> {
+        self.claim.clone()
+    }
+
     /// Gives the node up at once, so that another daemon may claim it.
     pub async fn release(self) -> Result<(), Error> {
         self.task.abort();
-        let lease = *self.lease.borrow();
+        let lease = self.claim.borrow().lease;
         self.store.0.revoke(lease).await
     }
 }
@@ -166,15 +180,15 @@ pub async fn claim(
         owner,
         ttl,
     };
-    let lease = claimer.claim().await?;
+    let claim = claimer.claim().await?;
     tracing::info!(node, instance = %claimer.owner.instance, "node claimed");
     let (state_sender, state) = watch::channel(OwnershipState::Held);
-    let (lease_sender, lease) = watch::channel(lease);
+    let (claims, claim) = watch::channel(claim);
     let store = claimer.store.clone();
-    let task = tokio::spawn(claimer.keep(state_sender, lease_sender));
+    let task = tokio::spawn(claimer.keep(state_sender, claims));
     Ok(Ownership {
         state,
-        lease,
+        claim,
         store,
         task,
     })
@@ -188,7 +202,7 @@ struct Claimer {
 }
 
 impl Claimer {
-    async fn claim(&self) -> Result<LeaseId, ClaimError> {
+    async fn claim(&self) -> Result<Claim, ClaimError> {
         let store = &self.store.0;
         let lease = store.grant(self.ttl).await.map_err(|e| self.failed(e))?;
         let claimed = self.put(lease).await;
@@ -196,11 +210,11 @@ impl Claimer {
             // It runs out by itself if this fails as well.
             let _ = store.revoke(lease).await;
         }
-        claimed.map(|()| lease)
+        claimed.map(|revision| Claim { lease, revision })
     }
 
     /// Writes our key unless somebody else's is there.
-    async fn put(&self, lease: LeaseId) -> Result<(), ClaimError> {
+    async fn put(&self, lease: LeaseId) -> Result<Revision, ClaimError> {
         let key = keys::owner(&self.node);
         let mut expected = Compare::Absent(key.clone());
         let mut owner = self.owner.clone();
@@ -217,7 +231,7 @@ impl Claimer {
                 .otherwise(Op::Get(key.clone()));
             let outcome = self.store.0.txn(txn).await.map_err(|e| self.failed(e))?;
             if outcome.succeeded {
-                return Ok(());
+                return Ok(outcome.revision);
             }
             // Each round is one change by somebody else, or its expiry.
             expected = match outcome.gets.into_iter().next().flatten() {
@@ -240,20 +254,20 @@ impl Claimer {
     }
 
     /// Renews until somebody else is the node.
-    async fn keep(self, state: watch::Sender<OwnershipState>, leases: watch::Sender<LeaseId>) {
+    async fn keep(self, state: watch::Sender<OwnershipState>, claims: watch::Sender<Claim>) {
         let every = self.ttl / 3;
         let mut backoff = Backoff::new(every / 8, every);
-        let mut lease = *leases.borrow();
+        let mut claim = *claims.borrow();
         let mut pause = every;
         loop {
             tokio::time::sleep(pause).await;
-            match self.renew(lease).await {
+            match self.renew(claim.lease).await {
                 Ok(renewed) => {
-                    if renewed != lease {
+                    if renewed != claim {
                         tracing::info!(node = %self.node, "node claimed again after its lease was lost");
                     }
-                    lease = renewed;
-                    leases.send_replace(lease);
+                    claim = renewed;
+                    claims.send_replace(claim);
                     set(&state, OwnershipState::Held);
                     backoff.reset();
                     pause = every;
@@ -276,7 +290,7 @@ impl Claimer {
     }
 
     /// Renews the lease and looks at the key; claims again when either is gone.
-    async fn renew(&self, lease: LeaseId) -> Result<LeaseId, ClaimError> {
+    async fn renew(&self, lease: LeaseId) -> Result<Claim, ClaimError> {
         let store = &self.store.0;
         match store.keep_alive(lease).await {
             Ok(_) => {}
@@ -285,12 +299,17 @@ impl Claimer {
         }
         let found = store.get(&keys::owner(&self.node)).await;
         match found.map_err(|e| self.failed(e))? {
-            Some(kv) if kv.lease == Some(lease) => {}
+            Some(kv) if kv.lease == Some(lease) => Ok(Claim {
+                lease,
+                revision: kv.mod_revision,
+            }),
             // Also when it has our instance: that is a copy of us, and it came later.
-            Some(kv) => return Err(self.taken(&kv)),
-            None => self.put(lease).await?,
+            Some(kv) => Err(self.taken(&kv)),
+            None => {
+                let revision = self.put(lease).await?;
+                Ok(Claim { lease, revision })
+            }
         }
-        Ok(lease)
     }
 
     fn taken(&self, kv: &KeyValue) -> ClaimError {

@@ -129,6 +129,8 @@ pub struct Allocator {
     flight: Option<Flight>,
     in_doubt: Option<Box<InDoubt>>,
     fence: Fence,
+    /// Revision of the claim on the node's name, where there is one.
+    claim: Option<Revision>,
     next_seq: u64,
     next_txn: u64,
     exhausted: RefCell<BTreeMap<Cidr, u64>>,
@@ -155,6 +157,7 @@ impl Allocator {
             flight: None,
             in_doubt: None,
             fence: Fence::default(),
+            claim: None,
             next_seq: 0,
             next_txn: 0,
             exhausted: RefCell::default(),
@@ -170,6 +173,12 @@ impl Allocator {
         self.world.reserve(Reserved::new(view.reservations.clone()));
         self.exhausted.borrow_mut().clear();
         self.view = Some(view);
+    }
+
+    /// The node's name is claimed by a key written at `revision`. Whoever is the node next takes the
+    /// fence, and it is not taken back without this claim.
+    pub fn claimed(&mut self, revision: Revision) {
+        self.claim = Some(revision);
     }
 
     /// The store has another history, as after a restore: nothing that was seen compares with what it
@@ -319,9 +328,16 @@ impl Allocator {
             Some(rev) => Compare::ModRevision(key.clone(), rev),
             None => Compare::Absent(key.clone()),
         };
-        Txn::new()
+        let txn = Txn::new()
             .when(compare)
             .then(Op::put(key.clone(), self.fence_value(id)))
-            .otherwise(Op::Get(key))
+            .otherwise(Op::Get(key));
+        match self.claim {
+            Some(rev) => {
+                let owner = model::keys::owner(&self.options.node);
+                txn.when(Compare::ModRevision(owner, rev))
+            }
+            None => txn,
+        }
     }
 }

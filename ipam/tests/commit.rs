@@ -372,3 +372,41 @@ fn a_store_restored_from_a_copy_is_believed_though_its_revisions_are_lower() {
     assert!(restored.handle("h0").is_none());
     restored.add(&mut n1, "h0").unwrap();
 }
+
+#[test]
+fn who_lost_the_nodes_name_gets_nothing_more() {
+    let mut lab = Lab::new();
+    let owner = keys::owner("n1");
+    lab.put(&owner, "first");
+    let claim = |lab: &mut Lab| lab.store.list(&owner)[0].mod_revision;
+    let mut first = lab.node("n1", &small());
+    first.claimed(claim(&mut lab));
+    lab.add(&mut first, "before").unwrap();
+    // Claimed anew by the same daemon: it goes on.
+    lab.put(&owner, "first again");
+    first.claimed(claim(&mut lab));
+    lab.add(&mut first, "renewed").unwrap();
+
+    lab.put(&owner, "second");
+    let mut second = lab.daemon("n1", &small());
+    second.claimed(claim(&mut lab));
+    lab.add(&mut second, "of-the-second").unwrap();
+    let before = lab.store.list("");
+    let request = Request::Assign(workload("too-late"));
+    first.submit(lab.now, RequestId(99), request);
+    let sent = lab.txns.len();
+    lab.run(&mut first);
+    let asked = lab.txns.len() - sent;
+    assert!(
+        (1..5).contains(&asked),
+        "{asked} transactions without a pause"
+    );
+    for _ in 0..40 {
+        lab.now = first.poll_timeout().unwrap_or(lab.now).max(lab.now);
+        lab.step(&mut first);
+    }
+    assert_eq!(lab.store.list(""), before);
+    let (_, answer) = first.poll_reply().expect("an answer within its patience");
+    assert!(answer.unwrap_err().is_retryable());
+    lab.add(&mut second, "goes-on").unwrap();
+}

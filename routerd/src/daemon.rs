@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::ipam::IpamInput;
 use crate::metrics::Metrics;
 use crate::state_dir::StateDir;
 use crate::views::Identity;
@@ -74,6 +75,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         claimed = claim(&services.store, &node, &instance, &identity) => claimed?,
         () = &mut stopped => return Ok(()),
     };
+    let addresses = services.ipam.clone();
+    let mut claim = ownership.claim();
+    let claimed = claim.borrow_and_update().revision;
+    addresses.input(IpamInput::Claimed(claimed)).await;
+    tokio::spawn(async move {
+        while claim.changed().await.is_ok() {
+            let claimed = claim.borrow_and_update().revision;
+            addresses.input(IpamInput::Claimed(claimed)).await;
+        }
+    });
     let running = actors.start()?;
     crate::notify::notify("READY=1");
 

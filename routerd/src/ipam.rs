@@ -16,7 +16,7 @@ use ipam::{
     Options, Release, Released, Reply, Request, RequestId, Seen, TxnId,
 };
 use model::block::Block;
-use model::kv::{Event, Op, TxnOutcome};
+use model::kv::{Event, Op, Revision, TxnOutcome};
 use model::resources::AllowedUse;
 use model::{Cidr, Family, keys};
 use tokio::sync::{mpsc, oneshot};
@@ -57,6 +57,8 @@ pub enum IpamInput {
     Block(Event),
     /// The store has another history: every block comes anew.
     Rewound,
+    /// The node's name is claimed by a key of this revision.
+    Claimed(Revision),
 }
 
 type Answer = oneshot::Sender<Result<Reply, AllocError>>;
@@ -282,6 +284,7 @@ impl Owner {
         match message {
             Message::Input(IpamInput::View(view)) => self.allocator.set_view(*view),
             Message::Input(IpamInput::Block(event)) => self.block(&event),
+            Message::Input(IpamInput::Claimed(revision)) => self.allocator.claimed(revision),
             Message::Input(IpamInput::Rewound) => self.allocator.rewound(),
             Message::Ask(request, answer) => {
                 let id = RequestId(self.next_request);

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datastore::Datastore;
-use model::kv::{Compare, Op, Txn};
+use datastore::{Datastore, Owner};
+use model::kv::{Compare, KeyValue, Op, Txn};
 use model::object::ObjectId;
 use model::resources::NodeSpec;
 use model::state::Underlay;
@@ -50,12 +50,16 @@ enum PublishError {
     },
     #[error("Node/{0}: changed by others while it was written")]
     Contended(Arc<str>),
+    #[error("Node/{0}: this daemon does not have the node's name now: another may be the node")]
+    NotOurs(Arc<str>),
 }
 
 /// Publishes one node.
 pub struct Publisher {
     /// Name of the node.
     pub node: Arc<str>,
+    /// What this daemon claims the node's name as.
+    pub instance: String,
     /// Where to.
     pub store: Arc<dyn Datastore>,
     /// Where tunnel addresses come from.
@@ -145,6 +149,16 @@ impl Publisher {
             name: self.node.to_string(),
         };
         let key = keys::resource(&id);
+        // A daemon that was away for long may have lost the name to another host.
+        let owner = keys::owner(&self.node);
+        let claim = self.store.get(&owner).await.map_err(failed)?;
+        let ours = |kv: &KeyValue| {
+            let owner = serde_json::from_slice::<Owner>(&kv.value);
+            owner.is_ok_and(|o| o.instance == self.instance)
+        };
+        let claim = claim
+            .filter(ours)
+            .ok_or_else(|| PublishError::NotOurs(Arc::clone(&self.node)))?;
         let kv = self.store.get(&key).await.map_err(failed)?;
         let stored = kv
             .as_ref()
@@ -158,7 +172,10 @@ impl Publisher {
             Some(kv) => Compare::ModRevision(key.clone(), kv.mod_revision),
             None => Compare::Absent(key.clone()),
         };
-        let txn = Txn::new().when(compare).then(Op::put(key, value));
+        let txn = Txn::new()
+            .when(Compare::ModRevision(owner, claim.mod_revision))
+            .when(compare)
+            .then(Op::put(key, value));
         match self.store.txn(txn).await.map_err(failed)?.succeeded {
             true => {
                 tracing::info!(node = %self.node, "node published");

@@ -13,6 +13,9 @@ use crate::error::AllocError;
 /// Attempts lost against other nodes after which a request is given up.
 const MAX_ATTEMPTS: u32 = 30;
 
+/// Pause after another daemon turned out to have the node's name.
+const CLAIM_PAUSE_MS: u64 = 500;
+
 /// Why a transaction has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -39,7 +42,7 @@ impl Allocator {
             }
         }
         match (flight.what, result) {
-            (What::Take, Ok(outcome)) => self.taken(&outcome),
+            (What::Take, Ok(outcome)) => self.taken(now, &outcome),
             (What::Batch(batch), Ok(outcome)) if outcome.succeeded => {
                 if !batch.draft.entries.is_empty() {
                     self.fence.seen = Some(outcome.revision);
@@ -59,13 +62,21 @@ impl Allocator {
         }
     }
 
-    fn taken(&mut self, outcome: &TxnOutcome) {
+    fn taken(&mut self, now: u64, outcome: &TxnOutcome) {
+        let compared = self.fence.seen;
         self.fence.held = outcome.succeeded;
         self.fence.seen = match outcome.gets.first() {
             _ if outcome.succeeded => Some(outcome.revision),
             Some(Some(kv)) => Some(kv.mod_revision),
             _ => None,
         };
+        if !outcome.succeeded && self.fence.seen == compared {
+            // Not the fence but the claim: no use to ask again at once.
+            self.retry_at = now.saturating_add(CLAIM_PAUSE_MS);
+            let node = &self.options.node;
+            let why = format!("this daemon is not known to be Node/{node}: another may be");
+            self.unavailable(&Failure::Unavailable(why));
+        }
     }
 
     fn committed(&mut self, batch: InDoubt, at: Revision, outcome: &TxnOutcome) {

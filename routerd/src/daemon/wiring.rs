@@ -93,6 +93,7 @@ pub(super) fn wire(
     let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
     let publisher = Publisher {
         node: Arc::clone(&node),
+        instance: state.instance_id()?,
         store: Arc::clone(&store),
         ipam: ipam.clone(),
         wanted: wanted_view,
