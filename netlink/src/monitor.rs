@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsFd;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use model::kernel::{Link, LinkName};
 use model::marks;
@@ -20,6 +21,11 @@ use crate::{Error, Refusal, nft};
 /// Milliseconds after a first notification in which others join it: one change in the kernel is
 /// several notifications, and one by an operator several changes.
 const SETTLE: u16 = 10;
+/// A look is followed by a pause of this many times what it took: many changes to many links cost
+/// a fifth of one core at most.
+const REST: u32 = 4;
+/// Longest such pause, milliseconds.
+const REST_MAX: u16 = 500;
 /// Milliseconds before listening again after it failed.
 const BACK_OFF: u16 = 1000;
 
@@ -125,24 +131,37 @@ struct Changed {
 
 impl<F: FnMut(Event)> Watch<F> {
     fn run(mut self) {
-        let mut wait = self.tell(&Changed {
+        let all = Changed {
             links: true,
             ..Changed::default()
-        });
+        };
+        let mut wait = self.look(|_| Ok(all));
         loop {
             // First for something to happen, then for more of it.
             if wait.is_ok() && !self.awaited() {
                 return;
             }
-            if self.stopped_within(if wait.is_ok() { SETTLE } else { BACK_OFF }) {
+            if self.stopped_within(*wait.as_ref().unwrap_or(&BACK_OFF)) {
                 return;
             }
-            wait = self.drain().and_then(|changed| self.tell(&changed));
+            wait = self.look(Self::drain);
             if let Err(e) = &wait {
                 tracing::warn!(error = %e, "cannot follow the kernel's changes for now");
                 (self.on_event)(Event::Overrun);
             }
         }
+    }
+
+    /// Looks at what changed and tells it; how long to let the next changes gather, milliseconds.
+    fn look(
+        &mut self,
+        what: impl FnOnce(&mut Self) -> Result<Changed, Error>,
+    ) -> Result<u16, Error> {
+        let start = Instant::now();
+        let changed = what(self)?;
+        self.tell(&changed)?;
+        let rest = u16::try_from((start.elapsed() * REST).as_millis()).unwrap_or(REST_MAX);
+        Ok(rest.clamp(SETTLE, REST_MAX))
     }
 
     /// Waits for a notification; false when told to stop.

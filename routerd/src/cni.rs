@@ -240,10 +240,10 @@ impl Context {
 
     /// ADD needs a complete snapshot that the kernel was reconciled with.
     fn ready(&self) -> Result<(), CniError> {
-        let status = self.views.status();
-        if status.ready {
+        if self.views.is_ready() {
             return Ok(());
         }
+        let status = self.views.status();
         let waiting = status
             .subsystems
             .iter()

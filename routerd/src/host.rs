@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use model::Family;
 use model::kernel::{Link, LinkName};
-use model::marks;
 use model::state::Underlay;
+use model::{Family, marks};
 use netlink::plan::sysctl_link;
 
 use crate::reconcile;
@@ -30,7 +29,9 @@ impl HostFacts {
         let v6 = ipv6_defaults(&text("/proc/net/ipv6_route"));
         let takes_ra = |link: &&LinkName| {
             let conf = |name: &str| text(&format!("/proc/sys/net/ipv6/conf/{link}/{name}"));
-            takes_ra(conf("accept_ra").trim(), conf("forwarding").trim())
+            // No link of ours is an underlay, and there may be hundreds.
+            !marks::is_our_link(link.as_str())
+                && takes_ra(conf("accept_ra").trim(), conf("forwarding").trim())
         };
         HostFacts {
             default_routes: (v4.into_iter().map(|l| (Family::V4, l)))
