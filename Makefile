@@ -36,7 +36,7 @@ bench: setup ## Measure; writes docs/benchmarks.md
 	target/release/bench --write docs/benchmarks.md
 
 demo: setup ## A three-node mesh on this machine, with a verdict at the end
-	$(CARGO) build --release --locked -p routerd -p routerctl -p cni -p integration
+	$(CARGO) build --release --locked --no-default-features -p routerd -p routerctl -p cni -p integration
 	target/release/demo
 
 deb: release ## Build target/routerd_VERSION_ARCH.deb

@@ -18,6 +18,7 @@
 //! * waiting is polling for a condition with a deadline, never a bare sleep;
 //! * everything needs root; without it [`lab::run`] fails and says so.
 
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod lab;
 pub mod scenario;
