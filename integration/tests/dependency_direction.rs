@@ -6,12 +6,13 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Every crate of the workspace, and which of ours it may depend on.
-const MAY: [(&str, &[&str]); 11] = [
+const MAY: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("calc", &["model"]),
     ("ipam", &["model"]),
     ("datastore", &["model"]),
     ("netlink", &["model"]),
+    ("bgp", &["model"]),
     ("client", &["model"]),
     ("wireguard", &["model"]),
     (
@@ -27,7 +28,7 @@ const MAY: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that decide: no sockets, no runtime, no clock behind their backs.
-const PURE: [&str; 3] = ["model", "calc", "ipam"];
+const PURE: [&str; 4] = ["model", "calc", "ipam", "bgp"];
 /// What a pure crate must not link.
 const IMPURE: [&str; 9] = [
     "tokio",
