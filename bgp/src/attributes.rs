@@ -2,12 +2,14 @@
 //! wire form (4-octet AS numbers, no NEXT_HOP, no MP attributes) that is read in place.
 
 mod builder;
+mod edit;
 mod view;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use builder::{Attributes, AttributesError};
+pub use edit::{Edit, Keep};
 pub use view::{AsSegment, AttrView, LargeCommunity, Tlv, Tlvs};
 
 /// ORIGIN values, from the most to the least preferred.
