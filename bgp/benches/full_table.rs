@@ -70,7 +70,9 @@ fn attributes(random: &mut Random, earlier: &mut Vec<Attributes>) -> Attributes 
     let hops = 2 + random.below(5);
     let mut as_path = vec![65001];
     as_path.extend((0..hops).map(|_| 1 + random.below(60_000)));
-    let communities = (0..random.below(5)).map(|_| random.below(u32::MAX)).collect();
+    let communities = (0..random.below(5))
+        .map(|_| random.below(u32::MAX))
+        .collect();
     let made = Attributes {
         as_path,
         communities,
@@ -116,7 +118,10 @@ fn peer(asn: u32, address: IpAddr) -> PeerConfig {
             kind: PeerKind::External,
             local_as: 64512,
             context: Context {
-                families: PerFamily { v4: true, v6: false },
+                families: PerFamily {
+                    v4: true,
+                    v6: false,
+                },
                 ..Context::default()
             },
             role: None,
@@ -183,7 +188,14 @@ fn run(case: &str, path: &str) {
     }
     let context = Context::default();
     let mut scratch = Vec::new();
-    let (mut out, mut prefixes, mut turn) = (Out { bytes: 0, messages: 0 }, 0, 0u16);
+    let (mut out, mut prefixes, mut turn) = (
+        Out {
+            bytes: 0,
+            messages: 0,
+        },
+        0,
+        0u16,
+    );
     let start = Instant::now();
     feed(path, |body| {
         if body.is_empty() {
@@ -230,7 +242,12 @@ fn cpu_seconds() -> f64 {
 fn peak_mb() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<f64>()
+        .unwrap()
+        / 1024.0
 }
 
 fn main() {
@@ -244,9 +261,14 @@ fn main() {
     let path = path.to_str().unwrap();
     write_feed(path);
     let size = std::fs::metadata(path).unwrap().len();
-    println!("{PREFIXES} prefixes in {UPDATES} UPDATEs, {:.1} MB", size as f64 / 1e6);
+    println!(
+        "{PREFIXES} prefixes in {UPDATES} UPDATEs, {:.1} MB",
+        size as f64 / 1e6
+    );
     for case in ["in", "in and out", "100 peers", "withdraw"] {
-        let run = Command::new(&arguments[0]).args(["--run", case, path]).status();
+        let run = Command::new(&arguments[0])
+            .args(["--run", case, path])
+            .status();
         assert!(run.unwrap().success(), "{case}");
     }
     std::fs::remove_file(path).unwrap();

@@ -22,8 +22,10 @@
 //!   out once, and a slow reader costs a set of prefixes, not a queue of messages;
 //! * the codec crate is named in [`wire`] and nowhere else.
 
+pub mod arbiter;
 pub mod attributes;
 pub mod family;
+pub mod fsm;
 pub mod prefix;
 pub mod rib;
 pub mod wire;
