@@ -24,6 +24,7 @@
 
 pub mod arbiter;
 pub mod attributes;
+pub mod bfd;
 pub mod family;
 pub mod fsm;
 pub mod prefix;
