@@ -71,6 +71,17 @@ impl Arbiter {
         }
     }
 
+    /// Replaces the configuration, for the next connections.
+    pub fn set_config(&mut self, config: &SessionConfig) {
+        self.local = (config.router_id, config.local_as);
+        self.passive = config.passive;
+        self.outgoing.set_config(config.clone());
+        self.incoming.set_config(SessionConfig {
+            passive: true,
+            ..config.clone()
+        });
+    }
+
     /// The side that is furthest: what status shows.
     pub fn furthest(&self) -> Side {
         if self.incoming.state() > self.outgoing.state() {
