@@ -195,6 +195,12 @@ impl Rib {
         }
     }
 
+    /// A neighbour is no longer configured: nothing is left of it.
+    pub fn peer_remove(&mut self, id: PeerId) {
+        self.peer_down(id, crate::PerFamily::default());
+        self.shared.peers.remove(&id);
+    }
+
     /// Everything of a neighbour counts as not heard yet: a restart, or the begin mark of a refresh.
     pub fn mark_stale(&mut self, id: PeerId, family: Family) {
         on_plane!(self, family, |plane| plane.mark_stale(id));

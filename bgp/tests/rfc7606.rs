@@ -639,6 +639,21 @@ fn the_strongest_error_wins_and_prefixes_are_still_known() {
 }
 
 #[test]
+fn ipv4_that_was_not_agreed_on_is_not_used() {
+    let only_v6 = Context {
+        families: PerFamily {
+            v4: false,
+            v6: true,
+        },
+        ..context(false)
+    };
+    let message = body(NLRI, &[ORIGIN, AS_PATH, NEXT_HOP], NLRI);
+    let mut scratch = Vec::new();
+    let update = split(&message, &only_v6, &mut scratch).unwrap();
+    assert!(update.withdrawn.is_empty() && !update.announces());
+}
+
+#[test]
 fn two_byte_speakers_are_understood() {
     let old = Context {
         as4: false,

@@ -202,6 +202,15 @@ pub fn split<'a>(
     ) else {
         return Err(reset(10));
     };
+    // A family that was not agreed on is not used, wherever its prefixes stand.
+    let agreed = |nlri| {
+        if context.families.v4 {
+            nlri
+        } else {
+            Nlri::default()
+        }
+    };
+    let (withdrawn, announced) = (agreed(withdrawn), agreed(announced));
     let mut walk = Walk {
         context,
         seen: [false; 256],
