@@ -53,7 +53,7 @@ impl Random {
                     message.splice(at..at, part);
                 }
                 3 if at < message.len() => {
-                    message[at] = [0, 1, 2, 4, 14, 15, 0x40, 0x80, 0xff][self.below(9)]
+                    message[at] = [0, 1, 2, 4, 14, 15, 0x40, 0x80, 0xff][self.below(9)];
                 }
                 4 if at < message.len() => message[at] = message[at].wrapping_add(1),
                 _ if at < message.len() => message[at] = self.byte(),
@@ -339,12 +339,17 @@ fn theirs(message: &BgpMessage) -> Option<Meaning> {
     for attribute in update.path_attributes() {
         match attribute.value() {
             PathAttributeValue::AsPath(AsPath::As4PathSegments(segments)) => {
-                let asns = segments.iter().flat_map(|s| s.as_numbers());
+                let asns = segments
+                    .iter()
+                    .flat_map(netgauze_bgp_pkt::path_attribute::As4PathSegment::as_numbers);
                 meaning.as_path.extend(asns);
             }
             PathAttributeValue::MultiExitDiscriminator(med) => meaning.med = Some(med.metric()),
             PathAttributeValue::Communities(list) => {
-                let values = list.communities().iter().map(|c| c.value());
+                let values = list
+                    .communities()
+                    .iter()
+                    .map(netgauze_bgp_pkt::community::Community::value);
                 meaning.communities.extend(values);
             }
             PathAttributeValue::MpReach(MpReach::Ipv4Unicast { nlri, .. }) => {

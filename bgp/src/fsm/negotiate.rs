@@ -185,7 +185,7 @@ mod tests {
             ("AS 0", 2, |c, o| (c.peer_as, o.asn) = (None, 0)),
             ("AS_TRANS", 2, |c, o| (c.peer_as, o.asn) = (None, 23456)),
             ("any AS but ours", 2, |c, o| {
-                (c.peer_as, o.asn) = (None, 64512)
+                (c.peer_as, o.asn) = (None, 64512);
             }),
             ("router id 0", 3, |_, o| o.id = Ipv4Addr::UNSPECIFIED),
             ("our router id inside our AS", 3, |c, o| {
@@ -193,16 +193,16 @@ mod tests {
             }),
             ("hold time 2", 6, |_, o| o.hold_time = 2),
             ("hold time below ours", 6, |c, o| {
-                (c.hold.least, o.hold_time) = (6, 5)
+                (c.hold.least, o.hold_time) = (6, 5);
             }),
             ("roles", 11, |c, o| {
                 (c.role, o.capabilities.role) = (Some(Role::Customer), Some(Role::Peer));
             }),
             ("strict role", 11, |c, _| {
-                (c.role, c.strict_role) = (Some(Role::Peer), true)
+                (c.role, c.strict_role) = (Some(Role::Peer), true);
             }),
             ("no family", 7, |_, o| {
-                o.capabilities.families = PerFamily::default()
+                o.capabilities.families = PerFamily::default();
             }),
         ];
         for (what, subcode, change) in cases {

@@ -91,7 +91,6 @@ impl Session {
             Input::ConnectFailed if self.state == State::Connect => {
                 self.failed(Reason::ConnectFailed, jitter, &mut out);
             }
-            Input::ConnectFailed => {}
             Input::Closed => self.lost(Reason::Closed, jitter, &mut out),
             Input::Message(frame) => self.message(frame, jitter, &mut out),
             Input::Garbled(notification) | Input::Fail(notification) => {
@@ -101,7 +100,7 @@ impl Session {
                 let down = Notification::plain(notification::CEASE, cease::BFD_DOWN);
                 self.end(down, jitter, &mut out);
             }
-            Input::BfdDown => {}
+            Input::ConnectFailed | Input::BfdDown => {}
             Input::Collision => {
                 let lost = Notification::plain(notification::CEASE, cease::COLLISION);
                 self.end(lost, jitter, &mut out);

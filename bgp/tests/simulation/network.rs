@@ -63,6 +63,7 @@ impl End {
     }
 }
 
+#[derive(Clone, Copy)]
 enum Event {
     ConnectFailed(Place, u64),
     Accept(ConnId),

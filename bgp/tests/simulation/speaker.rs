@@ -64,8 +64,8 @@ pub(crate) fn session_config(speaker: usize, neighbour: usize, restarted: bool) 
     config.restart_time = 20;
     config.max_restart_time = Duration::from_secs(20);
     // Differences that have to be negotiated.
-    config.extended_message = speaker % 3 != 0;
-    config.extended_next_hop = speaker % 2 == 0;
+    config.extended_message = !speaker.is_multiple_of(3);
+    config.extended_next_hop = speaker.is_multiple_of(2);
     config
 }
 
