@@ -1,6 +1,6 @@
 //! Objects as rtnetlink requests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use model::Family;
@@ -266,6 +266,16 @@ fn gateway(key: &RouteKey, hop: &NextHop) -> Option<RouteAttribute> {
         true => RouteAttribute::Gateway(via.into()),
         false => RouteAttribute::Via(via.into()),
     })
+}
+
+/// Asks which way packets to an address go.
+pub(crate) fn get_route(ip: Ipv6Addr) -> Message {
+    let mut m = RouteMessage::default();
+    m.header.address_family = AddressFamily::Inet6;
+    m.header.destination_prefix_length = 128;
+    m.attributes
+        .push(RouteAttribute::Destination(IpAddr::V6(ip).into()));
+    Message::GetRoute(m)
 }
 
 /// Deletes a route by key and protocol.

@@ -56,24 +56,33 @@ impl Netns {
         self.run(|| sh(line))
     }
 
-    /// Waits until its veths pass packets: the kernel sees a carrier in its own time, and until
-    /// then what is sent is dropped.
+    /// Waits until packets pass: the kernel sees the carriers of veths and makes the local routes of
+    /// IPv6 addresses in its own time, and until then it drops what is sent.
     ///
     /// # Panics
-    /// When one does not in 10 s.
-    pub fn await_carriers(&self) {
-        let down = || -> Vec<String> {
-            let veths = self.sh("ip -o link show type veth");
+    /// When it takes more than 10 s.
+    pub fn await_ready(&self) {
+        let waiting = || -> Vec<String> {
+            let veths = self.sh("ip -o link show up type veth");
             let down = veths.lines().filter(|l| !l.contains("state UP"));
-            down.map(str::to_owned).collect()
+            let mut waiting: Vec<String> = down.map(str::to_owned).collect();
+            let routes = self.sh("ip -6 route show table local");
+            for line in self.sh("ip -6 -o addr show").lines() {
+                let address = line.split_whitespace().nth(3).unwrap_or_default();
+                let ip = address.split('/').next().unwrap_or_default();
+                if !routes.contains(&format!("local {ip} ")) {
+                    waiting.push(line.to_owned());
+                }
+            }
+            waiting
         };
         for _ in 0..1000 {
-            if down().is_empty() {
+            if waiting().is_empty() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        panic!("no carrier: {:?}", down());
+        panic!("not ready: {:?}", waiting());
     }
 }
 

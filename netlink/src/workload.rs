@@ -12,6 +12,7 @@
 //! the first packet goes out at once. The link is made down with its far end already in the
 //! workload's namespace; then each side gets all it needs in one batch.
 
+mod ready;
 mod side;
 mod wanted;
 
@@ -245,8 +246,10 @@ fn make(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<Att
             side::send(&mut socket, index, &container, true),
             container.link,
         )?;
+        ready::addresses(&mut socket, &container)?;
         Ok(index)
     })?;
+    ready::carrier(socket, w.host_ifname)?;
     Ok(Attached {
         host_index,
         container_index,

@@ -40,6 +40,8 @@ pub(crate) struct Found {
     pub(crate) peer: Option<u32>,
     /// The other end is in another namespace: our number for that.
     pub(crate) peer_namespace: Option<i32>,
+    /// It passes packets: the kernel has not only seen a carrier but acted on it (RFC 2863).
+    pub(crate) operational: bool,
 }
 
 /// All links with their addresses.
@@ -124,6 +126,7 @@ pub(crate) fn link(payload: &[u8]) -> Option<Found> {
             .find(libc::IFLA_LINK_NETNSID)
             .and_then(u32_of)
             .map(u32::cast_signed),
+        operational: state & libc::IFF_RUNNING != 0,
     })
 }
 

@@ -10,11 +10,11 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
 use super::Names;
-use crate::Error;
 use crate::attr::{Attrs, align, ip_of, u16_at, u32_at, u32_of};
 use crate::describe::TABLE_MAIN;
 use crate::encode::flags;
 use crate::socket::{Batch, Socket};
+use crate::{Error, Refusal, encode};
 
 /// `sizeof(struct rtmsg)`.
 const HEADER: usize = 12;
@@ -24,6 +24,8 @@ const HOP_HEADER: usize = 8;
 const METRIC_MTU: u16 = 2;
 /// `RTNH_F_ONLINK`.
 const ONLINK: u8 = 4;
+/// Offset of `rtm_type`.
+const KIND: usize = 7;
 
 /// Routes by whose they are.
 #[derive(Debug, Default)]
@@ -64,6 +66,22 @@ pub(crate) fn routes_of(socket: &mut Socket, names: &Names, oif: u32) -> Result<
         }
     }
     Ok(routes)
+}
+
+/// Whether packets to an address are for this namespace itself.
+pub(crate) fn is_local(socket: &mut Socket, ip: Ipv6Addr) -> Result<bool, Error> {
+    let answer = socket.get(&mut Batch::of(&encode::get_route(ip), 0), |_, payload| {
+        payload.get(KIND).copied()
+    });
+    match answer {
+        Ok(kind) => Ok(kind == Some(libc::RTN_LOCAL)),
+        // No way there at all.
+        Err(Refusal {
+            errno: libc::ENETUNREACH | libc::EHOSTUNREACH,
+            ..
+        }) => Ok(false),
+        Err(e) => Err(e.during("get", format!("route to {ip}"))),
+    }
 }
 
 enum Found {

@@ -133,7 +133,7 @@ fn packets_to_the_outside_get_the_routers_address() {
          ip route add 10.0.0.0/24 via 192.0.2.1; ip -6 route add fd00::/64 via 2001:db8::1");
     router.sh("ip route add 10.5.0.0/24 via 192.0.2.2; ip -6 route add fd05::/64 via 2001:db8::2");
     for ns in [&workload, &router, &world] {
-        ns.await_carriers();
+        ns.await_ready();
     }
     let pools = ["10.0.0.0/16", "10.5.0.0/16", "fd00::/16", "fd05::/16"];
     let wanted = nat(&pools[..], &pools[..]);

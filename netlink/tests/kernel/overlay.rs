@@ -100,8 +100,6 @@ fn both_families_go_over_either_underlay() {
              ip -6 addr add 2001:db8::{i}/64 dev eth0 nodad"
         ));
     }
-    one.await_carriers();
-    two.await_carriers();
     for underlay in [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8::2"]] {
         let [a, b] = [node(1, underlay[0]), node(2, underlay[1])];
         // From one underlay to the other as well: the second round takes the first one down.
@@ -113,6 +111,8 @@ fn both_families_go_over_either_underlay() {
                 assert_eq!(netlink::Kernel::observe(&mut k).unwrap().ours, desired);
             });
         }
+        one.await_ready();
+        two.await_ready();
         for (from, to) in a.inner.into_iter().zip(b.inner) {
             let server = two.run(|| UdpSocket::bind((to, 0)).unwrap());
             let client = one.run(|| UdpSocket::bind((from, 0)).unwrap());

@@ -15,6 +15,8 @@ use crate::universe::name;
 
 const V4: &str = "10.0.0.5";
 const V6: &str = "fd00::5";
+/// See [`host`].
+const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
 fn workload(ns: &Netns, host: &str, ips: &[&str]) -> WorkloadAttach {
     WorkloadAttach {
@@ -74,9 +76,9 @@ fn an_attached_workload_talks_at_once_in_both_families() {
         assert_eq!(check(&first), Ok(()));
         assert_eq!(check(&second), Ok(()));
     });
-    echo(&one, &host, ip("192.0.2.1"), ip(V4));
+    echo(&one, &host, HOST, ip(V4));
     echo(&one, &host, ip("2001:db8::1"), ip(V6));
-    echo(&host, &one, ip(V4), ip("192.0.2.1"));
+    echo(&host, &one, ip(V4), HOST);
     echo(&host, &one, ip(V6), ip("2001:db8::1"));
     echo(&one, &two, ip("10.0.0.6"), ip(V4));
     echo(&one, &two, ip("fd00::6"), ip(V6));
@@ -109,7 +111,7 @@ fn a_workload_that_forgets_its_neighbours_finds_the_gateway_again() {
         ip neigh del 169.254.1.1 dev eth0 2>/dev/null || true
         ip neigh del fe80::1 dev eth0 2>/dev/null || true",
     );
-    echo(&ns, &host, ip("192.0.2.1"), ip(V4));
+    echo(&ns, &host, HOST, ip(V4));
     echo(&ns, &host, ip("2001:db8::1"), ip(V6));
 }
 
@@ -326,7 +328,7 @@ fn a_plain_interface_gets_the_hosts_part() {
         let ours = Netlink::open([]).unwrap().observe().unwrap().ours;
         assert_eq!((ours.routes.len(), ours.neighbours.len()), (2, 2));
         echo(&ns, &host, ip("2001:db8::1"), ip(V6));
-        echo(&host, &ns, ip(V4), ip("192.0.2.1"));
+        echo(&host, &ns, ip(V4), HOST);
         release_plain(&p).unwrap();
         release_plain(&p).unwrap();
         let ours = Netlink::open([]).unwrap().observe().unwrap().ours;
@@ -343,7 +345,7 @@ fn a_plain_interface_gets_the_hosts_part() {
 }
 
 #[test]
-fn many_at_once() {
+fn many_at_once_each_with_its_first_packet() {
     let host = host();
     let spaces: Vec<Netns> = (0..32).map(|_| Netns::new()).collect();
     std::thread::scope(|s| {
@@ -353,6 +355,8 @@ fn many_at_once() {
                 let ip = format!("10.0.1.{i}");
                 let w = workload(ns, &format!("rtd{i:012x}"), &[&ip]);
                 host.run(|| attach(&w)).unwrap();
+                // From the host's end, which is the first up: the last that the kernel activates.
+                echo(host, ns, ip.parse().unwrap(), HOST);
             });
         }
     });
