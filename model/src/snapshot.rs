@@ -37,7 +37,7 @@ use crate::{Cidr, Metadata};
 /// Everything that is known of the mesh at one revision.
 ///
 /// Written by its one owner through [`Snapshot::apply`]; a value that does not decode stands in
-/// `rejected` and what it replaced is gone.
+/// `rejected`, and the last one that did goes on until the key is readable again or deleted.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The newest revision applied.

@@ -1,7 +1,7 @@
 //! How events change a snapshot.
 
 use super::entry::{DEFAULT, Entry, Slot};
-use super::{Changed, EndpointKey, Snapshot};
+use super::{Changed, EndpointKey, Rejected, Snapshot};
 use crate::Kind;
 use crate::kv::{Event, Revision};
 use crate::object::ObjectId;
@@ -47,33 +47,54 @@ impl Snapshot {
         changed
     }
 
-    /// Makes a key hold a value, or nothing.
+    /// Makes a key hold a value, or nothing. What cannot be read is reported, and what was read
+    /// before goes on: a truncated value is no order to take anything down.
     fn set(&mut self, local_node: &str, key: &str, value: Option<&[u8]>) -> Changed {
         let Some(slot) = Slot::of(key) else {
             return Changed::NONE;
         };
-        let new =
+        let refused = self.rejected.remove(key);
+        let read =
             value.map(|v| Entry::read(&slot, key, v, local_node, &mut self.bookkeeping.interner));
-        let new = new.or_else(|| slot.absent());
-        let old = self.take(&slot, key);
+        let new = match read {
+            Some(Err(why)) => return self.refuse(&slot, key, refused, why),
+            Some(Ok(entry)) => Some(entry),
+            None => slot.absent(),
+        };
+        let old = self.take(&slot);
         let part = |entry: &Option<Entry>| entry.as_ref().map_or(Changed::NONE, Entry::part);
         let changed = (part(&old) | part(&new)).when(old != new);
-        self.put(key, new);
+        self.put(new);
+        changed | Changed::REJECTED.when(refused.is_some())
+    }
+
+    /// Reports a value that cannot be read, and whether an older one stands in for it.
+    fn refuse(
+        &mut self,
+        slot: &Slot,
+        key: &str,
+        before: Option<Rejected>,
+        mut why: Rejected,
+    ) -> Changed {
+        let standing = self.take(slot);
+        if standing.is_some() && standing != slot.absent() {
+            why.message += "; what was read before it stays in force";
+        }
+        self.put(standing);
+        let changed = Changed::REJECTED.when(before.as_ref() != Some(&why));
+        self.rejected.insert(key.to_owned(), why);
         changed
     }
 
     fn has(&mut self, slot: &Slot, key: &str) -> bool {
-        let entry = self.take(slot, key);
-        let present = entry.is_some();
-        self.put(key, entry);
+        let entry = self.take(slot);
+        let present = entry.is_some() || self.rejected.contains_key(key);
+        self.put(entry);
         present
     }
 
-    /// Takes out what a key holds.
-    fn take(&mut self, slot: &Slot, key: &str) -> Option<Entry> {
-        if let Some(rejected) = self.rejected.remove(key) {
-            return Some(Entry::Rejected(rejected));
-        }
+    /// Takes out what a slot holds.
+    fn take(&mut self, slot: &Slot) -> Option<Entry> {
         match slot {
             Slot::Resource(id) => self.take_resource(id),
             Slot::Block(cidr) => self.blocks.remove(cidr).map(|b| Entry::Block(*cidr, b)),
@@ -113,7 +134,7 @@ impl Snapshot {
         }
     }
 
-    fn put(&mut self, key: &str, entry: Option<Entry>) {
+    fn put(&mut self, entry: Option<Entry>) {
         match entry {
             None => {}
             Some(Entry::Node(r)) => {
@@ -139,9 +160,6 @@ impl Snapshot {
             }
             Some(Entry::Block(cidr, summary)) => {
                 self.blocks.insert(cidr, summary);
-            }
-            Some(Entry::Rejected(rejected)) => {
-                self.rejected.insert(key.to_owned(), rejected);
             }
         }
     }

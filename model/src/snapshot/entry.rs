@@ -59,7 +59,6 @@ pub(super) enum Entry {
     LocalEndpoint(EndpointKey, Resource<WorkloadEndpointSpec>),
     RemoteEndpoint(EndpointKey, RemoteEndpoint),
     Block(Cidr, BlockSummary),
-    Rejected(Rejected),
 }
 
 impl Entry {
@@ -75,18 +74,17 @@ impl Entry {
             Entry::LocalEndpoint(..) => Changed::LOCAL_ENDPOINTS,
             Entry::RemoteEndpoint(..) => Changed::REMOTE_ENDPOINTS,
             Entry::Block(..) => Changed::BLOCKS,
-            Entry::Rejected(_) => Changed::REJECTED,
         }
     }
 
-    /// Reads a stored value; what cannot be used becomes [`Entry::Rejected`].
+    /// Reads a stored value, or says why it cannot be used.
     pub(super) fn read(
         slot: &Slot,
         key: &str,
         value: &[u8],
         local_node: &str,
         interner: &mut Interner,
-    ) -> Entry {
+    ) -> Result<Entry, Rejected> {
         let (kind, name, entry) = match slot {
             Slot::Resource(id) => {
                 let name = match &id.namespace {
@@ -105,12 +103,10 @@ impl Entry {
                 ("Key".to_owned(), key.to_owned(), Err(message))
             }
         };
-        entry.unwrap_or_else(|message| {
-            Entry::Rejected(Rejected {
-                kind,
-                name,
-                message,
-            })
+        entry.map_err(|message| Rejected {
+            kind,
+            name,
+            message,
         })
     }
 
