@@ -18,6 +18,7 @@
 
 mod driver;
 mod guard;
+mod peak;
 #[cfg(test)]
 mod tests;
 mod view;

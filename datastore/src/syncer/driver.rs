@@ -166,7 +166,10 @@ impl Driver {
                 "the datastore went back in time; comparing it with what is known"
             );
         }
-        match self.view.end_list(&revisions, self.accepted) {
+        match self
+            .view
+            .end_list(&revisions, self.accepted, Instant::now().into_std())
+        {
             Verdict::Hold(held) => Err(Stop::Held(held)),
             Verdict::Tell(events) => {
                 if std::mem::take(&mut self.rewound) {
@@ -237,7 +240,10 @@ impl Driver {
             };
             match item {
                 Some(WatchItem::Events { events, revision }) => {
-                    match self.view.events(i, events, revision) {
+                    match self
+                        .view
+                        .events(i, events, revision, Instant::now().into_std())
+                    {
                         Verdict::Hold(held) => return Stop::Held(held),
                         Verdict::Tell(events) => {
                             if let Err(stop) = self.tell(events).await {

@@ -1,6 +1,7 @@
 //! The blast-radius guard: how many objects may vanish at once.
 
 use std::fmt;
+use std::time::Duration;
 
 use model::Kind;
 use model::keys;
@@ -10,6 +11,11 @@ use model::keys;
 pub struct Guard {
     /// Prefixes whose keys are counted, each on its own.
     pub prefixes: Vec<String>,
+    /// Those of them whose losses count together over [`Guard::window`], and not update by update.
+    /// Blocks are none of them: they come and go with workloads.
+    pub lasting: Vec<String>,
+    /// How long a loss counts.
+    pub window: Duration,
     /// Largest share of the keys of one prefix that may vanish at once, 0 to 1.
     pub share: f64,
     /// Fewer than this many may always vanish.
@@ -17,10 +23,13 @@ pub struct Guard {
 }
 
 impl Default for Guard {
-    /// Half of the nodes or half of the blocks.
+    /// Half of the nodes within a minute, or half of the blocks at once.
     fn default() -> Self {
+        let nodes = keys::resources_of(Kind::Node);
         Guard {
-            prefixes: vec![keys::resources_of(Kind::Node), keys::BLOCKS.to_owned()],
+            prefixes: vec![nodes.clone(), keys::BLOCKS.to_owned()],
+            lasting: vec![nodes],
+            window: Duration::from_secs(60),
             share: 0.5,
             least: 2,
         }

@@ -2,6 +2,7 @@
 //! told and minds what it must never be told.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use model::kv::{Event, KeyValue, Revision};
 use proptest::prelude::*;
@@ -11,6 +12,9 @@ use super::view::{Verdict, View};
 
 /// Only the first is guarded.
 const PREFIXES: [&str; 2] = ["nodes/", "other/"];
+
+/// Seconds for which a loss counts.
+const WINDOW: u64 = 10;
 
 type Contents = BTreeMap<String, (Revision, Vec<u8>)>;
 
@@ -24,6 +28,8 @@ enum Step {
     List(usize, bool),
     /// A listing that breaks off after that many pages.
     BrokenList(usize),
+    /// Seconds go by.
+    Wait(u64),
     /// The store is replaced: an empty one, or one that was written from scratch.
     Replace(Vec<(u8, u8)>),
 }
@@ -36,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..6usize, any::<bool>()).prop_map(|(n, a)| Step::List(n, a)),
         1 => (0..3usize).prop_map(Step::BrokenList),
         1 => proptest::collection::vec((0..12u8, 0..3u8), 0..8).prop_map(Step::Replace),
+        3 => (1..8u64).prop_map(Step::Wait),
     ]
 }
 
@@ -132,17 +139,19 @@ impl Consumer {
         }
     }
 
-    /// Whether turning into `next` loses too many nodes.
-    fn loses_too_much(&self, next: &Contents) -> bool {
+    /// Whether turning into `next` loses too many nodes, when there were `peak` of them lately.
+    fn loses_too_much(&self, next: &Contents, peak: usize) -> bool {
         let known = below(&self.0, PREFIXES[0]);
-        let lost = known.keys().filter(|k| !next.contains_key(*k)).count();
-        lost >= 2 && lost * 2 > known.len()
+        let lost = known.keys().filter(|k| !next.contains_key(*k)).count() + peak - known.len();
+        lost >= 2 && lost * 2 > peak
     }
 }
 
 fn guard() -> Guard {
     Guard {
         prefixes: vec![PREFIXES[0].into()],
+        lasting: vec![PREFIXES[0].into()],
+        window: Duration::from_secs(WINDOW),
         ..Guard::default()
     }
 }
@@ -153,11 +162,54 @@ struct Sim {
     consumer: Consumer,
     /// A watch cannot go on: what it would say next is not what the view needs.
     must_list: bool,
+    start: Instant,
+    /// Seconds since then.
+    now: u64,
+    /// When an update was held first that still is.
+    held: Option<u64>,
+    /// How many nodes were known from when on.
+    counts: Vec<(u64, usize)>,
 }
 
 impl Sim {
+    fn new() -> Sim {
+        Sim {
+            store: Store::new(),
+            view: View::new(PREFIXES.len(), guard(), 0),
+            consumer: Consumer::default(),
+            must_list: true,
+            start: Instant::now() + Duration::from_secs(2 * WINDOW),
+            now: 0,
+            held: None,
+            counts: vec![(0, 0)],
+        }
+    }
+
+    fn instant(&self) -> Instant {
+        self.start + Duration::from_secs(self.now)
+    }
+
+    /// The most nodes known within the window, the slow way.
+    fn peak(&self) -> usize {
+        let from = self.held.unwrap_or(self.now).saturating_sub(WINDOW);
+        let ends = self.counts.iter().skip(1).map(|(at, _)| *at);
+        let ends = ends.chain([u64::MAX]);
+        let within = self.counts.iter().zip(ends).filter(|(_, end)| *end >= from);
+        within.map(|((_, n), _)| *n).max().unwrap_or(0)
+    }
+
+    fn told(&mut self, forgiven: bool) {
+        let count = below(&self.consumer.0, PREFIXES[0]).len();
+        if forgiven {
+            self.counts.clear();
+        }
+        self.counts.push((self.now, count));
+        self.held = None;
+    }
+
     fn run(&mut self, step: Step) {
         match step {
+            Step::Wait(seconds) => self.now += seconds,
             Step::Write(changes) => self.store.write(&changes),
             Step::Replace(pairs) => {
                 self.store = Store::new();
@@ -190,18 +242,23 @@ impl Sim {
                 self.consumer.apply(now);
             }
         }
-        let too_much = !first && before.loses_too_much(&self.store.contents);
-        match self.view.end_list(&[self.store.revision; 2], accepted) {
+        let too_much = !first && before.loses_too_much(&self.store.contents, self.peak());
+        match self
+            .view
+            .end_list(&[self.store.revision; 2], accepted, self.instant())
+        {
             Verdict::Tell(events) => {
                 assert!(accepted || !too_much, "the guard slept");
                 self.consumer.apply(events);
                 assert_eq!(self.consumer.0, self.store.contents);
                 self.must_list = false;
+                self.told(accepted || first);
             }
             Verdict::Hold(held) => {
                 assert!(too_much && !accepted, "{held}");
                 assert_eq!(self.consumer.0, before.0);
                 self.must_list = true;
+                self.held = self.held.or(Some(self.now));
             }
         }
         self.check_counts();
@@ -224,16 +281,18 @@ impl Sim {
                 None => next.remove(&e.key),
             };
         }
-        let too_much = before.loses_too_much(&next);
-        match self.view.events(prefix, events, upto) {
+        let too_much = before.loses_too_much(&next, self.peak());
+        match self.view.events(prefix, events, upto, self.instant()) {
             Verdict::Tell(events) => {
                 assert!(!too_much, "the guard slept");
                 self.consumer.apply(events);
                 assert_eq!(self.consumer.0, next);
+                self.told(false);
             }
             Verdict::Hold(held) => {
                 assert!(too_much, "{held}");
                 self.must_list = true;
+                self.held = Some(self.now);
             }
         }
         self.check_counts();
@@ -253,12 +312,7 @@ proptest! {
 
     #[test]
     fn the_consumer_holds_what_the_store_held(steps in proptest::collection::vec(step(), 1..40)) {
-        let mut sim = Sim {
-            store: Store::new(),
-            view: View::new(PREFIXES.len(), guard(), 0),
-            consumer: Consumer::default(),
-            must_list: true,
-        };
+        let mut sim = Sim::new();
         for step in steps {
             sim.run(step);
         }
@@ -285,10 +339,44 @@ fn a_store_found_empty_after_a_restart_is_held() {
             2,
             "nothing waits for the end of the first listing"
         );
-        let verdict = view.end_list(&[store.revision; 2], false);
+        let verdict = view.end_list(&[store.revision; 2], false, Instant::now());
         assert_eq!(matches!(verdict, Verdict::Hold(_)), held, "{remembered}");
         view.begin_list();
-        let verdict = view.end_list(&[store.revision; 2], true);
+        let verdict = view.end_list(&[store.revision; 2], true, Instant::now());
         assert!(matches!(verdict, Verdict::Tell(_)));
+    }
+}
+
+#[test]
+fn many_small_losses_are_one_large_one() {
+    let mut sim = Sim::new();
+    for n in [0, 2, 4, 6, 8, 10] {
+        sim.store.write(&[(n, Some(1))]);
+    }
+    sim.list(10, false);
+    let lose = |sim: &mut Sim, n: u8| {
+        sim.store.write(&[(n, None)]);
+        sim.watch(0, 1, 0);
+    };
+    for n in [0, 2, 4, 6] {
+        assert!(!sim.must_list, "three of six may go");
+        lose(&mut sim, n);
+    }
+    // Time alone does not let it pass; an operator does, and then it is forgotten.
+    sim.now += 10 * WINDOW;
+    sim.list(10, false);
+    assert!(sim.must_list);
+    sim.list(10, true);
+    lose(&mut sim, 8);
+    assert!(!sim.must_list);
+    // One by one over a long time is somebody's work.
+    for n in [0, 2, 4, 6, 8] {
+        sim.store.write(&[(n, Some(2))]);
+        sim.watch(0, 1, 0);
+    }
+    for n in [0, 2, 4, 6, 8, 10] {
+        sim.now += WINDOW + 1;
+        lose(&mut sim, n);
+        assert!(!sim.must_list, "{n}");
     }
 }

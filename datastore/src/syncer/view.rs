@@ -7,15 +7,18 @@
 //!
 //! Invariants:
 //! * applying everything told, in order, gives what the store held at the last position;
+//! * what was lost a short while ago counts as well, so many small losses do not pass as none;
 //! * nothing is told twice: a put is news by revision or value, a deletion of what was told only;
 //! * what is held changes nothing here, so the next listing finds it again.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
 
 use model::kv::{Event, KeyValue, Revision};
 
 use super::guard::{Guard, Held, Loss};
+use super::peak::Peak;
 
 /// A told key.
 struct Mark {
@@ -42,6 +45,10 @@ pub(super) struct View {
     known: HashMap<Box<str>, Mark>,
     /// Per guarded prefix: how many of the known keys it has.
     counts: Vec<usize>,
+    /// Per guarded prefix: the most that it had lately.
+    peaks: Vec<Peak>,
+    /// When the update that is held was seen first: for what it loses no time passes.
+    held_since: Option<Instant>,
     /// Per watched prefix: everything up to here was told.
     positions: Vec<Revision>,
     /// Number of the running listing.
@@ -57,6 +64,8 @@ impl View {
     pub(super) fn new(prefixes: usize, guard: Guard, remembered: usize) -> View {
         View {
             counts: vec![0; guard.prefixes.len()],
+            peaks: guard.prefixes.iter().map(|_| Peak::default()).collect(),
+            held_since: None,
             guard,
             remembered,
             known: HashMap::new(),
@@ -142,7 +151,12 @@ impl View {
     }
 
     /// Ends the running listing, whose prefixes were read at `revisions`.
-    pub(super) fn end_list(&mut self, revisions: &[Revision], accepted: bool) -> Verdict {
+    pub(super) fn end_list(
+        &mut self,
+        revisions: &[Revision],
+        accepted: bool,
+        now: Instant,
+    ) -> Verdict {
         let round = self.round;
         let gone: Vec<Box<str>> = self
             .known
@@ -150,7 +164,7 @@ impl View {
             .filter(|(_, mark)| mark.round != round)
             .map(|(key, _)| key.clone())
             .collect();
-        if !accepted && let Some(held) = self.judge(gone.iter().map(|key| &**key)) {
+        if !accepted && let Some(held) = self.judge(gone.iter().map(|key| &**key), now) {
             self.news = Vec::new();
             return Verdict::Hold(held);
         }
@@ -162,8 +176,9 @@ impl View {
         });
         let mut news = std::mem::take(&mut self.news);
         news.extend(deletions);
-        for event in &news {
-            self.learn(event);
+        self.learn_all(&news, now);
+        if accepted || !self.complete {
+            self.peaks.iter_mut().for_each(Peak::forget);
         }
         self.positions = revisions.to_vec();
         self.complete = true;
@@ -176,6 +191,7 @@ impl View {
         prefix: usize,
         mut events: Vec<Event>,
         revision: Revision,
+        now: Instant,
     ) -> Verdict {
         let position = self.position(prefix);
         {
@@ -192,23 +208,37 @@ impl View {
                 }
                 fresh.push(news);
             }
-            let gone = batch
+            let known = &self.known;
+            let gone: Vec<&str> = batch
                 .iter()
-                .filter(|(key, there)| !**there && self.known.contains_key(**key))
-                .map(|(key, _)| *key);
-            if let Some(held) = self.judge(gone) {
+                .filter(|(key, there)| !**there && known.contains_key(**key))
+                .map(|(key, _)| *key)
+                .collect();
+            if let Some(held) = self.judge(gone.into_iter(), now) {
                 return Verdict::Hold(held);
             }
             let mut fresh = fresh.into_iter();
             events.retain(|_| fresh.next().unwrap_or(false));
         }
-        for event in &events {
-            self.learn(event);
-        }
+        self.learn_all(&events, now);
         if let Some(p) = self.positions.get_mut(prefix) {
             *p = revision.max(position);
         }
         Verdict::Tell(events)
+    }
+
+    /// Takes in what is told, and notes what becomes fewer.
+    fn learn_all(&mut self, events: &[Event], now: Instant) {
+        self.held_since = None;
+        let before = self.counts.clone();
+        for event in events {
+            self.learn(event);
+        }
+        for ((before, count), peak) in before.into_iter().zip(&self.counts).zip(&mut self.peaks) {
+            if *count < before {
+                peak.fell(now, before);
+            }
+        }
     }
 
     fn learn(&mut self, event: &Event) {
@@ -240,7 +270,14 @@ impl View {
         }
     }
 
-    fn judge<'a>(&self, gone: impl Iterator<Item = &'a str>) -> Option<Held> {
+    fn judge<'a>(&mut self, gone: impl Iterator<Item = &'a str>, now: Instant) -> Option<Held> {
+        let now = self.held_since.unwrap_or(now);
+        let held = self.judged(gone, now);
+        self.held_since = held.as_ref().map(|_| now);
+        held
+    }
+
+    fn judged<'a>(&mut self, gone: impl Iterator<Item = &'a str>, now: Instant) -> Option<Held> {
         let prefixes = &self.guard.prefixes;
         let mut removed = vec![0; prefixes.len()];
         for key in gone {
@@ -258,12 +295,19 @@ impl View {
             };
             return self.guard.judge(std::iter::once(loss));
         }
-        let losses = prefixes.iter().zip(&self.counts).zip(removed);
-        self.guard
-            .judge(losses.map(|((prefix, known), removed)| Loss {
+        let (lasting, start) = (&self.guard.lasting, now.checked_sub(self.guard.window));
+        let each = prefixes.iter().zip(&self.counts).zip(&mut self.peaks);
+        let losses = each.zip(removed).map(|(((prefix, count), peak), removed)| {
+            let known = match lasting.contains(prefix) {
+                true => peak.since(start, *count),
+                false => *count,
+            };
+            Loss {
                 which: format!("below {prefix}"),
-                removed,
-                known: *known,
-            }))
+                removed: removed + (known - count),
+                known,
+            }
+        });
+        self.guard.judge(losses)
     }
 }
