@@ -1,5 +1,6 @@
 //! CNI ADD and DEL, beside `bridge` with `host-local`.
 
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -37,18 +38,9 @@ pub fn run() -> Result<Section> {
             (&ours, &mut our_adds, &mut our_dels),
             (&theirs, &mut their_adds, &mut their_dels),
         ] {
-            let call = call(ns, &format!("single-{i}"));
-            let (took, result) = timed(cni, "ADD", &call)?;
-            adds.push(took);
-            let (took, _) = timed(
-                cni,
-                "DEL",
-                &Call {
-                    extra: previous(&result),
-                    ..call
-                },
-            )?;
-            dels.push(took);
+            let (add, del) = single(cni, &call(ns, &format!("single-{i}")))?;
+            adds.push(add);
+            dels.push(del);
         }
     }
     let (mut our_bursts, mut their_bursts) = (Vec::new(), Vec::new());
@@ -121,47 +113,68 @@ fn previous(result: &Value) -> Value {
     json!({ "prevResult": result })
 }
 
+/// Of a thread inside the host's namespace.
 fn timed(cni: &Cni, verb: &str, call: &Call) -> Result<(Duration, Value)> {
-    let answer = cni.call(verb, call)?;
+    let answer = cni.call_inside(verb, call)?;
     let took = answer.took;
     Ok((took, answer.must_succeed(verb, &call.id)?))
 }
 
+/// ADD and DEL of one workload.
+fn single(cni: &Cni, call: &Call) -> Result<(Duration, Duration)> {
+    cni.host.run(|| {
+        let (add, result) = timed(cni, "ADD", call)?;
+        let call = Call {
+            extra: previous(&result),
+            ..call.clone()
+        };
+        let (del, _) = timed(cni, "DEL", &call)?;
+        Ok((add, del))
+    })
+}
+
 /// Wall clock of one ADD for each namespace, all started at once. Deletes them again.
 fn burst(cni: &Cni, spaces: &[Netns]) -> Result<Duration> {
-    let start = Instant::now();
-    let results: Vec<(Call, Value)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = spaces
-            .iter()
-            .enumerate()
-            .map(|(i, ns)| {
-                scope.spawn(move || -> Result<_> {
-                    let call = call(ns, &format!("burst-{i}"));
-                    let result = cni.call("ADD", &call)?.must_succeed("ADD", &call.id)?;
-                    Ok((call, result))
+    cni.host.run(|| {
+        // Everybody is ready before the clock starts.
+        let ready = Barrier::new(spaces.len() + 1);
+        let (took, results) = std::thread::scope(|scope| {
+            let threads: Vec<_> = spaces
+                .iter()
+                .enumerate()
+                .map(|(i, ns)| {
+                    let ready = &ready;
+                    scope.spawn(move || -> Result<_> {
+                        let call = call(ns, &format!("burst-{i}"));
+                        ready.wait();
+                        let (_, result) = timed(cni, "ADD", &call)?;
+                        Ok((call, result))
+                    })
                 })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|t| t.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?)
-            .collect::<Result<_>>()
-    })?;
-    let took = start.elapsed();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = results
-            .into_iter()
-            .map(|(call, result)| {
-                let extra = previous(&result);
-                scope.spawn(move || timed(cni, "DEL", &Call { extra, ..call }))
-            })
-            .collect();
-        threads.into_iter().try_for_each(|t| match t.join() {
-            Ok(deleted) => deleted.map(drop),
-            Err(_) => Err(anyhow::anyhow!("a thread panicked")),
-        })
-    })?;
-    Ok(took)
+                .collect();
+            ready.wait();
+            let start = Instant::now();
+            let results: Vec<_> = threads.into_iter().map(joined).collect::<Result<_>>()?;
+            anyhow::Ok((start.elapsed(), results))
+        })?;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = results
+                .into_iter()
+                .map(|(call, result): (Call, Value)| {
+                    let extra = previous(&result);
+                    scope.spawn(move || timed(cni, "DEL", &Call { extra, ..call }))
+                })
+                .collect();
+            threads.into_iter().try_for_each(|t| joined(t).map(drop))
+        })?;
+        Ok(took)
+    })
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("a thread panicked"))?
 }
 
 /// Of each pair.
