@@ -28,6 +28,7 @@ const READ: usize = 64 << 10;
 const DUMP_ATTEMPTS: usize = 8;
 
 /// A socket in the network namespace of the thread that opened it.
+#[derive(Debug)]
 pub(crate) struct Socket {
     socket: netlink_sys::Socket,
     port: u32,

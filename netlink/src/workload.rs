@@ -90,6 +90,44 @@ impl std::fmt::Display for Discrepancy {
     }
 }
 
+/// The bare pair of a workload's link: both ends are down and have nothing yet.
+///
+/// To be given to [`finish`], or removed by [`detach`].
+#[derive(Debug)]
+pub struct Prepared {
+    socket: Socket,
+    namespace: File,
+}
+
+/// Makes the bare pair, for which the addresses need not be known. `None` when there is a link of
+/// that name: that is [`attach`]'s to judge.
+///
+/// # Errors
+/// When it cannot be made; nothing was changed then.
+pub fn prepare(w: &WorkloadAttach) -> Result<Option<Prepared>, Error> {
+    let namespace = netns::open(&w.netns)?;
+    let mut socket = open()?;
+    if observe::link_by_name(&mut socket, w.host_ifname.as_str())?.is_some() {
+        return Ok(None);
+    }
+    create(&mut socket, w, &namespace)?;
+    Ok(Some(Prepared { socket, namespace }))
+}
+
+/// Makes the rest of a workload's link.
+///
+/// # Errors
+/// When anything cannot be made. All that was made is removed again, the pair as well.
+pub fn finish(mut pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error> {
+    let valid = validate(&describe::link(&w.host_ifname), &w.ips, Some(w.mtu));
+    let done = valid.and_then(|()| configure(&mut pair.socket, w, &pair.namespace));
+    done.inspect_err(|_| {
+        if let Err(e) = detach(w.host_ifname) {
+            tracing::warn!(link = %w.host_ifname, error = %e, "a half-made link stays behind");
+        }
+    })
+}
+
 /// Makes a workload's link. What is left of an attempt that did not end is removed first.
 ///
 /// # Errors
@@ -98,24 +136,34 @@ pub fn attach(w: &WorkloadAttach) -> Result<Attached, Error> {
     validate(&describe::link(&w.host_ifname), &w.ips, Some(w.mtu))?;
     let namespace = netns::open(&w.netns)?;
     let mut socket = open()?;
-    if let Some(host) = observe::link_by_name(&mut socket, w.host_ifname.as_str())? {
-        if host.link.kind != LinkKind::Veth {
-            return Err(Error::Invalid {
-                object: describe::link(&w.host_ifname),
-                message: "it exists and is no veth link: remove it".to_owned(),
-            });
-        }
-        if let Some(attached) = standing(&mut socket, w, &namespace)? {
-            return Ok(attached);
-        }
+    if let Some(attached) = make_way(&mut socket, w, &namespace)? {
+        return Ok(attached);
+    }
+    create(&mut socket, w, &namespace)?;
+    finish(Prepared { socket, namespace }, w)
+}
+
+/// Gives the link that stands if it is as wanted; else removes what an earlier attempt left.
+fn make_way(
+    socket: &mut Socket,
+    w: &WorkloadAttach,
+    namespace: &File,
+) -> Result<Option<Attached>, Error> {
+    let Some(host) = observe::link_by_name(socket, w.host_ifname.as_str())? else {
+        return Ok(None);
+    };
+    if host.link.kind != LinkKind::Veth {
+        return Err(Error::Invalid {
+            object: describe::link(&w.host_ifname),
+            message: "it exists and is no veth link: remove it".to_owned(),
+        });
+    }
+    let attached = standing(socket, w, namespace)?;
+    if attached.is_none() {
         tracing::debug!(link = %w.host_ifname, "removing what an earlier attempt left");
         detach(w.host_ifname)?;
     }
-    make(&mut socket, w, &namespace).inspect_err(|_| {
-        if let Err(e) = detach(w.host_ifname) {
-            tracing::warn!(link = %w.host_ifname, error = %e, "a half-made link stays behind");
-        }
-    })
+    Ok(attached)
 }
 
 /// Deletes a workload's link with all that hangs on it, on both sides. Done when there is none.
@@ -223,7 +271,7 @@ fn index_of(socket: &mut Socket, name: LinkName) -> Result<u32, Error> {
     Ok(found.ok_or_else(missing)?.link.index)
 }
 
-fn make(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<Attached, Error> {
+fn create(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<(), Error> {
     let (message, flags) = encode::create_veth(w, namespace.as_raw_fd());
     let created = socket
         .send(&mut Batch::of(&message, flags))
@@ -232,7 +280,10 @@ fn make(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<Att
     created.map_err(|e| {
         let object = format!("link {} with peer {}", w.host_ifname, w.container_ifname);
         e.during("create", object)
-    })?;
+    })
+}
+
+fn configure(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<Attached, Error> {
     let host_index = index_of(socket, w.host_ifname)?;
     send_host(socket, host_index, &host_side(w))?;
     let container = container_side(w);

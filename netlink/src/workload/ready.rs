@@ -12,8 +12,11 @@ use crate::observe;
 use crate::socket::Socket;
 use crate::{Error, Refusal, describe};
 
-const PAUSE: Duration = Duration::from_millis(1);
-const ATTEMPTS: u32 = 5000;
+/// The first pause: mostly the kernel is done by then.
+const PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+/// Some 5 s.
+const ATTEMPTS: u32 = 2500;
 
 /// The end that was up first passes packets: link watch has seen its carrier and activated it.
 /// Since Linux 6.8 the question itself makes the kernel do that.
@@ -46,11 +49,13 @@ fn global_v6(object: &Object) -> Option<Ipv6Addr> {
 }
 
 fn await_true(what: String, mut done: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
+    let mut pause = PAUSE;
     for _ in 0..ATTEMPTS {
         if done()? {
             return Ok(());
         }
-        sleep(PAUSE);
+        sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     Err(Refusal::errno(libc::ETIMEDOUT).during("await", what))
 }

@@ -6,6 +6,7 @@ use ::ipam::{AllocError, Assigned, Attach, Extra};
 use model::api::cni::{AddResult, Request};
 use model::kv::{Event, Op};
 use model::{Cidr, Family, Object, manifest, marks};
+use netlink::workload::{self, Prepared};
 
 use super::attachment::Target;
 use super::{CniError, Context};
@@ -30,16 +31,25 @@ pub(super) async fn add(
     })?;
     // From here on a reconcile that does not know the endpoint yet leaves its interface alone.
     let protected = context.reconcile.protect(target.link, None);
-    let assigned = assign(context, request, target).await;
-    protected.await.map_err(|_| CniError::Stopping)?;
+    let pair = async {
+        protected.await.map_err(|_| CniError::Stopping)?;
+        prepare(context, request, target).await
+    };
+    // The kernel takes as long for a pair as the store for a transaction.
+    let (assigned, pair) = tokio::join!(assign(context, request, target), pair);
     let (assigned, object) = match assigned {
         Ok(assigned) => assigned,
         Err(e) => {
+            unprepare(context, target, pair).await;
             context.reconcile.forget(target.link);
             return Err(e);
         }
     };
-    match attach(context, request, target, &assigned).await {
+    let attached = match pair {
+        Ok(pair) => attach(context, request, target, pair, &assigned).await,
+        Err(e) => Err(e),
+    };
+    match attached {
         Ok(result) => {
             let event = Event {
                 key: target.endpoint_key(),
@@ -93,17 +103,47 @@ async fn assign(
     Ok((assigned, object))
 }
 
+/// The bare pair of interfaces, unless there is one of an earlier ADD.
+async fn prepare(
+    context: &Context,
+    request: &Request,
+    target: &Target,
+) -> Result<Option<Prepared>, CniError> {
+    let mtu = context.views.workload_mtu();
+    let workload = target.workload(request, Vec::new(), mtu);
+    context
+        .in_kernel(target, move || workload::prepare(&workload))
+        .await
+}
+
+/// Takes the pair of an ADD away that got no address.
+async fn unprepare(context: &Context, target: &Target, pair: Result<Option<Prepared>, CniError>) {
+    if !matches!(pair, Ok(Some(_))) {
+        return;
+    }
+    let link = target.link;
+    let gone = context.in_kernel(target, move || workload::detach(link));
+    if let Err(e) = gone.await {
+        tracing::warn!(container = %target.key.0, error = %e, "an interface stays behind after a failed ADD");
+    }
+}
+
 async fn attach(
     context: &Context,
     request: &Request,
     target: &Target,
+    pair: Option<Prepared>,
     assigned: &Assigned,
 ) -> Result<AddResult, CniError> {
     let mtu = context.views.workload_mtu();
     let workload = target.workload(request, host_cidrs(assigned), mtu);
     let workload = context
         .in_kernel(target, move || {
-            netlink::workload::attach(&workload).map(|_| workload)
+            match pair {
+                Some(pair) => workload::finish(pair, &workload)?,
+                None => workload::attach(&workload)?,
+            };
+            Ok(workload)
         })
         .await?;
     Ok(AddResult {
