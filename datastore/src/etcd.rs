@@ -170,12 +170,12 @@ impl Datastore for Etcd {
             object: &name,
             lease,
         };
-        let request = &self.keys.txn(&txn);
+        let txn = &txn;
         let response = self
             .pool
             .run(what, |chosen: Chosen| async move {
                 let mut kv = chosen.client.kv_client();
-                let done = kv.txn(request.clone()).await;
+                let done = kv.txn(self.keys.txn(txn)).await;
                 done.map_err(|e| what.error(e))
             })
             .await?;

@@ -133,7 +133,7 @@ pub struct Allocator {
     claim: Option<Revision>,
     next_seq: u64,
     next_txn: u64,
-    exhausted: RefCell<BTreeMap<Cidr, u64>>,
+    searched: RefCell<BTreeMap<Cidr, plan::Searched>>,
     /// Blocks that housekeeping is giving back.
     going_back: BTreeSet<Cidr>,
     next_tick: u64,
@@ -160,7 +160,7 @@ impl Allocator {
             claim: None,
             next_seq: 0,
             next_txn: 0,
-            exhausted: RefCell::default(),
+            searched: RefCell::default(),
             going_back: BTreeSet::new(),
             next_tick: 0,
             retry_at: 0,
@@ -171,7 +171,7 @@ impl Allocator {
     /// New pools, reservations or settings. See [`IpamView`] for the order with block events.
     pub fn set_view(&mut self, view: IpamView) {
         self.world.reserve(Reserved::new(view.reservations.clone()));
-        self.exhausted.borrow_mut().clear();
+        self.searched.borrow_mut().clear();
         self.view = Some(view);
     }
 
@@ -188,7 +188,7 @@ impl Allocator {
         self.world = World::new(&self.options.node);
         self.world.removals = removals;
         self.fence = Fence::default();
-        self.exhausted.borrow_mut().clear();
+        self.searched.borrow_mut().clear();
         self.going_back.clear();
         if let Some(view) = &self.view {
             self.world.reserve(Reserved::new(view.reservations.clone()));

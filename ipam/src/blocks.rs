@@ -31,20 +31,22 @@ pub fn nth_block(pool: &Cidr, len: u8, index: u128) -> Option<Cidr> {
     Cidr::containing(pool.nth(index.checked_shl(shift)?)?, len)
 }
 
-/// The blocks of a pool in the order in which `node` tries them.
+/// The blocks of a pool in the order in which `node` tries them, from a place in that order on.
 ///
 /// A full cycle with a start and an odd stride taken from the node's name: the count of blocks is a
 /// power of two, so every block comes exactly once, and two nodes rarely meet.
-pub fn candidates(pool: Cidr, len: u8, node: &str) -> impl Iterator<Item = Cidr> {
+pub fn candidates(
+    pool: Cidr,
+    len: u8,
+    node: &str,
+    from: u128,
+) -> impl Iterator<Item = (u128, Cidr)> {
     let count = block_count(&pool, len);
     let mask = count.wrapping_sub(1);
     let (start, stride) = (hash(node, &pool, 1), hash(node, &pool, 2) | 1);
-    (0..count.min(MAX_PROBES)).filter_map(move |i| {
-        nth_block(
-            &pool,
-            len,
-            start.wrapping_add(i.wrapping_mul(stride)) & mask,
-        )
+    (from..count.min(MAX_PROBES)).filter_map(move |i| {
+        let index = start.wrapping_add(i.wrapping_mul(stride)) & mask;
+        Some((i, nth_block(&pool, len, index)?))
     })
 }
 
@@ -231,24 +233,27 @@ mod tests {
     #[test]
     fn candidates_are_every_block_once() {
         let pool = c("10.0.0.0/20");
-        let all: BTreeSet<Cidr> = candidates(pool, 26, "rack1-a").collect();
+        let all: BTreeSet<Cidr> = candidates(pool, 26, "rack1-a", 0).map(|(_, c)| c).collect();
         assert_eq!(all.len(), 64);
         assert!(all.iter().all(|b| b.prefix_len() == 26 && pool.covers(b)));
-        assert_eq!(candidates(c("10.0.0.0/28"), 26, "a").count(), 0);
-        assert_eq!(candidates(c("10.0.0.0/26"), 26, "a").count(), 1);
+        assert_eq!(candidates(c("10.0.0.0/28"), 26, "a", 0).count(), 0);
+        assert_eq!(candidates(c("10.0.0.0/26"), 26, "a", 0).count(), 1);
     }
 
     #[test]
     fn a_huge_ipv6_pool_costs_nothing() {
         let pool = c("fd00:1::/48");
-        let first: Vec<Cidr> = candidates(pool, 122, "rack1-a").take(3).collect();
+        let first: Vec<Cidr> = candidates(pool, 122, "rack1-a", 0)
+            .map(|(_, c)| c)
+            .take(3)
+            .collect();
         assert!(
             first
                 .iter()
                 .all(|b| b.prefix_len() == 122 && pool.covers(b))
         );
         assert_eq!(block_count(&pool, 122), 1 << 74);
-        assert_eq!(candidates(c("::/0"), 128, "a").take(2).count(), 2);
+        assert_eq!(candidates(c("::/0"), 128, "a", 0).take(2).count(), 2);
     }
 
     #[test]
@@ -256,7 +261,7 @@ mod tests {
         let pool = c("10.0.0.0/12");
         let nodes = (0..100).map(|i| format!("node-{i}"));
         let starts: BTreeSet<Cidr> = nodes
-            .filter_map(|n| candidates(pool, 26, &n).next())
+            .filter_map(|n| candidates(pool, 26, &n, 0).next().map(|(_, c)| c))
             .collect();
         assert!(starts.len() >= 98, "{} of 100 differ", starts.len());
     }

@@ -8,7 +8,7 @@ use model::{Cidr, Family, keys};
 
 use super::assign::{Pick, no_address, owner_of, place_of};
 use super::draft::Change;
-use super::plan::{Halt, Planner};
+use super::plan::{Halt, Planner, Searched};
 use super::world::{Room, World};
 use crate::blocks::{Next, block_count, candidates, next_address};
 use crate::error::{AllocError, PoolVerdict};
@@ -118,10 +118,13 @@ impl Planner<'_> {
     fn pick_claim(&self, pool: &PoolView) -> Result<Option<Pick>, Halt> {
         let (cidr, removals) = (pool.spec.cidr, self.world.removals);
         let reserved = &self.world.reserved;
-        if self.exhausted.borrow().get(&cidr) == Some(&removals) || reserved.covers(&cidr) {
+        if reserved.covers(&cidr) {
             return Ok(None);
         }
-        for new in candidates(cidr, pool.spec.block_len(), self.node) {
+        let known = self.searched.borrow().get(&cidr).copied();
+        let from = known.filter(|s| s.removals == removals);
+        let from = from.map_or(0, |s| s.from);
+        for (from, new) in candidates(cidr, pool.spec.block_len(), self.node, from) {
             if reserved.covers(&new) || self.stands(&new).is_some() {
                 continue;
             }
@@ -129,12 +132,14 @@ impl Planner<'_> {
             let next = next_address(&Block::new(new, None), reserved, self.rest());
             if let Next::Place(place) = next {
                 self.pools_unchanged()?;
+                let searched = Searched { removals, from };
+                self.searched.borrow_mut().insert(cidr, searched);
                 return Ok(pick(&new, place, Some(Change::Create(node))));
             }
         }
-        // Blocks of the transaction under construction count as taken; should it fail, that is a
-        // removal and the pool is looked at again.
-        self.exhausted.borrow_mut().insert(cidr, removals);
+        let from = u128::MAX;
+        let searched = Searched { removals, from };
+        self.searched.borrow_mut().insert(cidr, searched);
         Ok(None)
     }
 
@@ -167,8 +172,8 @@ impl Planner<'_> {
     ) -> Result<Option<Pick>, Halt> {
         let cidr = &pool.spec.cidr;
         // Borrowers start at different blocks too, or all would contend for one.
-        let start = candidates(*cidr, pool.spec.block_len(), self.node).next();
-        let start = start.unwrap_or(*cidr);
+        let start = candidates(*cidr, pool.spec.block_len(), self.node, 0).next();
+        let start = start.map_or(*cidr, |(_, start)| start);
         let after = self.world.lenders.roomy.range(start..);
         let after = after.copied().take_while(|c| cidr.covers(c));
         let before = World::within(&self.world.lenders.roomy, cidr).take_while(|c| *c < start);

@@ -43,8 +43,19 @@ pub(crate) struct Planner<'a> {
     pub view: &'a IpamView,
     pub draft: &'a Draft,
     pub now: u64,
-    /// Pools that had no block to claim, and the count of removals then.
-    pub exhausted: &'a RefCell<BTreeMap<Cidr, u64>>,
+    /// How far pools were searched for a block to claim.
+    pub searched: &'a RefCell<BTreeMap<Cidr, Searched>>,
+}
+
+/// No block of a pool can be claimed before a place in the order of candidates, as long as nothing
+/// was removed. Blocks of the transaction under construction count as taken: should it fail, that
+/// is a removal.
+#[derive(Clone, Copy)]
+pub(crate) struct Searched {
+    /// The count of removals.
+    pub removals: u64,
+    /// The place.
+    pub from: u128,
 }
 
 impl<'a> Planner<'a> {

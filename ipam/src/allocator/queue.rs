@@ -39,7 +39,7 @@ impl Allocator {
                     view,
                     draft: &draft,
                     now,
-                    exhausted: &self.exhausted,
+                    searched: &self.searched,
                 }
                 .plan(&pending),
                 None => Err(Halt::Wait("the first snapshot")),
