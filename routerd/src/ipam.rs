@@ -9,6 +9,7 @@ mod view;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datastore::Datastore;
 use ipam::{
@@ -27,6 +28,9 @@ pub use view::view;
 
 /// Requests that wait for the owner; then their senders wait.
 const WAITING: usize = 4096;
+
+/// Longest wait for the next requests of those who were answered together.
+const GATHER: Duration = Duration::from_micros(300);
 
 /// Why a request for addresses failed.
 #[derive(Debug, thiserror::Error)]
@@ -252,10 +256,13 @@ pub async fn run(node: &str, store: Arc<dyn Datastore>, mut inbox: Inbox) {
             }
             Some((id, result)) = outcomes.recv() => {
                 owner.allocator.handle_outcome(now_millis(), id, result.map_err(|e| failure(&e)));
+                let answered = owner.answer();
+                owner.gather(&mut inbox, answered).await;
             }
             () = sleep_until(wake) => {}
         }
-        owner.turn();
+        owner.start();
+        owner.answer();
     }
 }
 
@@ -263,7 +270,7 @@ async fn sleep_until(millis: Option<u64>) {
     match millis {
         Some(at) => {
             let wait = at.saturating_sub(now_millis()).max(1);
-            tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+            tokio::time::sleep(Duration::from_millis(wait)).await;
         }
         None => std::future::pending().await,
     }
@@ -315,8 +322,8 @@ impl Owner {
         }
     }
 
-    /// Starts what became ready and answers who is served.
-    fn turn(&mut self) {
+    /// Starts the transaction that became ready.
+    fn start(&mut self) {
         while let Some((id, txn)) = self.allocator.poll_txn(now_millis()) {
             let (store, done) = (Arc::clone(&self.store), self.done.clone());
             tokio::spawn(async move {
@@ -325,9 +332,36 @@ impl Owner {
                 let _ = done.send((id, outcome));
             });
         }
+    }
+
+    /// Answers who is served, and says how many.
+    fn answer(&mut self) -> usize {
+        let mut answered = 0;
         while let Some((id, reply)) = self.allocator.poll_reply() {
             if let Some(answer) = self.answers.remove(&id) {
                 let _ = answer.send(reply);
+                answered += 1;
+            }
+        }
+        answered
+    }
+
+    /// Takes what comes at once from those who were just answered. Without it the first of them
+    /// starts the next transaction alone, and a crowd travels in two halves for ever.
+    async fn gather(&mut self, inbox: &mut Inbox, answered: usize) {
+        if answered < 2 {
+            return;
+        }
+        let end = Instant::now() + GATHER;
+        let mut came = 0;
+        while came < answered && Instant::now() < end {
+            match inbox.0.try_recv() {
+                Ok(message) => {
+                    came += 1;
+                    self.take(message);
+                }
+                // They run meanwhile; a timer would be too coarse.
+                Err(_) => tokio::task::yield_now().await,
             }
         }
     }
