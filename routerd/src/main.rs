@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use routerd::config::{Config, EXIT_CONFIG};
 
+/// Transactions and snapshots are many small strings, which the C library's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Encrypted overlay mesh routing daemon: one per host.
 #[derive(Parser)]
 #[command(name = "routerd", version, about, disable_help_subcommand = true)]

@@ -3,6 +3,10 @@
 use anyhow::{Context, Result, bail};
 use integration::bench::{Section, addresses, attach, overlay, page, scale};
 
+/// As the daemon has it, whose parts are measured here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One of the benches and its word on the command line.
 type Bench = (&'static str, fn() -> Result<Section>);
 
