@@ -24,6 +24,8 @@
 //! | [`message`] | the four datagrams |
 //! | [`packet`] | what a tunnel reads of the packets inside it |
 //! | [`keys`] | keys, which do not print |
+//! | [`control`] | what a device says of itself and what it can be told, in the kernel or here |
+//! | [`plan`](mod@plan) | the changes between a device as it should be and as it is |
 //!
 //! Invariants:
 //! * a counter is used once with a key, whichever lane asks; keys come from a fresh handshake only, so
@@ -40,6 +42,7 @@
 mod activity;
 pub mod aead;
 pub mod allowed_ips;
+pub mod control;
 pub mod device;
 mod entropy;
 pub mod keys;
@@ -51,6 +54,7 @@ mod noise;
 pub mod packet;
 mod peer;
 mod peer_id;
+pub mod plan;
 mod replay;
 mod session;
 mod tables;

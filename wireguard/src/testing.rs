@@ -1,5 +1,7 @@
 //! What tests of several modules share.
 
+pub(crate) mod naive;
+
 use crate::entropy::Entropy;
 
 /// SplitMix64: reproducible bytes for tests, worthless as secrets.
