@@ -26,6 +26,7 @@ needs=(
   ethtool:ethtool
   jq:jq
   openssl:openssl
+  wg:wireguard-tools
   dpkg-deb:dpkg
 )
 

@@ -54,6 +54,11 @@ impl AllowedIps {
         self.owners.retain(|_, owner| *owner != peer);
     }
 
+    /// All prefixes and their owners, covering ones first.
+    pub fn iter(&self) -> impl Iterator<Item = (&Cidr, PeerId)> {
+        self.owners.iter().map(|(prefix, peer)| (prefix, *peer))
+    }
+
     /// The prefixes of `peer`, covering ones first.
     pub fn of(&self, peer: PeerId) -> impl Iterator<Item = &Cidr> {
         self.owners

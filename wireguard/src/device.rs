@@ -21,6 +21,7 @@
 //! must not go back. Nothing here blocks or fails: what cannot be done is dropped, counted by the caller
 //! through the packet's fate.
 
+mod control;
 mod handshake;
 mod send;
 mod timers;

@@ -26,6 +26,7 @@
 //! | [`keys`] | keys, which do not print |
 //! | [`control`] | what a device says of itself and what it can be told, in the kernel or here |
 //! | [`plan`](mod@plan) | the changes between a device as it should be and as it is |
+//! | [`uapi`] | the text protocol of `wg` for devices in userspace, and its socket |
 //!
 //! Invariants:
 //! * a counter is used once with a key, whichever lane asks; keys come from a fresh handshake only, so
@@ -62,6 +63,7 @@ mod tables;
 mod testing;
 mod time;
 mod timestamp;
+pub mod uapi;
 mod wheel;
 
 pub use device::Device;

@@ -48,6 +48,10 @@ impl Local {
     pub(crate) fn public(&self) -> &PublicKey {
         &self.public
     }
+
+    pub(crate) fn private(&self) -> &PrivateKey {
+        &self.private
+    }
 }
 
 /// What a finished handshake leaves: a key for each direction.

@@ -1,6 +1,7 @@
 //! What tests of several modules share.
 
 pub(crate) mod naive;
+pub(crate) mod requests;
 
 use crate::entropy::Entropy;
 

@@ -1,0 +1,233 @@
+//! The device as [`crate::control`] sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Device;
+use crate::control::{
+    AllowedIpChange, ControlError, DeviceState, PeerChange, PeerRequest, PeerState, SetRequest,
+};
+use crate::keys::{PrivateKey, PublicKey};
+use crate::peer::PeerConfig;
+use crate::peer_id::PeerId;
+use crate::time::{Now, Time};
+
+impl Device {
+    /// What it is now. Port and mark are 0: they belong to whoever owns the sockets.
+    pub fn state(&self, now: Now) -> DeviceState {
+        let peers = self.ids().into_iter().filter_map(|id| {
+            let key = self.peer(id)?.config.public_key;
+            Some((key, self.peer_state(now, id)?))
+        });
+        let mut peers: BTreeMap<_, _> = peers.collect();
+        for (prefix, id) in self.allowed_ips.iter() {
+            let owner = self
+                .peer(id)
+                .and_then(|p| peers.get_mut(&p.config.public_key));
+            if let Some(owner) = owner {
+                owner.allowed_ips.insert(*prefix);
+            }
+        }
+        DeviceState {
+            private_key: Some(self.identity.local.private().clone()),
+            peers,
+            ..DeviceState::default()
+        }
+    }
+
+    fn peer_state(&self, now: Now, id: PeerId) -> Option<PeerState> {
+        let (config, status) = (&self.peer(id)?.config, self.status(now.mono, id)?);
+        let keepalive = config.persistent_keepalive.unwrap_or_default().as_secs();
+        let since_1970 = |at: Time| now.unix.saturating_sub(now.mono.since(at));
+        Some(PeerState {
+            preshared_key: config.preshared_key.clone(),
+            endpoint: status.endpoint,
+            persistent_keepalive: u16::try_from(keepalive).unwrap_or(u16::MAX),
+            last_handshake: status.last_handshake.map(since_1970),
+            received_bytes: status.received_bytes,
+            sent_bytes: status.sent_bytes,
+            ..PeerState::default()
+        })
+    }
+
+    /// Does what it is told; port and mark are for whoever owns the sockets. The data path sees all
+    /// changes of allowed IPs at once. Sessions of peers that stay go on.
+    ///
+    /// # Errors
+    /// When a change cannot be made; those before it have been.
+    pub fn configure(&mut self, now: Now, request: &SetRequest) -> Result<(), ControlError> {
+        match &request.private_key {
+            Some(Some(key)) => self.take_key(now, key),
+            Some(None) => return Err(ControlError::KeyNeeded),
+            None => {}
+        }
+        if request.replace_peers {
+            self.ids().into_iter().for_each(|id| self.remove_peer(id));
+        }
+        let mut outcome = Ok(());
+        let mut gone = BTreeSet::new();
+        for peer in &request.peers {
+            match peer {
+                PeerRequest::Set(change) => {
+                    if gone.remove(&change.public_key) {
+                        self.remove_key(&change.public_key);
+                    }
+                    outcome = outcome.and(self.change_peer(now, change));
+                }
+                PeerRequest::Remove(key) => {
+                    gone.insert(*key);
+                }
+            }
+        }
+        self.tables.routes = self.allowed_ips.snapshot();
+        self.is_changed = true;
+        self.publish();
+        // Last, so that what they owned has its new owners.
+        gone.iter().for_each(|key| self.remove_key(key));
+        outcome
+    }
+
+    fn remove_key(&mut self, key: &PublicKey) {
+        if let Some(id) = self.peer_by_key(key) {
+            self.remove_peer(id);
+        }
+    }
+
+    fn take_key(&mut self, now: Now, key: &PrivateKey) {
+        // Nobody is its own peer.
+        self.remove_key(&key.public());
+        let other = self
+            .other_identity
+            .as_ref()
+            .map(|i| i.local.private().clone());
+        self.set_keys(now, key.clone(), other);
+    }
+
+    fn change_peer(&mut self, now: Now, change: &PeerChange) -> Result<(), ControlError> {
+        let key = change.public_key;
+        let known = self.peer_by_key(&key);
+        if key == self.public_key() || change.update_only && known.is_none() {
+            return Ok(());
+        }
+        let config = known.and_then(|id| self.peer(id)).map(|p| p.config.clone());
+        let is_new = config.is_none();
+        let mut config = config.unwrap_or_else(|| PeerConfig::new(key));
+        if let Some(preshared_key) = &change.preshared_key {
+            config.preshared_key = preshared_key.clone();
+        }
+        if let Some(seconds) = change.persistent_keepalive {
+            config.persistent_keepalive =
+                (seconds != 0).then(|| Duration::from_secs(seconds.into()));
+        }
+        config.endpoint = change.endpoint.or(config.endpoint);
+        let is_more = change.preshared_key.is_some()
+            || change.persistent_keepalive.is_some()
+            || change.endpoint.is_some();
+        let id = match known.filter(|_| !is_new && !is_more) {
+            Some(id) => id,
+            None => self
+                .set_peer(now, config)
+                .ok_or(ControlError::TooManyPeers(key))?,
+        };
+        if change.endpoint.is_some() {
+            // Also when it only roamed away from there.
+            if let Some(peer) = self.peer_mut(id) {
+                peer.endpoint = change.endpoint;
+            }
+            self.export(id);
+        }
+        if change.replace_allowed_ips {
+            self.allowed_ips.release_all(id);
+        }
+        for change in &change.allowed_ips {
+            match change {
+                AllowedIpChange::Add(prefix) => {
+                    self.allowed_ips.assign(*prefix, id);
+                }
+                AllowedIpChange::Remove(prefix) => {
+                    self.allowed_ips.release(prefix, id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::device::DeviceConfig;
+    use crate::testing::{Seeded, naive, requests};
+
+    const NOW: Now = Now {
+        mono: Time::from_nanos(100_000_000_000),
+        unix: Duration::from_secs(1_800_000_000),
+    };
+
+    fn device() -> Device {
+        let key = PrivateKey::new([99; 32]);
+        Device::new(DeviceConfig::new(key), Box::new(Seeded::new(1)))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Against a device that does one small step after the other.
+        #[test]
+        fn configuring_is_what_set_means(history in prop::collection::vec(requests::request(), 1..6)) {
+            let mut device = device();
+            let mut naive = device.state(NOW);
+            for mut request in history {
+                // It needs a key.
+                request.private_key = request.private_key.filter(Option::is_some);
+                device.configure(NOW, &request).unwrap();
+                naive::apply(&mut naive, &request, &mut |_| {});
+                let mut state = device.state(NOW);
+                // A handshake that keepalives ask for is sent, and counted.
+                state.peers.values_mut().for_each(|p| p.sent_bytes = 0);
+                (naive.listen_port, naive.fwmark) = (0, 0);
+                prop_assert_eq!(&state, &naive);
+            }
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_put_back_after_roaming() {
+        let (mut device, key) = (device(), PublicKey::new([7; 32]));
+        let home = "192.0.2.1:51820".parse().unwrap();
+        let request = |endpoint| SetRequest {
+            peers: vec![PeerRequest::Set(PeerChange {
+                endpoint,
+                ..PeerChange::new(key)
+            })],
+            ..SetRequest::default()
+        };
+        device.configure(NOW, &request(Some(home))).unwrap();
+        let id = device.peer_by_key(&key).unwrap();
+        device.roam(id, "198.51.100.1:1".parse().unwrap());
+        // What says nothing of the endpoint leaves it.
+        device.configure(NOW, &request(None)).unwrap();
+        assert_eq!(
+            device.state(NOW).peers[&key].endpoint,
+            Some("198.51.100.1:1".parse().unwrap())
+        );
+        device.configure(NOW, &request(Some(home))).unwrap();
+        assert_eq!(device.state(NOW).peers[&key].endpoint, Some(home));
+    }
+
+    #[test]
+    fn a_device_keeps_its_key() {
+        let mut device = device();
+        let request = SetRequest {
+            private_key: Some(None),
+            ..SetRequest::default()
+        };
+        assert_eq!(
+            device.configure(NOW, &request),
+            Err(ControlError::KeyNeeded)
+        );
+        assert!(device.state(NOW).private_key.is_some());
+    }
+}
