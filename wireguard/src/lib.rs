@@ -1,7 +1,8 @@
 //! WireGuard in userspace: keys, peers, handshakes, sessions, and the cipher for many packets at once.
 //!
-//! This crate is the pure core. It opens no socket, starts no thread and reads no clock: time and
-//! randomness are arguments, packets and datagrams are slices of the caller's buffers.
+//! The core is pure. It opens no socket, starts no thread and reads no clock: time and randomness are
+//! arguments, packets and datagrams are slices of the caller's buffers. Shells around it are in [`uapi`]
+//! and [`kernel`].
 //!
 //! ```text
 //!   tunnel interface                                                        UDP sockets
@@ -26,6 +27,7 @@
 //! | [`keys`] | keys, which do not print |
 //! | [`control`] | what a device says of itself and what it can be told, in the kernel or here |
 //! | [`plan`](mod@plan) | the changes between a device as it should be and as it is |
+//! | [`kernel`] | the same, carried out by the kernel's WireGuard over netlink |
 //! | [`uapi`] | the text protocol of `wg` for devices in userspace, and its socket |
 //!
 //! Invariants:
@@ -46,6 +48,7 @@ pub mod allowed_ips;
 pub mod control;
 pub mod device;
 mod entropy;
+pub mod kernel;
 pub mod keys;
 pub mod lane;
 mod limiter;
