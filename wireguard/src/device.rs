@@ -236,6 +236,13 @@ impl Device {
 
     /// Forgets a peer, its sessions and its allowed IPs.
     pub fn remove_peer(&mut self, id: PeerId) {
+        self.forget(id);
+        self.export_routes();
+        self.publish();
+    }
+
+    /// The same, but for the lookup table: making it takes time in proportion to all prefixes.
+    fn forget(&mut self, id: PeerId) {
         self.cancel_attempt(id);
         let Some(mut peer) = self.peers.get_mut(id.get() as usize).and_then(Option::take) else {
             return;
@@ -245,10 +252,7 @@ impl Device {
         }
         self.by_key.retain(|_, owner| *owner != id);
         self.allowed_ips.release_all(id);
-        self.tables.routes = self.allowed_ips.snapshot();
         self.tables.set_peer(id, None);
-        self.is_changed = true;
-        self.publish();
     }
 
     /// The peer with `key`.
@@ -267,8 +271,7 @@ impl Device {
                 None => self.allowed_ips.withdraw(prefix),
             }
         }
-        self.tables.routes = self.allowed_ips.snapshot();
-        self.is_changed = true;
+        self.export_routes();
         self.publish();
     }
 
@@ -388,6 +391,12 @@ impl Device {
             activity: Arc::clone(&peer.activity),
         });
         self.tables.set_peer(id, entry);
+        self.is_changed = true;
+    }
+
+    /// Puts the owners of prefixes into the tables.
+    fn export_routes(&mut self) {
+        self.tables.routes = self.allowed_ips.snapshot();
         self.is_changed = true;
     }
 

@@ -62,7 +62,7 @@ impl Device {
             None => {}
         }
         if request.replace_peers {
-            self.ids().into_iter().for_each(|id| self.remove_peer(id));
+            self.ids().into_iter().for_each(|id| self.forget(id));
         }
         let mut outcome = Ok(());
         let mut gone = BTreeSet::new();
@@ -70,7 +70,7 @@ impl Device {
             match peer {
                 PeerRequest::Set(change) => {
                     if gone.remove(&change.public_key) {
-                        self.remove_key(&change.public_key);
+                        self.forget_key(&change.public_key);
                     }
                     outcome = outcome.and(self.change_peer(now, change));
                 }
@@ -79,23 +79,26 @@ impl Device {
                 }
             }
         }
-        self.tables.routes = self.allowed_ips.snapshot();
-        self.is_changed = true;
+        // Last, when what they owned has its new owners.
+        gone.iter().for_each(|key| self.forget_key(key));
+        self.export_routes();
         self.publish();
-        // Last, so that what they owned has its new owners.
-        gone.iter().for_each(|key| self.remove_key(key));
         outcome
     }
 
-    fn remove_key(&mut self, key: &PublicKey) {
+    fn forget_key(&mut self, key: &PublicKey) {
         if let Some(id) = self.peer_by_key(key) {
-            self.remove_peer(id);
+            self.forget(id);
         }
     }
 
     fn take_key(&mut self, now: Now, key: &PrivateKey) {
+        // Handshakes under way would start anew.
+        if key == self.identity.local.private() {
+            return;
+        }
         // Nobody is its own peer.
-        self.remove_key(&key.public());
+        self.forget_key(&key.public());
         let other = self
             .other_identity
             .as_ref()
