@@ -2,14 +2,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release test e2e bench demo deb fmt lint deny doc cleanup
+.PHONY: help setup build release test test-kernels e2e bench demo deb fmt lint deny doc cleanup
 
 CARGO ?= cargo
+KERNELS ?= 6.1
 TOOLS := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/routerd-tools
 export PATH := $(PATH):$(TOOLS)/bin
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what building and testing need (Debian 12+, Ubuntu 22.04+, root)
 	@scripts/setup.sh
@@ -22,10 +23,14 @@ release: setup ## Build the three binaries, optimised
 
 test: setup ## Format, lints, licences, docs, then every test; end-to-end ones need root
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	@$(MAKE) --no-print-directory deny doc
+	@$(MAKE) --no-print-directory lint deny doc
 	$(CARGO) build --workspace --locked
+	@$(MAKE) --no-print-directory test-kernels
 	$(CARGO) nextest run --workspace --locked
+
+test-kernels: setup ## Tests under stock kernels in virtual machines; KERNELS="5.10 6.1 6.12"
+	@scripts/setup.sh kernels
+	@scripts/test-kernels.sh $(KERNELS)
 
 e2e: setup ## Only the tests on the network-namespace lab
 	$(CARGO) build --workspace --locked
@@ -47,6 +52,7 @@ fmt: ## Format the code
 
 lint: setup ## Lints of the whole workspace
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy -p wireguard --test kernel --locked -- -D warnings
 
 deny: ## Licences, sources and duplicates of dependencies
 	@scripts/tool.sh cargo-deny "$(TOOLS)"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and testing routerd needs. Idempotent; instant when nothing is missing.
+# setup.sh [kernels]: installs what building and testing routerd needs; also what `make test-kernels` needs.
+# Idempotent; instant when nothing is missing.
 # Debian 12+ and Ubuntu 22.04+. Never starts a system service.
 set -euo pipefail
 
@@ -29,6 +30,14 @@ needs=(
   wg:wireguard-tools
   dpkg-deb:dpkg
 )
+if [[ ${1:-} == kernels ]]; then
+  needs+=(
+    qemu-system-x86_64:qemu-system-x86
+    cpio:cpio
+    /sbin/depmod:kmod
+    /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+  )
+fi
 
 missing=()
 for need in "${needs[@]}"; do
