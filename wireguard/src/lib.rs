@@ -27,7 +27,7 @@
 //! | [`keys`] | keys, which do not print |
 //! | [`control`] | what a device says of itself and what it can be told, in the kernel or here |
 //! | [`plan`](mod@plan) | the changes between a device as it should be and as it is |
-//! | [`kernel`] | the same, carried out by the kernel's WireGuard over netlink |
+//! | [`kernel`] | the kernel's devices, over netlink |
 //! | [`uapi`] | the text protocol of `wg` for devices in userspace, and its socket |
 //!
 //! Invariants:
