@@ -18,13 +18,12 @@ mod encode;
 mod lower;
 mod socket;
 
-use std::io;
-
 use nix::libc;
 
 pub use decode::StateDecoder;
 pub use lower::PARTING;
-use socket::{Refusal, Socket};
+pub use socket::Refusal;
+use socket::Socket;
 
 use crate::control::{DeviceState, SetRequest};
 
@@ -205,14 +204,5 @@ fn refused(operation: &'static str, object: &str, refusal: Refusal) -> KernelErr
         operation,
         object: object.to_owned(),
         refusal,
-    }
-}
-
-impl From<KernelError> for io::Error {
-    fn from(e: KernelError) -> io::Error {
-        match e.errno() {
-            Some(errno) => io::Error::from_raw_os_error(errno),
-            None => io::Error::other(e),
-        }
     }
 }

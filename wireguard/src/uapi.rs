@@ -93,10 +93,18 @@ pub enum UapiError {
 }
 
 impl UapiError {
-    /// Whether the same may succeed later: the device may be busy or not there yet, but what is not
-    /// understood stays so.
+    /// Whether the same may succeed later: the device may be busy or not there yet, but what makes no
+    /// sense, or is forbidden, stays so.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, UapiError::Io { .. } | UapiError::Refused { .. })
+        match self {
+            UapiError::Io { source, .. } | UapiError::Refused { source, .. } => !matches!(
+                source.kind(),
+                io::ErrorKind::InvalidInput
+                    | io::ErrorKind::InvalidData
+                    | io::ErrorKind::PermissionDenied
+            ),
+            _ => false,
+        }
     }
 
     fn io(

@@ -36,10 +36,13 @@ fn exchange(
     let failed = |operation| UapiError::io(operation, path.display());
     let stream = connect(path).map_err(failed("connect to"))?;
     let text = render_request(request);
-    (&stream)
-        .write_all(text.as_bytes())
-        .map_err(failed("write to"))?;
-    let Response { state, errno } = read(&stream, path)?;
+    let written = (&stream).write_all(text.as_bytes());
+    // A server that hangs up in the middle has said why.
+    let Response { state, errno } = match (read(&stream, path), written) {
+        (Ok(response), _) => response,
+        (Err(_), Err(e)) => return Err(failed("write to")(e)),
+        (Err(e), Ok(())) => return Err(e),
+    };
     match errno.saturating_abs() {
         0 => Ok(state),
         errno => Err(UapiError::Refused {

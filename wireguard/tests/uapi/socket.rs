@@ -73,6 +73,34 @@ fn the_devices_no_reaches_the_client() {
     );
 }
 
+/// More than the buffers of a socket hold, and a server that stops reading at the first peer.
+#[test]
+fn a_refusal_in_the_middle_of_a_long_request_is_heard() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("wg0.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 20]).unwrap();
+        stream.write_all(b"errno=-22\n\n").unwrap();
+    });
+    let gone = (0..30_000u32).map(|n| {
+        let mut key = [3; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        PeerRequest::Remove(PublicKey::new(key))
+    });
+    let request = SetRequest {
+        peers: gone.collect(),
+        ..SetRequest::default()
+    };
+    let error = client::set(&path, request).unwrap_err();
+    server.join().unwrap();
+    assert!(
+        matches!(&error, UapiError::Refused { source, .. } if source.raw_os_error() == Some(22)),
+        "{error}"
+    );
+}
+
 fn talk(server: &Server, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(server.path()).unwrap();
     // The server may hang up before it has read all.
