@@ -57,7 +57,7 @@ impl Snapshot {
         let read =
             value.map(|v| Entry::read(&slot, key, v, local_node, &mut self.bookkeeping.interner));
         let new = match read {
-            Some(Err(why)) => return self.refuse(&slot, key, refused, why),
+            Some(Err(why)) => return self.refuse(&slot, key, refused.as_ref(), why),
             Some(Ok(entry)) => Some(entry),
             None => slot.absent(),
         };
@@ -73,7 +73,7 @@ impl Snapshot {
         &mut self,
         slot: &Slot,
         key: &str,
-        before: Option<Rejected>,
+        before: Option<&Rejected>,
         mut why: Rejected,
     ) -> Changed {
         let standing = self.take(slot);
@@ -81,7 +81,7 @@ impl Snapshot {
             why.message += "; what was read before it stays in force";
         }
         self.put(standing);
-        let changed = Changed::REJECTED.when(before.as_ref() != Some(&why));
+        let changed = Changed::REJECTED.when(before != Some(&why));
         self.rejected.insert(key.to_owned(), why);
         changed
     }
