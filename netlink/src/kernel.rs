@@ -9,6 +9,7 @@ use netlink_packet_route::link::LinkAttribute;
 use crate::nft::Nftables;
 use crate::plan::hops;
 use crate::socket::{BATCH, Batch, Socket};
+use crate::workload::source_check;
 use crate::{Error, Kernel, Refusal, describe, encode, observe, sysctl};
 
 /// The kernel, in the network namespace of the thread that opened it.
@@ -196,6 +197,9 @@ impl Kernel for Netlink {
         if let Ok(nftables) = &mut self.nftables {
             observed.ours.nat = nftables.observe()?;
         }
+        // Attaching a workload wrote this one, so nobody has to write it again.
+        let links = observed.ours.workload_links.iter();
+        self.sysctls.extend(links.map(|link| source_check(*link)));
         for path in std::mem::take(&mut self.sysctls) {
             // One that is gone went with its link.
             if let Some(value) = sysctl::read(&path)? {

@@ -22,6 +22,7 @@ use std::os::fd::AsRawFd;
 use model::Cidr;
 use model::kernel::{LinkKind, LinkName, Mac};
 use netlink_packet_route::RouteNetlinkMessage as Message;
+pub(crate) use wanted::source_check;
 pub use wanted::{Object, Side, container_side, host_side, plain_side};
 
 use crate::observe::{self, Names};

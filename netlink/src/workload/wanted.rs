@@ -103,6 +103,11 @@ fn has(ips: &[Cidr], family: Family) -> bool {
     ips.iter().any(|ip| ip.family() == family)
 }
 
+/// The switch of the check of sources, which the desired state has as well for workloads' links.
+pub(crate) fn source_check(link: LinkName) -> String {
+    format!("net/ipv4/conf/{link}/rp_filter")
+}
+
 fn switch(family: &str, table: &str, link: LinkName, name: &str, value: &str) -> Object {
     Object::Sysctl(
         format!("net/{family}/{table}/{link}/{name}"),
@@ -178,7 +183,7 @@ fn host(dev: LinkName, up: Object, mac: Mac, ips: &[Cidr]) -> Side {
     let mut objects = vec![
         switch("ipv4", "conf", dev, "forwarding", "1"),
         // Packets with a source whose route does not lead back are dropped.
-        switch("ipv4", "conf", dev, "rp_filter", "1"),
+        Object::Sysctl(source_check(dev), "1".to_owned()),
         // For workloads that flush their neighbours: the host answers for the gateway at once.
         switch("ipv4", "conf", dev, "proxy_arp", "1"),
         switch("ipv4", "neigh", dev, "proxy_delay", "0"),

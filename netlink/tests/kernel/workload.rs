@@ -7,7 +7,7 @@ use model::kernel::Mac;
 use model::marks;
 use netlink::testing::{Netns, sh};
 use netlink::workload::{
-    PlainAttach, WorkloadAttach, adopt_plain, attach, check, detach, release_plain,
+    PlainAttach, WorkloadAttach, adopt_plain, attach, check, detach, finish, prepare, release_plain,
 };
 use netlink::{Error, Kernel, Netlink};
 
@@ -172,6 +172,30 @@ fn attaching_again_changes_nothing_and_mends_what_is_left_of_a_crash() {
     for ns in [&ns, &other] {
         assert_eq!(ns.sh("ip -o link | wc -l").trim(), "1");
     }
+}
+
+#[test]
+fn a_prepared_pair_becomes_the_same_link() {
+    let (host, ns) = (host(), Netns::new());
+    let bare = workload(&ns, "rtd00000000000a", &[]);
+    let w = workload(&ns, "rtd00000000000a", &[V4, V6]);
+    host.run(|| {
+        let pair = prepare(&bare).unwrap().expect("there was none");
+        assert!(prepare(&bare).unwrap().is_none(), "there is one now");
+        assert!(check(&w).is_err());
+        assert!(finish(pair, &w).unwrap().created);
+        assert_eq!(check(&w), Ok(()));
+        assert!(!attach(&w).unwrap().created);
+        assert!(prepare(&bare).unwrap().is_none(), "one that is in use");
+        assert_eq!(check(&w), Ok(()));
+        detach(w.host_ifname).unwrap();
+
+        let pair = prepare(&bare).unwrap().expect("it was detached");
+        sh("ip route add 10.0.0.5/32 dev lo proto static");
+        finish(pair, &w).unwrap_err();
+    });
+    assert!(!host.sh("ip -o link").contains("rtd"));
+    assert!(!ns.sh("ip -o link").contains("eth0"));
 }
 
 #[test]
