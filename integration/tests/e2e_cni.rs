@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use integration::lab::cni::Call;
 use integration::lab::{
-    self, Cni, Containerd, Lab, Mesh, MeshSpec, Node, Workload, binaries, wait,
+    self, Cni, Containerd, Lab, Mesh, MeshSpec, Netns, Node, Workload, binaries, wait,
 };
 use integration::scenario::{self, CONVERGE, text};
 use serde_json::{Value, json};
@@ -127,6 +127,35 @@ fn a_repeated_add_gets_the_same_addresses() -> Result<()> {
         );
         ensure!(scenario::addresses_used(mesh.node(0)?)? == 2);
         ensure!(cni.check(&again)?.ok);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_add_without_an_address_leaves_no_interface() -> Result<()> {
+    lab::run("noip", |lab| {
+        let (mesh, cni) = one_node(lab)?;
+        let node = mesh.node(0)?;
+        let ns = lab.workload_netns("w")?;
+        let call = Call {
+            id: "w".to_owned(),
+            netns: ns.path().to_string_lossy().into_owned(),
+            extra: json!({ "runtimeConfig": { "ips": ["192.0.2.77"] } }),
+            ..Call::default()
+        };
+        let refused = cni.call("ADD", &call)?;
+        ensure!(!refused.ok, "{}", refused.value);
+        ensure!(
+            text(&refused.value, "msg")?.contains("192.0.2.77"),
+            "{}",
+            refused.value
+        );
+        let veths = |ns: &Netns| ns.output("ip", "-o link show type veth");
+        let (host, inside) = (veths(&node.ns)?, veths(&ns)?);
+        ensure!(!host.contains("rtd"), "left on the host: {host}");
+        ensure!(inside.is_empty(), "left in the workload: {inside}");
+        let attached = cni.attach(lab, &ns, "w", &Value::Null)?;
+        ensure!(cni.check(&attached)?.ok);
         Ok(())
     })
 }
