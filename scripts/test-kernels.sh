@@ -25,8 +25,10 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/tests"
 for test in "${tests[@]}"; do
   IFS=: read -r package target _ <<<"$test"
-  binary=$(cargo test --quiet --locked -p "$package" --test "$target" --no-run --message-format=json-render-diagnostics |
-    jq -r 'select(.executable != null and .target.kind == ["test"]).executable')
+  # Of the whole workspace, or the dependencies are built once more with fewer features.
+  binary=$(cargo test --quiet --locked --workspace --test "$target" --no-run --message-format=json-render-diagnostics |
+    jq -r --arg manifest "/$package/Cargo.toml" \
+      'select(.executable != null and .target.kind == ["test"] and (.manifest_path | endswith($manifest))).executable')
   cp "$binary" "$work/tests/$package-$target"
   strip "$work/tests/$package-$target"
 done
