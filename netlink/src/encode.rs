@@ -167,7 +167,8 @@ pub(crate) fn create_veth(w: &WorkloadAttach, namespace: RawFd) -> (Message, u16
 }
 
 /// An address. IPv6 ones are usable at once (no duplicate address detection). None brings a
-/// route to its subnet along, for routes are planned; but for link-local ones.
+/// route to its subnet along, for routes are planned; but for link-local ones. Each has our
+/// protocol, which Linux keeps since 5.18 and ignores before.
 pub(crate) fn address(index: u32, a: Address) -> AddressMessage {
     let mut m = AddressMessage::default();
     m.header.family = family(Family::of(a.ip));
@@ -187,6 +188,7 @@ pub(crate) fn address(index: u32, a: Address) -> AddressMessage {
         AddressAttribute::Local(a.ip),
         AddressAttribute::Address(a.ip),
         AddressAttribute::Flags(flags),
+        AddressAttribute::Protocol(marks::ROUTE_PROTOCOL.into()),
     ];
     m
 }

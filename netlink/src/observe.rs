@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use links::{Found, addresses, link, link_by_name, links};
 use model::kernel::{
-    KernelState, LinkKind, LinkName, Mac, Observed, Route, RouteKey, RouteTarget, Vxlan,
+    Address, KernelState, LinkKind, LinkName, Mac, Observed, Route, RouteKey, RouteTarget, Vxlan,
 };
 use model::marks;
 pub(crate) use neighbours::{fdb, neighbours};
@@ -63,18 +63,34 @@ pub(crate) fn everything(socket: &mut Socket) -> Result<Observed, Error> {
     ours.neighbours = neighbours(socket, &names, 0)?;
     let Routes { ours: own, aliens } = routes(socket, &names)?;
     ours.routes = own;
-    // What we give to an interface of somebody else's: the gateway, where a workload of ours is.
-    let lead_to = leading_to_workloads(&ours.routes);
-    for f in found.iter().filter(|f| lead_to.contains(&f.link.name)) {
-        let gateways = f.link.addresses.iter().filter(|a| marks::is_gateway(a.ip));
-        ours.addresses.extend(gateways.map(|a| (f.link.name, *a)));
-    }
+    ours.addresses.extend(given_to_others(&found, &ours.routes));
     let links = found.into_iter().map(|f| (f.link.name, f.link)).collect();
     Ok(Observed {
         links,
         ours,
         alien_routes: aliens,
     })
+}
+
+/// The addresses that we gave to interfaces of others: the gateway, where a workload of ours is.
+fn given_to_others(
+    found: &[Found],
+    routes: &BTreeMap<RouteKey, Route>,
+) -> Vec<(LinkName, Address)> {
+    let others = || {
+        let others = found.iter();
+        others.filter(|f| !marks::is_our_link(f.link.name.as_str()))
+    };
+    // Every host has an address of the kernel's making, which says so where the kernel can.
+    if found.iter().any(|f| !f.protocols.is_empty()) {
+        let marked = others().flat_map(|f| f.protocols.iter().map(|p| (f.link.name, p)));
+        let ours = marked.filter(|(_, (_, protocol))| *protocol == marks::ROUTE_PROTOCOL);
+        return ours.map(|(dev, (address, _))| (dev, *address)).collect();
+    }
+    let lead_to = leading_to_workloads(routes);
+    let of_workloads = others().filter(|f| lead_to.contains(&f.link.name));
+    let addresses = of_workloads.flat_map(|f| f.link.addresses.iter().map(|a| (f.link.name, *a)));
+    addresses.filter(|(_, a)| marks::is_gateway(a.ip)).collect()
 }
 
 /// Interfaces of others that a single address of ours is directly on.

@@ -147,7 +147,9 @@ impl<'a> Planner<'a> {
     fn addresses(&mut self) {
         for &(dev, address) in &self.desired.addresses {
             let op = Op::AddAddress(dev, address);
-            let found = self.observed.ours.addresses.contains(&(dev, address));
+            // One that somebody else put there serves as well, and stays theirs.
+            let link = self.observed.links.get(&dev);
+            let found = link.is_some_and(|l| l.addresses.contains(&address));
             if self.needs(dev, || describe::object(&op)) && (!found || self.remade.contains(&dev)) {
                 self.ops.push(op);
             }

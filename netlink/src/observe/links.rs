@@ -17,6 +17,8 @@ use crate::{Error, Refusal};
 const LINK_HEADER: usize = 16;
 /// `sizeof(struct ifaddrmsg)`.
 const ADDRESS_HEADER: usize = 8;
+/// `IFA_PROTO`.
+const IFA_PROTO: u16 = 11;
 const ARPHRD_LOOPBACK: u16 = 772;
 
 mod vxlan {
@@ -40,6 +42,8 @@ pub(crate) struct Found {
     pub(crate) peer: Option<u32>,
     /// The other end is in another namespace: our number for that.
     pub(crate) peer_namespace: Option<i32>,
+    /// The addresses that say whose they are: the kernel's protocol number of each.
+    pub(crate) protocols: Vec<(Address, u8)>,
     /// It passes packets: the kernel has not only seen a carrier but acted on it (RFC 2863).
     pub(crate) operational: bool,
 }
@@ -55,12 +59,15 @@ pub(crate) fn links(socket: &mut Socket) -> Result<Vec<Found>, Error> {
             (header.kind == libc::RTM_NEWLINK).then(|| link(payload))?
         })
         .map_err(|e| e.during("dump", "links"))?;
-    let mut by_index: BTreeMap<u32, Vec<Address>> = BTreeMap::new();
-    for (index, address) in addresses(socket, 0)? {
-        by_index.entry(index).or_default().push(address);
+    let mut by_index: BTreeMap<u32, Vec<OnLink>> = BTreeMap::new();
+    for on in addresses(socket, 0)? {
+        by_index.entry(on.index).or_default().push(on);
     }
     for f in &mut found {
-        f.link.addresses = by_index.remove(&f.link.index).unwrap_or_default();
+        let on = by_index.remove(&f.link.index).unwrap_or_default();
+        f.link.addresses = on.iter().map(|on| on.address).collect();
+        let protocols = on.iter().filter_map(|on| Some((on.address, on.protocol?)));
+        f.protocols = protocols.collect();
     }
     Ok(found)
 }
@@ -77,8 +84,16 @@ pub(crate) fn link_by_name(socket: &mut Socket, name: &str) -> Result<Option<Fou
     }
 }
 
-/// Addresses with the index of their link; of one link when `index` is not 0.
-pub(crate) fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<(u32, Address)>, Error> {
+/// An address and where it is.
+pub(crate) struct OnLink {
+    index: u32,
+    pub(crate) address: Address,
+    /// Who made it; the kernel knows that since Linux 5.18.
+    protocol: Option<u8>,
+}
+
+/// All addresses, or those of one link when `index` is not 0.
+pub(crate) fn addresses(socket: &mut Socket, index: u32) -> Result<Vec<OnLink>, Error> {
     let mut m = AddressMessage::default();
     m.header.index = index;
     let mut request = Batch::of(&Message::GetAddress(m), flags::DUMP);
@@ -126,6 +141,7 @@ pub(crate) fn link(payload: &[u8]) -> Option<Found> {
             .find(libc::IFLA_LINK_NETNSID)
             .and_then(u32_of)
             .map(u32::cast_signed),
+        protocols: Vec::new(),
         operational: state & libc::IFF_RUNNING != 0,
     })
 }
@@ -145,18 +161,20 @@ fn vxlan_settings(data: Attrs<'_>) -> VxlanSettings {
     }
 }
 
-fn address(payload: &[u8]) -> Option<(u32, Address)> {
+fn address(payload: &[u8]) -> Option<OnLink> {
     let (prefix, index) = (*payload.get(1)?, u32_at(payload, 4)?);
     let attrs = Attrs::after(payload, ADDRESS_HEADER);
     // IFA_ADDRESS is the other side where there is one.
     let ip = attrs
         .find(libc::IFA_LOCAL)
         .or_else(|| attrs.find(libc::IFA_ADDRESS))?;
-    Some((
+    let protocol = attrs.find(IFA_PROTO).and_then(|v| v.first().copied());
+    Some(OnLink {
         index,
-        Address {
+        address: Address {
             ip: ip_of(ip)?,
             prefix,
         },
-    ))
+        protocol,
+    })
 }

@@ -111,7 +111,7 @@ pub(super) fn read(socket: &mut Socket, name: LinkName) -> Result<Option<Present
     let names = Names::from([(index, name)]);
     let addresses = observe::addresses(socket, index)?
         .into_iter()
-        .map(|(_, a)| a)
+        .map(|on| on.address)
         .collect();
     let neighbours = observe::neighbours(socket, &names, index)?;
     let routes = observe::routes_of(socket, &names, index)?;

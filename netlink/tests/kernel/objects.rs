@@ -441,3 +441,38 @@ fn random_states_are_reached_as_on_the_fake() {
         });
     }
 }
+
+#[test]
+fn an_address_on_an_interface_of_others_is_ours_by_its_mark_alone() {
+    let ns = Netns::new();
+    ns.sh(
+        "ip link set lo up; ip link add tap0 type veth peer name far; ip link set tap0 up
+        ip addr add fe80::1/64 dev tap0 nodad; ip addr add 169.254.1.1/32 dev far
+        ip link set far up; ip route add 10.0.0.7/32 dev far proto 82",
+    );
+    let tap = name("tap0");
+    let gateway = |address: &str, prefix| {
+        let ip = ip(address);
+        (tap, Address { ip, prefix })
+    };
+    let mut desired = KernelState::default();
+    desired.addresses.insert(gateway("169.254.1.1", 32));
+    // The administrator put this one there: it serves, and stays.
+    desired.addresses.insert(gateway("fe80::1", 64));
+    ns.run(|| {
+        let mut k = Netlink::open([]).unwrap();
+        assert_eq!(settle(&mut k, &desired), Vec::<String>::new());
+        let ours = k.observe().unwrap().ours.addresses;
+        assert_eq!(ours, [gateway("169.254.1.1", 32)].into());
+        assert_eq!(
+            settle(&mut k, &KernelState::default()),
+            Vec::<String>::new()
+        );
+    });
+    let left = ns.sh("ip -o addr show");
+    assert!(
+        left.contains("fe80::1/64") && left.contains("far    inet 169.254.1.1/32"),
+        "{left}"
+    );
+    assert!(!left.contains("tap0    inet 169.254.1.1"), "{left}");
+}
