@@ -53,6 +53,8 @@ pub struct SyncConfig {
     pub pause: (Duration, Duration),
     /// Updates that may wait for the consumer.
     pub queue: usize,
+    /// Log nothing above debug: another follower of the same store tells the operator.
+    pub quiet: bool,
 }
 
 impl Default for SyncConfig {
@@ -65,6 +67,7 @@ impl Default for SyncConfig {
             relist: Duration::from_secs(10),
             pause: (Duration::from_millis(100), Duration::from_secs(5)),
             queue: 16,
+            quiet: false,
         }
     }
 }

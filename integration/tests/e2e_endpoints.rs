@@ -231,3 +231,72 @@ fn a_deleted_node_takes_its_operators_endpoints_along() -> Result<()> {
         scenario::ipam_is_clean(mesh.node(0)?)
     })
 }
+
+#[test]
+fn what_a_workload_uses_is_not_taken_from_under_it() -> Result<()> {
+    lab::run("pulled rug", |lab| {
+        let mut mesh = Mesh::build(lab, &MeshSpec::flat(2))?;
+        scenario::start(&mut mesh, "Always")?;
+        let all = scenario::populate(lab, &mesh, 1)?;
+        let (here, there) = (mesh.node(0)?, mesh.node(1)?);
+        let workload = all.first().context("no workload")?;
+        // Right after an ADD, its link is counted.
+        let status = here.status()?.to_string();
+        ensure!(status.contains("1 workload links"), "{status}");
+
+        let endpoints = here.json(&["get", "workloadendpoints", "-n", "default"])?;
+        let mine = scenario::list(&endpoints, "items")?;
+        let mine = mine
+            .iter()
+            .find(|e| e.pointer("/spec/node") == Some(&json!("n1")))
+            .context("no endpoint on n1")?;
+        let pointed = |pointer| mine.pointer(pointer).and_then(Value::as_str);
+        let name = pointed("/metadata/name").context("no name")?;
+        let link = pointed("/spec/interfaceName").context("no link")?;
+        let v4 = workload.ip(false)?.to_string();
+        let shown = here.json(&["ipam", "show", "--ip", &v4])?;
+        let handle = scenario::text(&shown, "handle")?.to_owned();
+        let tunnel = here.json(&["get", "node", "n1"])?;
+        let tunnel = scenario::text(
+            tunnel.get("spec").context("no spec")?,
+            "ipv4VXLANTunnelAddr",
+        )?
+        .to_owned();
+        let not = |node: &Node, args: &[&str], words: &[&str]| -> Result<()> {
+            let out = node.ctl(args)?;
+            let named = words.iter().all(|w| out.stderr.contains(w));
+            ensure!(out.code == Some(1) && named, "{args:?}, {words:?}: {out:?}");
+            Ok(())
+        };
+        let delete = ["delete", "workloadendpoint", name, "-n", "default"];
+        not(here, &delete, &[name, link, "runtime"])?;
+        not(there, &delete, &[name, "node n1", "runtime"])?;
+        let release = ["ipam", "release", "--ip", &v4];
+        not(here, &release, &[&v4, name, "runtime"])?;
+        not(there, &release, &[&v4, name, "runtime"])?;
+        not(
+            here,
+            &["ipam", "release", "--handle", &handle],
+            &[&v4, name],
+        )?;
+        not(
+            there,
+            &["ipam", "release", "--ip", &tunnel],
+            &["tunnel", "Node/n1"],
+        )?;
+        // Nor is it led elsewhere in place.
+        let mut changed = mine.clone();
+        if let Some(spec) = changed.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.insert("interfaceName".to_owned(), json!("eth0"));
+        }
+        refused(here, &changed.to_string(), &[name, "spec.interfaceName"])?;
+        scenario::everyone_reaches_everyone(&all)?;
+        scenario::ipam_is_clean(here)?;
+
+        // Gone without a DEL: then the operator may tidy up after it.
+        here.ns.output("ip", &format!("link del {link}"))?;
+        here.ctl(&delete)?.must_succeed(&delete)?;
+        ensure!(scenario::address_state(here, v4.parse()?)? == "Cooldown");
+        scenario::ipam_is_clean(here)
+    })
+}

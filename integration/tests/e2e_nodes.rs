@@ -234,3 +234,30 @@ fn a_daemon_that_lost_its_name_while_it_was_away_acts_no_more() -> Result<()> {
         scenario::everyone_reaches_everyone(&[new, other]).map(drop)
     })
 }
+
+#[test]
+fn a_node_that_says_in_sync_has_every_route() -> Result<()> {
+    lab::run("in sync", |lab| {
+        let mut mesh = Mesh::build(lab, &MeshSpec::flat(3))?;
+        for i in [0, 1] {
+            mesh.node_mut(i)?.start_ready()?;
+        }
+        mesh.node(0)?.apply(&scenario::pools("Always", false))?;
+        for i in [0, 1] {
+            scenario::pools_known(mesh.node(i)?)?;
+        }
+        for i in [0, 1] {
+            scenario::populate_node(lab, mesh.node(i)?, 1)?;
+        }
+        // The third has no tunnel address yet: its device and its routes come with one.
+        let third = mesh.node_mut(2)?;
+        third.start_ready()?;
+        let routes = scenario::our_routes(third)?;
+        let tunnelled = routes.iter().filter(|r| {
+            let dev = r.get("dev").and_then(Value::as_str);
+            dev.is_some_and(|d| d.starts_with("rtd.vxlan"))
+        });
+        ensure!(tunnelled.count() >= 4, "{routes:?}");
+        Ok(())
+    })
+}

@@ -15,10 +15,11 @@ use calc::{Inputs, underlay};
 use datastore::Update;
 use model::kernel::{Link, LinkName};
 use model::kv::{Event, Revision};
+use model::object::ObjectId;
 use model::resources::{AllowedUse, VxlanMode};
 use model::snapshot::{Changed, Snapshot};
 use model::state::{NodeState, Problem, Underlay};
-use model::{Family, keys};
+use model::{Family, Kind, keys};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::host::HostFacts;
@@ -129,6 +130,8 @@ pub struct Loop {
     /// Revision of the key that every write of a pool bumps.
     pools_guard: Option<Revision>,
     generation: Generation,
+    /// The first desired state that was calculated with all of this node published.
+    complete_from: Option<Generation>,
     /// Something that calculation reads has changed.
     dirty: bool,
     /// Something that the IPAM view reads has changed.
@@ -154,6 +157,7 @@ impl Loop {
             underlay_error: None,
             pools_guard: None,
             generation: 0,
+            complete_from: None,
             dirty: false,
             view_dirty: false,
             facts_dirty: true,
@@ -340,10 +344,14 @@ impl Loop {
         let state = Arc::new(state);
         self.outputs.reconcile.desired(Arc::clone(&state), true);
         self.outputs.desired.send_replace(state);
-        self.outputs.wanted.send_if_modified(|wanted| {
-            let new = Some(self.wanted());
-            let changed = *wanted != new;
-            *wanted = new;
+        let wanted = self.wanted();
+        if self.complete_from.is_none() && Self::is_published(&wanted) {
+            self.complete_from = Some(self.generation);
+        }
+        self.outputs.wanted.send_if_modified(|old| {
+            let new = Some(wanted);
+            let changed = *old != new;
+            *old = new;
             changed
         });
     }
@@ -363,7 +371,26 @@ impl Loop {
             underlay: self.underlay.clone(),
             tunnels,
             stored: self.snapshot.nodes.get(&*self.node).cloned(),
+            unreadable: self.snapshot.rejected.contains_key(&self.node_key()),
         }
+    }
+
+    fn node_key(&self) -> String {
+        keys::resource(&ObjectId {
+            kind: Kind::Node,
+            namespace: None,
+            name: self.node.to_string(),
+        })
+    }
+
+    /// Whether the store has all that this node has to say: without the address of a tunnel device
+    /// there is no device, and so no route that goes by it.
+    fn is_published(wanted: &Wanted) -> bool {
+        let stored = wanted.stored.as_ref();
+        stored.is_some_and(|node| {
+            let mut tunnels = wanted.tunnels.iter();
+            tunnels.all(|family| node.spec.tunnel_addr(*family).is_some())
+        })
     }
 
     fn facts(&self) -> Facts {
@@ -376,6 +403,7 @@ impl Loop {
             revision: s.revision,
             rejected: s.rejected.values().cloned().collect(),
             published: s.nodes.contains_key(&*self.node),
+            complete_from: self.complete_from,
             pools_guard: self.pools_guard,
             usable_pools: s.pools.values().filter(usable).count(),
             nodes: s.nodes.len(),

@@ -68,16 +68,20 @@ pub async fn apply(s: &Services, endpoint: Endpoint, dry_run: bool) -> Result<Ap
     Ok(applied)
 }
 
-/// Deletes an endpoint and gives its addresses back.
+/// Deletes an endpoint and gives its addresses back. One that CNI wrote goes with its workload.
 pub async fn delete(s: &Services, id: ObjectId) -> Result<Applied> {
-    let of_operator = stored(s, &id)
-        .await?
-        .is_some_and(|e| e.spec.container_id.is_empty());
-    if !of_operator {
+    let Some(endpoint) = stored(s, &id).await? else {
         return resources::delete(&*s.store, id).await;
-    }
+    };
+    let holder = match endpoint.spec.container_id.is_empty() {
+        true => Some(handle(&id)),
+        false => left_over(s, &id, &endpoint.spec).await?,
+    };
+    let Some(holder) = holder else {
+        return resources::delete(&*s.store, id).await;
+    };
     let ops = vec![Op::Delete(keys::resource(&id))];
-    let released = s.ipam.release(&handle(&id), ops).await;
+    let released = s.ipam.release(&holder, ops).await;
     let released = released.map_err(|e| address(&id, e))?;
     tracing::info!(object = %id, addresses = ?released.addresses, "resource deleted");
     Ok(Applied {
@@ -87,6 +91,41 @@ pub async fn delete(s: &Services, id: ObjectId) -> Result<Applied> {
         before: None,
         after: None,
     })
+}
+
+/// The handle, if any, of an endpoint whose workload is gone without a DEL.
+///
+/// Refused while the workload may run: its interface would be swept, and nobody would tell it.
+async fn left_over(
+    s: &Services,
+    id: &ObjectId,
+    spec: &WorkloadEndpointSpec,
+) -> Result<Option<String>> {
+    let refuse = |why: String| Err(ResourceError::Invalid(format!("{id}: {why}")));
+    let (node, container, link) = (&spec.node, &spec.container_id, &spec.interface_name);
+    if **node != *s.views.node {
+        let key = keys::resource(&ObjectId {
+            kind: Kind::Node,
+            namespace: None,
+            name: node.clone(),
+        });
+        return match s.store.get(&key).await? {
+            Some(_) => refuse(format!(
+                "container {container} is on node {node}: delete the workload there with its runtime; \
+                 when the node is gone for good, `routerctl delete node {node}`"
+            )),
+            None => Ok(None),
+        };
+    }
+    if nix::net::if_::if_nametoindex(link.as_str()).is_ok() {
+        return refuse(format!(
+            "container {container} uses interface {link}: delete the workload with its runtime, \
+             which lets go of the endpoint too"
+        ));
+    }
+    let records = crate::ipam::read(&*s.store).await?;
+    let mut handles = records.handles.into_keys();
+    Ok(handles.find(|h| crate::cni::endpoint_of_handle(node, h).as_ref() == Some(&id.name)))
 }
 
 /// Takes the addresses in the transaction that writes the endpoint.
@@ -142,6 +181,10 @@ fn keeps_its_addresses(id: &ObjectId, before: &Endpoint, now: &Endpoint) -> Resu
         "spec.ipNetworks"
     } else if before.container_id != now.container_id {
         "spec.containerID"
+    } else if !now.container_id.is_empty() && before.interface_name != now.interface_name {
+        "spec.interfaceName"
+    } else if !now.container_id.is_empty() && before.mac != now.mac {
+        "spec.mac"
     } else {
         return Ok(());
     };

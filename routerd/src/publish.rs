@@ -30,8 +30,10 @@ pub struct Wanted {
     pub underlay: Underlay,
     /// Families in which some pool uses VXLAN, so that the device needs an address.
     pub tunnels: Vec<Family>,
-    /// This node as the store has it.
+    /// This node as the store has it, or had it last.
     pub stored: Option<Resource<NodeSpec>>,
+    /// What the store has now cannot be read: it is written anew.
+    pub unreadable: bool,
 }
 
 /// Why the node was not published.
@@ -111,8 +113,7 @@ impl Publisher {
     async fn publish(&self, wanted: &Wanted) -> Result<(), PublishError> {
         // Addresses are handed out to nodes in the store only.
         if wanted.stored.is_none() {
-            self.write(|stored| describe(&self.node, stored, &wanted.underlay, &[]))
-                .await?;
+            self.write(wanted, &[]).await?;
         }
         let mut tunnels = Vec::new();
         for family in Family::ALL {
@@ -126,19 +127,15 @@ impl Publisher {
                 self.release_tunnel(family).await?;
             }
         }
-        let desired = |stored: Option<Resource<NodeSpec>>| {
-            describe(&self.node, stored, &wanted.underlay, &tunnels)
-        };
-        if wanted.stored.as_ref() == Some(&desired(wanted.stored.clone())) {
+        let known = &wanted.stored;
+        let desired = describe(&self.node, known.clone(), &wanted.underlay, &tunnels);
+        if !wanted.unreadable && known.as_ref() == Some(&desired) {
             return Ok(());
         }
-        self.write(desired).await
+        self.write(wanted, &tunnels).await
     }
 
-    async fn write(
-        &self,
-        desired: impl Fn(Option<Resource<NodeSpec>>) -> Resource<NodeSpec>,
-    ) -> Result<(), PublishError> {
+    async fn write(&self, wanted: &Wanted, tunnels: &[IpAddr]) -> Result<(), PublishError> {
         let failed = |source| PublishError::Store {
             node: Arc::clone(&self.node),
             source,
@@ -166,7 +163,9 @@ impl Publisher {
                 Ok(Object::Node(node)) => Some(node),
                 _ => None,
             });
-        let value = manifest::encode_stored(&Object::Node(desired(stored)));
+        let base = stored.or_else(|| wanted.stored.clone());
+        let node = describe(&self.node, base, &wanted.underlay, tunnels);
+        let value = manifest::encode_stored(&Object::Node(node));
         let compare = match kv {
             Some(kv) if kv.value == value => return Ok(()),
             Some(kv) => Compare::ModRevision(key.clone(), kv.mod_revision),

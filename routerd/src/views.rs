@@ -25,6 +25,8 @@ pub struct Facts {
     pub rejected: Vec<Rejected>,
     /// This node is in it.
     pub published: bool,
+    /// Number of the first desired state that was calculated with all of this node published.
+    pub complete_from: Option<u64>,
     /// Revision of the last write of a pool.
     pub pools_guard: Option<i64>,
     /// Pools that ADD may use: enabled and for workloads.
@@ -68,11 +70,18 @@ impl Views {
 
     /// Whether workloads can be served.
     pub fn is_ready(&self) -> bool {
-        let facts = self.facts.borrow();
-        self.identity.borrow().is_some()
-            && facts.synced
-            && facts.published
-            && self.reconcile.borrow().in_sync
+        self.identity.borrow().is_some() && self.facts.borrow().published && self.is_in_sync()
+    }
+
+    /// Whether the kernel was brought to a state that lacks nothing: the snapshot was complete, and
+    /// this node's own record in it, or that cannot be written and is reported.
+    fn is_in_sync(&self) -> bool {
+        let (facts, reconcile) = (self.facts.borrow(), self.reconcile.borrow());
+        let complete = match facts.complete_from {
+            Some(generation) => reconcile.generation >= generation,
+            None => self.publish.borrow().is_some(),
+        };
+        facts.synced && reconcile.in_sync && complete
     }
 
     /// Lets a held-back snapshot through.
@@ -89,11 +98,11 @@ impl Views {
         let desired = Arc::clone(&self.desired.borrow());
         let reconcile = self.reconcile.borrow().clone();
         let mut subsystems = vec![self.datastore(), self.identity(&facts), self.ipam(&facts)];
-        subsystems.extend(reconcile.subsystems);
+        subsystems.extend(reconcile.subsystems_for(&desired.kernel));
         Status {
             node: self.node.to_string(),
             ready: self.is_ready(),
-            in_sync: facts.synced && reconcile.in_sync,
+            in_sync: self.is_in_sync(),
             revision: facts.revision,
             encryption: Encryption::Off,
             subsystems,

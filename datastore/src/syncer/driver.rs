@@ -146,7 +146,7 @@ impl Driver {
             self.rewound = true;
             self.view.forget_revisions();
         }
-        if another {
+        if another && !self.config.quiet {
             tracing::warn!(
                 endpoint = %health.endpoint,
                 "this is another datastore than before; comparing it with what is known"
@@ -159,7 +159,7 @@ impl Driver {
             revisions.push(self.list_prefix(&prefix).await?);
         }
         let oldest = revisions.iter().copied().min().unwrap_or(0);
-        if oldest < self.view.newest_position() {
+        if oldest < self.view.newest_position() && !self.config.quiet {
             tracing::warn!(
                 revision = oldest,
                 before = self.view.newest_position(),
@@ -305,7 +305,7 @@ impl Driver {
                 "the held datastore update is released"
             );
         }
-        if !before.in_sync {
+        if !before.in_sync && !self.config.quiet {
             tracing::info!(revision, keys, "in sync with the datastore");
         }
         self.state.send_modify(|s| {
@@ -316,7 +316,9 @@ impl Driver {
 
     fn connected(&mut self) {
         let before = self.state.borrow().clone();
-        if let Some(error) = &before.last_error {
+        if let Some(error) = &before.last_error
+            && !self.config.quiet
+        {
             tracing::info!(after = %error, "the datastore answers again");
         }
         self.state.send_modify(|s| {
@@ -329,7 +331,7 @@ impl Driver {
     fn failed(&mut self, error: &Error) {
         let error = error.to_string();
         // Once, not at every try.
-        if self.state.borrow().last_error.is_none() {
+        if self.state.borrow().last_error.is_none() && !self.config.quiet {
             tracing::warn!(%error, "the datastore does not answer; going on with what is known");
         }
         self.state.send_modify(|s| {

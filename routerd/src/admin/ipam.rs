@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use ipam::blocks::{Reserved, Rest};
+use ipam::check::Records;
 use ipam::{AllocError, check, show};
 use model::api::{AddressShow, IpamCheck, IpamShow, Release, Released};
 use model::object::ObjectId;
@@ -119,6 +120,13 @@ pub(super) async fn release(
     State(s): State<Services>,
     Json(what): Json<Release>,
 ) -> ApiResult<Released> {
+    let records = match &what {
+        Release::Ip(_) | Release::Handle(_) => Some(read(&*s.store).await?),
+        Release::Node(_) => None,
+    };
+    if let Some(user) = records.and_then(|records| user_of(&records, &what)) {
+        return Err(ApiError::new(StatusCode::CONFLICT, user, false));
+    }
     let released = match what {
         Release::Ip(ip) => s.ipam.release_address(ip).await?,
         Release::Handle(handle) => s.ipam.release(&handle, Vec::new()).await?,
@@ -142,4 +150,91 @@ pub(super) async fn release(
         addresses: released.addresses,
         blocks: released.blocks,
     }))
+}
+
+/// Who uses what is to be released, and the mend. Freed under its user, an address would be given to
+/// another while the first still answers.
+fn user_of(records: &Records, what: &Release) -> Option<String> {
+    let ips: Vec<IpAddr> = match what {
+        Release::Ip(ip) => vec![*ip],
+        Release::Handle(handle) => records.handles.get(handle)?.addresses.clone(),
+        Release::Node(_) => return None,
+    };
+    let mut endpoints = records.endpoints.iter().flatten();
+    if let Some((name, ip)) = endpoints.find(|(_, ip)| ips.contains(ip)) {
+        return Some(format!(
+            "{ip} is used by WorkloadEndpoint/{name}: delete that workload with its runtime, \
+             or an endpoint that you wrote with `routerctl delete workloadendpoint`"
+        ));
+    }
+    // What has a node and no namespace is a tunnel's.
+    let mut handles = records.handles.values();
+    let tunnel =
+        handles.find(|h| h.namespace.is_empty() && h.addresses.iter().any(|a| ips.contains(a)));
+    let node = tunnel?
+        .node
+        .as_ref()
+        .filter(|n| records.nodes.contains(*n))?;
+    Some(format!(
+        "it is the address of a tunnel of Node/{node}: it goes back when no IPPool of its family \
+         uses VXLAN, or with `routerctl delete node {node}`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::block::{FORMAT, Handle};
+
+    use super::*;
+
+    fn handle(node: &str, namespace: &str, ip: &str) -> Handle {
+        Handle {
+            version: FORMAT,
+            addresses: vec![ip.parse().unwrap()],
+            node: Some(node.to_owned()),
+            namespace: namespace.to_owned(),
+            name: "web".to_owned(),
+            blocks: vec!["10.0.0.0/26".parse().unwrap()],
+            identity: None,
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_is_named_with_the_mend() {
+        let mut records = Records::default();
+        records.nodes.insert("n1".to_owned());
+        let web = "10.0.0.1".parse().unwrap();
+        records.endpoints = Some(vec![("shop/web".to_owned(), web)]);
+        let all = [
+            ("h1", handle("n1", "shop", "10.0.0.1")),
+            ("h2", handle("n1", "shop", "10.0.0.2")),
+            ("t1", handle("n1", "", "10.0.0.3")),
+            ("t2", handle("gone", "", "10.0.0.4")),
+        ];
+        records
+            .handles
+            .extend(all.map(|(name, handle)| (name.to_owned(), handle)));
+        let ip = |ip: &str| user_of(&records, &Release::Ip(ip.parse().unwrap()));
+        let held = |handle: &str| user_of(&records, &Release::Handle(handle.to_owned()));
+        for used in [ip("10.0.0.1"), held("h1")] {
+            let used = used.unwrap();
+            assert!(
+                used.starts_with("10.0.0.1 is used by WorkloadEndpoint/shop/web"),
+                "{used}"
+            );
+            assert!(used.contains("with its runtime"), "{used}");
+        }
+        for tunnel in [ip("10.0.0.3"), held("t1")] {
+            assert!(tunnel.unwrap().contains("a tunnel of Node/n1"));
+        }
+        for free in [
+            ip("10.0.0.2"),
+            held("h2"),
+            ip("10.0.0.4"),
+            ip("10.0.0.9"),
+            held("x"),
+        ] {
+            assert_eq!(free, None);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use datastore::{Datastore, WatchItem};
+use datastore::{Datastore, Guard, SyncConfig, Update};
 use futures::{Stream, stream};
 use model::api::WatchEvent;
 use model::keys;
@@ -22,7 +22,7 @@ const LINES: usize = 256;
 
 type Line = Result<Bytes, Infallible>;
 
-/// A stream of [`WatchEvent`] lines; ends when the store cannot go on, and the client asks again.
+/// A stream of [`WatchEvent`] lines that ends with the daemon.
 pub(super) fn stream(
     store: Arc<dyn Datastore>,
     filter: Filter,
@@ -35,9 +35,7 @@ pub(super) fn stream(
             shown: HashSet::new(),
             tx,
         };
-        if let Some(Err(e)) = stop.run_until_cancelled(feed.run(&*store)).await {
-            tracing::debug!(error = %e, "a client's watch ended");
-        }
+        stop.run_until_cancelled(feed.run(store)).await;
     });
     stream::poll_fn(move |cx| rx.poll_recv(cx))
 }
@@ -50,31 +48,39 @@ struct Feed {
 }
 
 impl Feed {
-    async fn run(mut self, store: &dyn Datastore) -> Result<(), datastore::Error> {
-        let listing = store.list(&self.filter.prefix).await?;
-        for kv in &listing.items {
-            self.put(kv).await;
-        }
-        self.send("SYNCED", json!({})).await;
-        let mut watch = store
-            .watch(&self.filter.prefix, listing.revision + 1)
-            .await?;
-        while let Some(item) = watch.next().await {
-            match item {
-                WatchItem::Events { events, .. } => {
+    /// Goes on over whatever the store goes through: an outage is a pause and nothing else.
+    async fn run(mut self, store: Arc<dyn Datastore>) {
+        let config = SyncConfig {
+            prefixes: vec![self.filter.prefix.clone()],
+            // A client is told what is, all of it.
+            guard: Guard {
+                prefixes: Vec::new(),
+                ..Guard::default()
+            },
+            quiet: true,
+            ..SyncConfig::default()
+        };
+        let (mut updates, _syncer) = datastore::syncer::spawn(store, config);
+        let mut synced = false;
+        loop {
+            let update = tokio::select! {
+                update = updates.recv() => update,
+                () = self.tx.closed() => return,
+            };
+            match update {
+                Some(Update::Events { events, .. }) => {
                     for event in events {
                         self.event(event).await;
                     }
                 }
-                WatchItem::Progress(_) => {}
-                WatchItem::Compacted => break,
-                WatchItem::Failed(e) => return Err(e),
-            }
-            if self.tx.is_closed() {
-                break;
+                Some(Update::InSync { .. }) if !synced => {
+                    synced = true;
+                    self.send("SYNCED", json!({})).await;
+                }
+                Some(Update::InSync { .. } | Update::Rewound) => {}
+                None => return,
             }
         }
-        Ok(())
     }
 
     async fn event(&mut self, event: Event) {

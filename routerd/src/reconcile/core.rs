@@ -83,6 +83,7 @@ pub enum Event {
 #[derive(Debug)]
 struct Run {
     target: Target,
+    generation: u64,
     revision: Revision,
     stages: Stages,
     conflicts: Vec<Conflict>,
@@ -234,6 +235,7 @@ impl Core {
         let drifted = self.note_drift(&target, &plan, &observed, now);
         self.phase = Phase::Applying(Box::new(Run {
             target,
+            generation: desired.generation,
             revision: desired.revision,
             stages: Stages::new(plan.ops, Arc::new(observed)),
             conflicts: plan.conflicts,
@@ -262,6 +264,7 @@ impl Core {
     fn finish(&mut self, run: Run, now: Now) {
         let Run {
             target,
+            generation,
             revision,
             stages,
             conflicts,
@@ -275,6 +278,9 @@ impl Core {
         self.note_troubles(failed, blocked, &conflicts);
         // What the kernel will never do must not keep the node from serving.
         let settled = blocked.is_empty() && failed.iter().all(|(_, e)| !e.is_retryable());
+        if settled {
+            self.status.generation = generation;
+        }
         if settled && !self.status.in_sync {
             self.status.in_sync = true;
             self.events.push(Event::InSync { revision });

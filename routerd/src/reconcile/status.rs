@@ -13,6 +13,8 @@ use netlink::{Conflict, Error, describe};
 pub struct Status {
     /// The kernel was brought to a state computed from a complete snapshot.
     pub in_sync: bool,
+    /// Number of the newest state that a run brought the kernel to.
+    pub generation: u64,
     /// Revision of the state that the last run aimed at.
     pub revision: Revision,
     /// `links`, `tunnels`, `routes`, `nat`.
@@ -20,6 +22,23 @@ pub struct Status {
     /// What others had changed, newest first.
     pub drift: Vec<Drift>,
 }
+
+impl Status {
+    /// The subsystems now that `newest` is wanted: the links of workloads are made and taken away by
+    /// the CNI path, before the next run counts them.
+    pub fn subsystems_for(&self, newest: &KernelState) -> Vec<Subsystem> {
+        let mut subsystems = self.subsystems.clone();
+        for s in &mut subsystems {
+            if s.name == LINKS && s.state == Health::Ok {
+                s.message = working(Part::Links, newest);
+            }
+        }
+        subsystems
+    }
+}
+
+/// What the first part is called.
+const LINKS: &str = "links";
 
 /// The parts that are reported one by one, in the order they are built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +50,7 @@ enum Part {
 }
 
 const PARTS: [(Part, &str); 4] = [
-    (Part::Links, "links"),
+    (Part::Links, LINKS),
     (Part::Tunnels, "tunnels"),
     (Part::Routes, "routes"),
     (Part::Nat, "nat"),

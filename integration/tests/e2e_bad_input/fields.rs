@@ -1,0 +1,188 @@
+//! What every field refuses.
+
+/// Kind, `spec` in YAML's flow style, and the field that the error must name.
+pub(crate) const OUT_OF_RANGE: &[(&str, &str, &str)] = &[
+    ("IPPool", "cidr: 10.80.0.1/16", "cidr"),
+    ("IPPool", "cidr: 10.80.0.0/33", "cidr"),
+    ("IPPool", "cidr: nonsense", "cidr"),
+    ("IPPool", "cidr: 10.80.0.0", "10.80.0.0/32"),
+    ("IPPool", "cidr: 224.0.0.0/8", "cidr"),
+    ("IPPool", "cidr: 127.0.0.0/16", "cidr"),
+    ("IPPool", "cidr: \"ff02::/64\"", "cidr"),
+    ("IPPool", "cidr: \"fe80::/64\"", "cidr"),
+    ("IPPool", "blockSize: 26", "cidr"),
+    ("IPPool", "cidr: 10.80.0.0/16, blockSize: -1", "blockSize"),
+    ("IPPool", "cidr: 10.80.0.0/16, blockSize: 300", "blockSize"),
+    ("IPPool", "cidr: 10.80.0.0/16, blockSize: 33", "blockSize"),
+    ("IPPool", "cidr: 10.80.0.0/16, blockSize: 15", "blockSize"),
+    ("IPPool", "cidr: 10.80.0.0/28, blockSize: 26", "blockSize"),
+    ("IPPool", "cidr: \"fd80::/48\", blockSize: 26", "blockSize"),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, blockSize: \"26\"",
+        "blockSize",
+    ),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, vxlanMode: always",
+        "vxlanMode",
+    ),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, natOutgoing: 1",
+        "natOutgoing",
+    ),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, disabled: perhaps",
+        "disabled",
+    ),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, nodeSelector: \"rack in\"",
+        "nodeSelector",
+    ),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, namespaceSelector: \"((\"",
+        "namespaceSelector",
+    ),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, allowedUses: [Play]",
+        "allowedUses",
+    ),
+    (
+        "IPPool",
+        "cidr: 10.80.0.0/16, assignmentMode: Random",
+        "assignmentMode",
+    ),
+    ("IPPool", "cidr: 10.80.0.0/16, colour: red", "colour"),
+    (
+        "IPReservation",
+        "reservedCIDRs: [10.0.0.999]",
+        "reservedCIDRs",
+    ),
+    ("IPReservation", "reservedCIDRs: 10.0.0.1", "reservedCIDRs"),
+    (
+        "IPReservation",
+        "reservedCidrs: [10.0.0.1]",
+        "reservedCidrs",
+    ),
+    (
+        "IPAMConfiguration",
+        "cooldownSeconds: -1",
+        "cooldownSeconds",
+    ),
+    (
+        "IPAMConfiguration",
+        "cooldownSeconds: 86401",
+        "cooldownSeconds",
+    ),
+    (
+        "IPAMConfiguration",
+        "maxBlocksPerHost: -1",
+        "maxBlocksPerHost",
+    ),
+    (
+        "IPAMConfiguration",
+        "maxBlocksPerHost: 1000001",
+        "maxBlocksPerHost",
+    ),
+    ("IPAMConfiguration", "strictAffinity: 2", "strictAffinity"),
+    ("MeshConfiguration", "mtu: 100", "mtu"),
+    ("MeshConfiguration", "mtu: 70000", "mtu"),
+    ("MeshConfiguration", "mtu: big", "mtu"),
+    ("MeshConfiguration", "vxlanPort: 0", "vxlanPort"),
+    ("MeshConfiguration", "vxlanPort: 65536", "vxlanPort"),
+    ("MeshConfiguration", "vxlanVNI: 0", "vxlanVNI"),
+    ("MeshConfiguration", "vxlanVNI: 16777216", "vxlanVNI"),
+    ("MeshConfiguration", "encryption: Sometimes", "encryption"),
+    (
+        "MeshConfiguration",
+        "defaultEndpointToHostAction: Drop",
+        "defaultEndpointToHostAction",
+    ),
+    ("WorkloadEndpoint", "interfaceName: tap0", "node"),
+    (
+        "WorkloadEndpoint",
+        "node: \"a/b\", interfaceName: tap0",
+        "node",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: sixteen-letters0",
+        "interfaceName",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: ../tap",
+        "interfaceName",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: t, ipNetworks: [10.65.0.0/24]",
+        "ipNetworks",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: t, ipNetworks: [224.0.0.1/32]",
+        "ipNetworks",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: t, mac: \"01:00:5e:00:00:01\"",
+        "mac",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: t, mac: \"no\"",
+        "mac",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: t, ipv4Gateway: \"fd00::1\"",
+        "ipv4Gateway",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: t, ports: [{ name: web, protocol: TCP, port: 70000 }]",
+        "port",
+    ),
+    (
+        "WorkloadEndpoint",
+        "node: n1, interfaceName: t, ports: [{ name: web, protocol: XYZ, port: 80 }]",
+        "protocol",
+    ),
+    ("Node", "bgp: { ipv4Address: 10.0.0.300 }", "ipv4Address"),
+    (
+        "Node",
+        "bgp: { ipv4Address: \"fd00::1/64\" }",
+        "ipv4Address",
+    ),
+    ("Node", "bgp: { asNumber: 0 }", "asNumber"),
+    ("Node", "bgp: { asNumber: 4294967296 }", "asNumber"),
+    (
+        "Node",
+        "vxlanTunnelMACAddr: \"ff:ff:ff:ff:ff:ff\"",
+        "vxlanTunnelMACAddr",
+    ),
+    ("Node", "unschedulable: maybe", "unschedulable"),
+    ("Namespace", "labels: {}", "labels"),
+];
+
+/// Metadata that no object may have, and a word of the error.
+pub(crate) const BAD_METADATA: &[(&str, &str)] = &[
+    ("name: \"\"", "name"),
+    ("name: Upper", "name"),
+    ("name: \"a b\"", "name"),
+    ("name: ..", "name"),
+    ("name: a/../b", "name"),
+    ("name: \"a\\0b\"", "name"),
+    ("name: \"a%2fb\"", "name"),
+    ("namespace: x", "name"),
+    ("name: good, labels: { \"-x\": y }", "-x"),
+    ("name: good, labels: { x: \"a b\" }", "x"),
+    ("name: good, labels: [a]", "labels"),
+    ("name: good, finalizer: a", "finalizer"),
+];

@@ -1,0 +1,129 @@
+//! Values in the store that nobody can read.
+
+use anyhow::{Context, Result, ensure};
+use integration::lab::{self, Cni, Mesh, MeshSpec, wait};
+use integration::scenario::{self, CONVERGE};
+
+use crate::STORE;
+
+/// Bytes that are no value of the store.
+fn junk(good: &str) -> Vec<Vec<u8>> {
+    let half = good.len() / 2;
+    vec![
+        Vec::new(),
+        good.as_bytes().get(..half).unwrap_or_default().to_vec(),
+        b"{\"hello\": \"world\"}".to_vec(),
+        vec![0xff, 0xfe, 0x00],
+        b"[]".to_vec(),
+        b"null".to_vec(),
+        vec![b'['; 100_000],
+    ]
+}
+
+#[test]
+fn broken_address_records_are_named_and_nothing_is_lost() -> Result<()> {
+    lab::run("broken records", |lab| {
+        let mut mesh = Mesh::build(lab, &MeshSpec::flat(2))?;
+        scenario::start(&mut mesh, "Never")?;
+        let cni = Cni::of(mesh.node(0)?)?;
+        let mut standing = scenario::populate(lab, &mesh, 1)?;
+        let records = mesh.etcd.list(&format!("{STORE}ipam/"))?;
+        let find = |what: &str, holder: &str| {
+            let wanted = format!("{STORE}ipam/{what}/");
+            let found = records.iter().find(|(k, v)| {
+                k.starts_with(&wanted) && (k.contains(holder) || v.contains(holder))
+            });
+            found
+                .cloned()
+                .with_context(|| format!("no {what} of {holder}"))
+        };
+        let block = find("blocks", "\"n1\"")?;
+        let handle = find("handles", "n1-w0")?;
+        for (key, good) in [block, handle] {
+            for (i, bad) in junk(&good).into_iter().enumerate() {
+                mesh.etcd.put(&key, &bad)?;
+                let node = mesh.node(0)?;
+                let out = node.ctl(&["ipam", "check", "-o", "json"])?;
+                let report = out.json().with_context(|| out.stderr.clone())?;
+                let short = key.strip_prefix(STORE).unwrap_or(&key);
+                ensure!(
+                    out.code == Some(1) && report.to_string().contains(short),
+                    "{short} = {bad:?}: {report}"
+                );
+                if short.contains("blocks/") {
+                    everyone_keeps(&mesh, short)?;
+                }
+                // Others go on; nothing that stands is disturbed.
+                if i % 3 == 1 {
+                    let name = format!("during-{i}-{}", key.len());
+                    Cni::of(mesh.node(1)?)?.add(lab, &format!("other-{name}"))?;
+                    let more = wait("ADD to work beside it", CONVERGE, || cni.add(lab, &name))?;
+                    let old = standing.first().context("no workload")?.clone();
+                    scenario::everyone_reaches_everyone(&[old, more])?;
+                }
+            }
+            // A daemon starts over it as well.
+            mesh.node_mut(0)?.kill()?;
+            mesh.node_mut(0)?.start_ready()?;
+            mesh.etcd.put(&key, good.as_bytes())?;
+            scenario::everyone_reaches_everyone(&standing)?;
+        }
+        // Junk where no record is.
+        let keys = [
+            "ipam/blocks/10.65.77.0/26",
+            "ipam/blocks/../../x",
+            "ipam/handles/stray",
+            "ipam/affinity/n1/nonsense",
+            "resources/unknownkind/x",
+            "resources/ippools/a/b/c",
+        ];
+        for key in keys {
+            mesh.etcd.put(&format!("{STORE}{key}"), b"{")?;
+        }
+        standing.push(cni.add(lab, "beside-junk")?);
+        scenario::everyone_reaches_everyone(&standing)?;
+        let first = mesh.node(0)?;
+        let out = first.ctl(&["ipam", "check", "-o", "json"])?;
+        ensure!(out.code == Some(1), "{}", out.stdout);
+        for key in &keys[..3] {
+            ensure!(
+                out.stdout.contains(key),
+                "{key} is not named: {}",
+                out.stdout
+            );
+        }
+        for key in keys {
+            mesh.etcd.delete(&format!("{STORE}{key}"))?;
+        }
+        wait("the records to be clean", CONVERGE, || {
+            scenario::ipam_is_clean(mesh.node(0)?)
+        })
+    })
+}
+
+/// Every node says that it cannot read the record, and its route to the block stays.
+fn everyone_keeps(mesh: &Mesh, key: &str) -> Result<()> {
+    let block = key.trim_start_matches("ipam/blocks/");
+    for node in &mesh.nodes {
+        wait("the record to be rejected", CONVERGE, || {
+            let status = node.status()?;
+            let rejected = scenario::list(&status, "rejected")?;
+            let named = rejected
+                .iter()
+                .any(|r| r.get("name").is_some_and(|n| n == block));
+            ensure!(named, "{block} is not in {status}");
+            let kept = rejected.iter().any(|r| {
+                let message = r.get("message").and_then(serde_json::Value::as_str);
+                message.is_some_and(|m| m.contains("stays in force"))
+            });
+            ensure!(kept, "{block} is not kept: {status}");
+            Ok(())
+        })?;
+        let routes = scenario::our_routes(node)?;
+        let there = routes
+            .iter()
+            .any(|r| r.get("dst").is_some_and(|dst| dst == block));
+        ensure!(there, "{} lost its route to {block}: {routes:?}", node.name);
+    }
+    Ok(())
+}
