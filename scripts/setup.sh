@@ -15,6 +15,7 @@ needs=(
   containerd:containerd
   ctr:containerd
   runc:runc
+  podman:podman
   /bin/busybox:busybox-static
   /usr/lib/cni/bridge:containernetworking-plugins
   nft:nftables
@@ -29,6 +30,7 @@ needs=(
   openssl:openssl
   wg:wireguard-tools
   dpkg-deb:dpkg
+  systemd-analyze:systemd
 )
 if [[ ${1:-} == kernels ]]; then
   needs+=(

@@ -8,6 +8,7 @@ pub mod http;
 pub mod mesh;
 pub mod netns;
 pub mod node;
+pub mod podman;
 pub mod probe;
 pub mod process;
 pub mod supervise;
@@ -27,6 +28,7 @@ pub use etcd::Etcd;
 pub use mesh::{Families, Mesh, MeshSpec};
 pub use netns::Netns;
 pub use node::Node;
+pub use podman::Podman;
 pub use process::Process;
 
 /// Every namespace and directory of a lab starts with this.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use integration::lab::cni::Call;
 use integration::lab::{
-    self, Cni, Containerd, Lab, Mesh, MeshSpec, Netns, Node, Workload, binaries, wait,
+    self, Cni, Containerd, Lab, Mesh, MeshSpec, Netns, Node, Podman, Workload, binaries, wait,
 };
 use integration::scenario::{self, CONVERGE, text};
 use serde_json::{Value, json};
@@ -424,7 +424,39 @@ fn containers_of_a_real_runtime() -> Result<()> {
     })
 }
 
-/// The network as an operator writes it; 1.0.0 is the newest version that containerd 1.6 knows.
+#[test]
+fn containers_of_podman() -> Result<()> {
+    lab::run("podman", |lab| {
+        let mut mesh = Mesh::build(lab, &MeshSpec::flat(2))?;
+        scenario::start(&mut mesh, "Always")?;
+        let plugin = binaries::find("routerd-cni")?;
+        let bin = plugin.parent().context("the plugin has no directory")?;
+        let mut all: Vec<Workload> = scenario::populate(lab, &mesh, 1)?;
+        let mut running = Vec::new();
+        for node in &mesh.nodes {
+            let mut podman = Podman::new(lab, &node.ns, &[bin], &conflist(node))?;
+            for i in 0..2 {
+                all.push(podman.run(&format!("{}-p{i}", node.name), "mesh")?);
+            }
+            running.push(podman);
+        }
+        scenario::everyone_reaches_everyone(&all)?;
+        let node = mesh.node(0)?;
+        let used = scenario::addresses_used(node)?;
+        let containers = all.split_off(mesh.nodes.len());
+        for (podman, own) in running.iter_mut().zip(containers.chunks(2)) {
+            for workload in own {
+                podman.stop(workload)?;
+            }
+        }
+        ensure!(scenario::addresses_used(node)? == used - 8);
+        scenario::everyone_reaches_everyone(&all)?;
+        scenario::ipam_is_clean(node)
+    })
+}
+
+/// The network as an operator writes it; 1.0.0 is the newest version that containerd 1.6 and
+/// podman 4.3 know.
 fn conflist(node: &Node) -> Value {
     json!({
         "cniVersion": "1.0.0",

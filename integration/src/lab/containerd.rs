@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Fixed paths of runtime and client: shown as the lab's own directories.
 const SHADOWED: [&str; 3] = ["/etc/cni/net.d", "/opt/cni/bin", "/run/containerd"];
 
+/// Directories of a container's root.
+pub(super) const ROOTFS: [&str; 4] = ["rootfs/bin", "rootfs/proc", "rootfs/sys", "rootfs/dev"];
+
 /// A containerd of the lab's own.
 #[derive(Debug)]
 pub struct Containerd {
@@ -48,14 +51,7 @@ impl Containerd {
         }
         let dir = lab.subdir("containerd")?;
         let home = lab.netns("containerd")?;
-        for sub in [
-            "run",
-            "fifo",
-            "rootfs/bin",
-            "rootfs/proc",
-            "rootfs/sys",
-            "rootfs/dev",
-        ] {
+        for sub in ROOTFS.iter().chain(&["run", "fifo"]) {
             std::fs::create_dir_all(dir.join(sub))?;
         }
         let busybox = dir.join("rootfs/bin/busybox");
@@ -232,7 +228,7 @@ fn names_plugin(conflist: &Value, file: &std::ffi::OsStr) -> bool {
 }
 
 /// Addresses of `eth0` that reach further than its link.
-fn global_addresses(ns: &Netns) -> Result<Vec<std::net::IpAddr>> {
+pub(super) fn global_addresses(ns: &Netns) -> Result<Vec<std::net::IpAddr>> {
     let links = ns.ip_json("addr show dev eth0 scope global")?;
     let infos = links.pointer("/0/addr_info").and_then(Value::as_array);
     infos
