@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use integration::lab::binaries;
+use integration::lab::{self, Process, binaries};
+use integration::scenario::CONVERGE;
 
 /// A directory that goes away.
 struct Scratch(PathBuf);
@@ -128,6 +129,95 @@ fn the_package_has_what_it_should_have() -> Result<()> {
         .args(["check", "--config"])
         .arg(at("etc/routerd/routerd.toml")))
     .map(drop)
+}
+
+#[test]
+fn the_package_installs_into_a_fresh_root_and_its_daemon_runs() -> Result<()> {
+    lab::run("package", |lab| {
+        let (out, root) = (lab.subdir("out")?, lab.subdir("root")?);
+        let package = build(&out)?;
+        let admin = root.join("var/lib/dpkg");
+        for dir in ["info", "updates", "parts", "triggers"] {
+            fs::create_dir_all(admin.join(dir))?;
+        }
+        fs::write(admin.join("status"), "")?;
+        let dpkg = |action: &str, what: &Path| {
+            run(Command::new("dpkg")
+                .arg(format!("--root={}", root.display()))
+                // There is no libc in there; what the package needs of it, this machine has.
+                .args([
+                    "--force-depends",
+                    "--force-script-chrootless",
+                    "--log=/dev/null",
+                ])
+                .args([Path::new(action), what]))
+        };
+        let said = dpkg("--install", &package)?;
+        ensure!(said.contains("systemctl enable --now routerd"), "{said}");
+
+        // As the unit starts it, but for the places of a machine that runs already.
+        let config = root.join("etc/routerd/routerd.toml");
+        let sample = fs::read_to_string(&config)?;
+        let (state, sockets) = (lab.subdir("state")?, lab.subdir("run")?);
+        fs::write(
+            &config,
+            format!("state_dir = {state:?}\nrun_dir = {sockets:?}\n{sample}"),
+        )?;
+        let host = lab.netns("host")?;
+        host.ip(
+            "link set lo up\nlink add eth0 type veth peer name wire\nlink set wire up\n\
+                 link set eth0 up\naddr add 192.0.2.1/24 dev eth0",
+        )?;
+        let mut command = host.command(root.join("usr/sbin/routerd"));
+        command.args(["run", "--config"]).arg(&config);
+        let mut daemon = Process::start("the package's routerd", command, &lab.dir().join("log"))?;
+        let ctl = |args: &[&str]| {
+            run(host
+                .command(root.join("usr/bin/routerctl"))
+                .args(args)
+                .env("ROUTERD_SOCKET", sockets.join("routerd.sock")))
+        };
+        lab::wait_for(&mut daemon, "it to be ready", CONVERGE, || {
+            let status: serde_json::Value = serde_json::from_str(&ctl(&["status", "-o", "json"])?)?;
+            ensure!(
+                status["ready"] == true && status["inSync"] == true,
+                "{status}"
+            );
+            Ok(())
+        })?;
+        ctl(&["doctor"])?;
+        daemon.terminate(CONVERGE)?;
+        dpkg("--purge", Path::new("routerd"))?;
+        for gone in ["usr/sbin/routerd", "etc/routerd/routerd.toml"] {
+            ensure!(!root.join(gone).exists(), "{gone} stays");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit_and_little_exposed() -> Result<()> {
+    let scratch = Scratch::new("unit")?;
+    let daemon = binaries::find("routerd")?;
+    let unit = fs::read_to_string(repository().join("packaging/routerd.service"))?;
+    let path = scratch.0.join("routerd.service");
+    let here = daemon.to_str().context("a path that is no text")?;
+    fs::write(&path, unit.replace("/usr/sbin/routerd", here))?;
+    let analyze = |args: &[&str]| {
+        let out = Command::new("systemd-analyze")
+            .args(args)
+            .arg(&path)
+            .output()
+            .context("run systemd-analyze: `make setup` installs it")?;
+        let said = [out.stdout, out.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        ensure!(out.status.success(), "systemd-analyze {args:?}: {said}");
+        Ok(said)
+    };
+    let said = analyze(&["verify", "--man=no"])?;
+    ensure!(said.trim().is_empty(), "{said}");
+    // 0 is a service that may do nothing, 100 one that may do all.
+    analyze(&["security", "--offline=true", "--threshold=40"]).map(drop)
 }
 
 #[test]
