@@ -33,6 +33,7 @@ mod netns;
 mod nft;
 mod observe;
 pub mod plan;
+pub mod probe;
 mod socket;
 mod sysctl;
 #[cfg(feature = "testing")]

@@ -1,7 +1,8 @@
 //! `routerctl doctor`: what is wrong on this host, and the fix.
 
-use std::path::Path;
-use std::time::Duration;
+mod host;
+
+use std::time::{Duration, SystemTime};
 
 use model::api::{Doctor, DoctorCheck, Health};
 use model::state::{Underlay, UnderlayLink};
@@ -20,12 +21,16 @@ pub async fn examine(s: &Services) -> Doctor {
         .query(|_, underlay| underlay.clone())
         .await
         .unwrap_or_default();
-    let mut checks = vec![kernel()];
+    let newest = s.control.query(|snapshot, _| host::newest_node(snapshot));
+    let newest = newest.await.flatten();
+    let mut checks = vec![host::kernel(), host::privileges()];
+    checks.extend(host::features().await);
     checks.extend(underlay_checks(&underlay));
-    checks.push(clock());
+    checks.push(host::clock(SystemTime::now(), newest));
     checks.push(store(s).await);
-    checks.push(state_dir(&s.config.state_dir));
-    checks.push(forwarding());
+    checks.push(host::state_dir(&s.config.state_dir));
+    let desired = s.views.desired.borrow().clone();
+    checks.push(host::switches(&desired.kernel));
     checks.extend(status(s));
     Doctor { checks }
 }
@@ -46,31 +51,6 @@ fn check(
 
 fn ok(name: &str, message: impl Into<String>) -> DoctorCheck {
     check(name, Health::Ok, message, "")
-}
-
-fn kernel() -> DoctorCheck {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
-    match kernel_version(release) {
-        Some(version) if version >= (5, 10) => ok("kernel", release),
-        Some(_) => check(
-            "kernel",
-            Health::Degraded,
-            format!("{release} is older than 5.10"),
-            "run Linux 5.10 or newer: older ones lack strict netlink dumps and are not tested",
-        ),
-        None => check(
-            "kernel",
-            Health::Degraded,
-            format!("{release:?} is no version"),
-            "",
-        ),
-    }
-}
-
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
-    let mut parts = release.split(['.', '-', '+']);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn underlay_checks(underlay: &Underlay) -> Vec<DoctorCheck> {
@@ -101,22 +81,6 @@ fn underlay_link(link: &UnderlayLink) -> DoctorCheck {
                 "raise the MTU of {} to {LEAST_UNDERLAY_MTU} or more: tunnels carry IPv6 only from there on",
                 link.interface
             ),
-        ),
-    }
-}
-
-/// The build is older than now on every host with a clock that is right.
-fn clock() -> DoctorCheck {
-    // 2026-01-01, before the first release.
-    const FIRST_RELEASE: u64 = 1_767_225_600_000;
-    let now = crate::time::rfc3339(std::time::SystemTime::now());
-    match crate::time::now_millis() >= FIRST_RELEASE {
-        true => ok("clock", now),
-        false => check(
-            "clock",
-            Health::Failed,
-            now,
-            "set the clock: leases, certificates and cooldowns need it",
         ),
     }
 }
@@ -155,52 +119,6 @@ async fn store(s: &Services) -> DoctorCheck {
     }
 }
 
-fn state_dir(path: &Path) -> DoctorCheck {
-    const LEAST_FREE: u64 = 64 << 20;
-    let name = "state_dir";
-    match nix::sys::statvfs::statvfs(path) {
-        Err(e) => check(
-            name,
-            Health::Failed,
-            format!("{}: {e}", path.display()),
-            "make the directory readable",
-        ),
-        Ok(fs) => {
-            let free = fs.blocks_available().saturating_mul(fs.fragment_size());
-            let message = format!("{}: {} MiB free", path.display(), free >> 20);
-            match free < LEAST_FREE {
-                true => check(
-                    name,
-                    Health::Degraded,
-                    message,
-                    "free some space: the store needs it to write",
-                ),
-                false => ok(name, message),
-            }
-        }
-    }
-}
-
-fn forwarding() -> DoctorCheck {
-    let switches = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
-    let off: Vec<&str> = switches
-        .into_iter()
-        .filter(|path| {
-            std::fs::read_to_string(Path::new("/proc/sys").join(path))
-                .is_ok_and(|v| v.trim() == "0")
-        })
-        .collect();
-    match off.is_empty() {
-        true => ok("forwarding", "on"),
-        false => check(
-            "forwarding",
-            Health::Failed,
-            format!("{} off", off.join(", ")),
-            "routerd turns it on; find what turns it off again (sysctl.d, a firewall)",
-        ),
-    }
-}
-
 /// What the running daemon knows of itself.
 fn status(s: &Services) -> Vec<DoctorCheck> {
     let status = s.views.status();
@@ -234,13 +152,6 @@ fn status(s: &Services) -> Vec<DoctorCheck> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernel_versions_are_read_from_release_names() {
-        assert_eq!(kernel_version("6.18.44-fc-v669"), Some((6, 18)));
-        assert_eq!(kernel_version("5.10.0-28-cloud-amd64"), Some((5, 10)));
-        assert_eq!(kernel_version("nonsense"), None);
-    }
 
     #[test]
     fn a_host_without_an_address_is_told_the_fix() {

@@ -476,3 +476,16 @@ fn an_address_on_an_interface_of_others_is_ours_by_its_mark_alone() {
     );
     assert!(!left.contains("tap0    inet 169.254.1.1"), "{left}");
 }
+
+#[test]
+fn features_are_tried_where_nobody_is() {
+    let ns = host();
+    let before = ns.sh("ip -o link; ip route show table all; nft list ruleset");
+    let features = ns.run(|| netlink::probe::features().unwrap());
+    assert_eq!(features.len(), 5);
+    for (name, result) in features {
+        assert_eq!(result, Ok(()), "{name}");
+    }
+    let after = ns.sh("ip -o link; ip route show table all; nft list ruleset");
+    assert_eq!(before, after);
+}
