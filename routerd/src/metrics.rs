@@ -154,7 +154,7 @@ fn registry(s: &Served) -> Registry {
     gauge("blocks", "Address blocks of all nodes", facts.blocks);
     gauge(
         "rejected_objects",
-        "Stored values that were skipped",
+        "Stored values that cannot be read",
         facts.rejected.len(),
     );
     gauge(
@@ -193,4 +193,60 @@ fn registry(s: &Served) -> Registry {
         s.metrics.cni.clone(),
     );
     registry
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::views::tests::Actors;
+
+    /// Name, type and meaning of each metric, as a scraper sees them.
+    fn served() -> BTreeSet<[String; 3]> {
+        let actors = Actors::new();
+        actors.reconcile.send_modify(|r| {
+            r.subsystems.push(model::api::Subsystem {
+                name: "links".to_owned(),
+                state: Health::Ok,
+                message: String::new(),
+            });
+        });
+        let (metrics, views) = (Metrics::default(), actors.views());
+        metrics.cni("add", true, Duration::from_millis(3));
+        let mut text = String::new();
+        encode(&mut text, &registry(&Served { metrics, views })).unwrap();
+        let lines = |word: &'static str| {
+            let lines = text.lines().filter_map(move |l| l.strip_prefix(word));
+            lines.filter_map(|l| l.split_once(' '))
+        };
+        lines("# TYPE ")
+            .map(|(name, kind)| {
+                let help = lines("# HELP ").find(|(n, _)| *n == name).unwrap().1;
+                let shown = match kind {
+                    "counter" => format!("{name}_total"),
+                    _ => name.to_owned(),
+                };
+                assert!(text.lines().any(|l| l.starts_with(&shown)), "{shown}");
+                [
+                    shown,
+                    kind.to_owned(),
+                    help.trim_end_matches('.').to_owned(),
+                ]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_page_lists_exactly_what_is_served() {
+        let page = include_str!("../../docs/metrics.md");
+        let rows = page.lines().filter(|l| l.starts_with("| `routerd_"));
+        let documented: BTreeSet<[String; 3]> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+                [cells[1].trim_matches('`'), cells[2], cells[4]].map(str::to_owned)
+            })
+            .collect();
+        assert_eq!(served(), documented);
+    }
 }

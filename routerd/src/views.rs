@@ -170,3 +170,71 @@ impl Views {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The sending ends of [`Views`].
+    pub(crate) struct Actors {
+        identity: watch::Sender<Identity>,
+        sync: watch::Sender<SyncState>,
+        facts: watch::Sender<Facts>,
+        desired: watch::Sender<Arc<NodeState>>,
+        pub(crate) reconcile: watch::Sender<reconcile::Status>,
+        publish: watch::Sender<Option<String>>,
+    }
+
+    impl Actors {
+        pub(crate) fn new() -> Actors {
+            Actors {
+                identity: watch::Sender::new(None),
+                sync: watch::Sender::default(),
+                facts: watch::Sender::default(),
+                desired: watch::Sender::default(),
+                reconcile: watch::Sender::default(),
+                publish: watch::Sender::default(),
+            }
+        }
+
+        pub(crate) fn views(&self) -> Views {
+            Views {
+                node: "n1".into(),
+                identity: self.identity.subscribe(),
+                sync: self.sync.subscribe(),
+                accept: Arc::new(|| false),
+                facts: self.facts.subscribe(),
+                desired: self.desired.subscribe(),
+                reconcile: self.reconcile.subscribe(),
+                publish: self.publish.subscribe(),
+            }
+        }
+    }
+
+    #[test]
+    fn in_sync_is_a_state_that_lacked_nothing() {
+        let actors = Actors::new();
+        let views = actors.views();
+        actors.identity.send_replace(Some(OwnershipState::Held));
+        actors.facts.send_modify(|f| {
+            f.synced = true;
+            f.published = true;
+        });
+        // The kernel has what was wanted before this node had an address for its tunnel.
+        actors.reconcile.send_modify(|r| {
+            r.in_sync = true;
+            r.generation = 1;
+        });
+        assert!(!views.is_ready() && !views.status().in_sync);
+        actors.facts.send_modify(|f| f.complete_from = Some(2));
+        assert!(!views.is_ready() && !views.status().in_sync);
+        actors.reconcile.send_modify(|r| r.generation = 2);
+        assert!(views.is_ready() && views.status().in_sync);
+        // What cannot be had is reported, and keeps the node from nothing else.
+        actors.facts.send_modify(|f| f.complete_from = None);
+        assert!(!views.is_ready());
+        let error = "no address for the IPv4 tunnel".to_owned();
+        actors.publish.send_replace(Some(error));
+        assert!(views.is_ready() && views.status().in_sync);
+    }
+}
