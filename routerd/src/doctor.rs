@@ -11,6 +11,8 @@ use crate::services::Services;
 
 /// An answer of the store slower than this is worth a look.
 const SLOW_STORE: Duration = Duration::from_millis(50);
+/// Time for the reconciler to carry out what is wanted.
+const SETTLE: Duration = Duration::from_secs(2);
 /// The smallest underlay MTU that still carries IPv6 inside VXLAN over IPv6 (RFC 8200: 1280).
 const LEAST_UNDERLAY_MTU: u32 = 1350;
 
@@ -30,6 +32,10 @@ pub async fn examine(s: &Services) -> Doctor {
     checks.push(store(s).await);
     checks.push(host::state_dir(&s.config.state_dir));
     let desired = s.views.desired.borrow().clone();
+    // What was wanted only now is not wrong for not being there yet.
+    let mut reconcile = s.views.reconcile.clone();
+    let applied = reconcile.wait_for(|r| r.generation >= desired.generation);
+    let _ = tokio::time::timeout(SETTLE, applied).await;
     checks.push(host::switches(&desired.kernel));
     checks.extend(status(s));
     Doctor { checks }
