@@ -26,6 +26,15 @@ pub(crate) fn read(path: &str) -> Result<Option<String>, Error> {
     }
 }
 
+/// Writes a value where it differs: for some switches the kernel takes its routing lock to write
+/// even what is there.
+pub(crate) fn ensure(path: &str, value: &str) -> Result<(), Error> {
+    if read(path)?.as_deref() == Some(value) {
+        return Ok(());
+    }
+    write(path, value)
+}
+
 /// Writes a value.
 pub(crate) fn write(path: &str, value: &str) -> Result<(), Error> {
     fs::write(file(path)?, value)

@@ -20,7 +20,7 @@ type Sent<'a> = Vec<(&'a Object, Result<(), Refusal>)>;
 pub(super) fn write_sysctls(side: &Side) -> Result<(), Error> {
     for object in &side.objects {
         if let Object::Sysctl(path, value) = object {
-            sysctl::write(path, value)?;
+            sysctl::ensure(path, value)?;
         }
     }
     Ok(())
