@@ -63,7 +63,7 @@ impl Marks {
         });
     }
 
-    /// The target: of a link being made all that is there stays, of one being taken away nothing is wanted.
+    /// The target: of a link being made all that is there stays as it is, of one being taken away nothing is wanted.
     pub(super) fn target(&self, desired: &Arc<NodeState>, observed: &Observed) -> Target {
         if self.0.is_empty() {
             return Target::Whole(desired.clone());
@@ -71,7 +71,11 @@ impl Marks {
         let mut state = desired.kernel.clone();
         for (&link, mark) in &self.0 {
             match mark {
-                Mark::Attaching(_) => adopt(&mut state, &observed.ours, link),
+                // Both at once would meet: who makes the link makes all that is on it.
+                Mark::Attaching(_) => {
+                    remove(&mut state, link);
+                    adopt(&mut state, &observed.ours, link);
+                }
                 Mark::Detaching => remove(&mut state, link),
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::kernel::{LinkKind, Op, Route};
 use model::marks;
 use model::state::NodeState;
-use netlink::Kernel;
+use netlink::{FakeKernel, Kernel};
 
 use super::rig::*;
 use crate::reconcile::cleanup::cleanup;
@@ -335,6 +335,20 @@ fn a_link_being_taken_away_is_not_missed() {
     rig.core.protect(workload(1), None);
     rig.damage(|k| plug(k, 1));
     rig.settle();
+    let hangs_on_it = |k: &FakeKernel| {
+        let mut routes = k.state.routes.values();
+        routes.any(|r| *r == route(None, workload(1).as_str()))
+    };
+    assert!(
+        !hangs_on_it(&rig.kernel),
+        "who makes the link makes what hangs on it"
+    );
+    let generation = rig.want(&full());
+    rig.core
+        .protect(workload(1), Some(generation.cast_unsigned()));
+    rig.want(&full());
+    rig.settle();
+    assert!(hangs_on_it(&rig.kernel));
     rig.check(&full());
 }
 
