@@ -298,6 +298,13 @@ impl Device {
         })
     }
 
+    /// How all peers are doing.
+    pub fn statuses(&self, now: Time) -> Vec<(PeerId, PeerStatus)> {
+        let ids = self.ids().into_iter();
+        ids.filter_map(|id| Some((id, self.status(now, id)?)))
+            .collect()
+    }
+
     /// Sends packets of the tunnel interface: seals what can go; what cannot yet waits for a session.
     /// Sealed ones are for the caller to transmit.
     pub fn handle_packets(&mut self, now: Now, packets: &mut [Outgoing<'_>]) {

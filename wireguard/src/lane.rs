@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::aead::{Engine, Key};
+use crate::packet;
 use crate::peer_id::PeerId;
 use crate::tables::{Reader, Tables};
 
@@ -94,6 +95,19 @@ impl Lane {
     /// lane may be idle for minutes calls it now and then, so that erased keys leave memory.
     pub fn refresh(&mut self) {
         self.tables.refresh();
+    }
+
+    /// Longest packet on the path to the peer that owns the destination of `packet`, of which the IP
+    /// header is enough: decides how much padding it gets. `None` when nobody owns it.
+    pub fn mtu_to(&self, packet: &[u8]) -> Option<u16> {
+        let tables = self.tables.get();
+        let peer = tables.routes.lookup(packet::destination(packet)?)?;
+        Some(tables.peer(peer)?.mtu)
+    }
+
+    /// Whether there is something that the device must hear.
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
     }
 
     /// The next thing the device must hear, oldest first. Ask after every batch.

@@ -67,6 +67,7 @@ mod testing;
 mod time;
 mod timestamp;
 pub mod uapi;
+pub mod userspace;
 mod wheel;
 
 pub use device::Device;

@@ -44,6 +44,15 @@ impl IpHeader {
     }
 }
 
+/// Where the packet goes that begins with an IP header.
+pub(crate) fn destination(packet: &[u8]) -> Option<IpAddr> {
+    match packet.first()? >> 4 {
+        4 => Some(packet.get(16..)?.first_chunk::<4>().copied()?.into()),
+        6 => Some(packet.get(24..)?.first_chunk::<16>().copied()?.into()),
+        _ => None,
+    }
+}
+
 /// What leaves a tunnel for the mark of its outer header (RFC 6040, section 4.2): changes the inner
 /// header where the path has marked it. False: drop the packet, its sender does not understand marks.
 pub(crate) fn decapsulate_ecn(packet: &mut [u8], outer: u8) -> bool {

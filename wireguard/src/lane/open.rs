@@ -78,6 +78,14 @@ impl<'a> Incoming<'a> {
         }
     }
 
+    /// The packet that was in it, for as long as the buffer lives.
+    pub fn into_packet(self) -> Option<&'a [u8]> {
+        match self.received {
+            Received::Packet { at, .. } => self.datagram.get(at),
+            _ => None,
+        }
+    }
+
     /// The datagram as it is now: untouched when it is a handshake message.
     pub fn datagram(&self) -> &[u8] {
         self.datagram
