@@ -99,7 +99,8 @@ impl Lane {
 
     /// Longest packet on the path to the peer that owns the destination of `packet`, of which the IP
     /// header is enough: decides how much padding it gets. `None` when nobody owns it.
-    pub fn mtu_to(&self, packet: &[u8]) -> Option<u16> {
+    pub fn mtu_to(&mut self, packet: &[u8]) -> Option<u16> {
+        self.tables.refresh();
         let tables = self.tables.get();
         let peer = tables.routes.lookup(packet::destination(packet)?)?;
         Some(tables.peer(peer)?.mtu)
