@@ -45,7 +45,9 @@ e2e: setup ## Only the tests on the network-namespace lab
 	$(CARGO) nextest run -p integration --locked
 
 bench: setup ## Measure; writes docs/benchmarks.md
+	@scripts/tool.sh gotatun "$(TOOLS)" gotatun-cli@0.10.2
 	$(CARGO) build --release --workspace --locked
+	$(CARGO) build --release --workspace --locked --example tunnel
 	@$(MAKE) --no-print-directory plugin
 	target/release/bench --write docs/benchmarks.md
 
@@ -62,7 +64,7 @@ fmt: ## Format the code
 
 lint: setup ## Lints of the whole workspace
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy -p wireguard --test kernel --locked -- -D warnings
+	$(CARGO) clippy --workspace --test kernel --locked -- -D warnings
 
 deny: ## Licences, sources and duplicates of dependencies
 	@scripts/tool.sh cargo-deny "$(TOOLS)"

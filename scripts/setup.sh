@@ -31,6 +31,8 @@ needs=(
   wg:wireguard-tools
   dpkg-deb:dpkg
   systemd-analyze:systemd
+  wireguard-go:wireguard-go
+  setpriv:util-linux
 )
 if [[ ${1:-} == kernels ]]; then
   needs+=(
@@ -82,4 +84,6 @@ if ! command -v cargo >/dev/null; then
   echo "setup: no cargo: install Rust first, see https://rustup.rs" >&2
   exit 1
 fi
-"$(dirname "$0")/tool.sh" cargo-nextest "${XDG_CACHE_HOME:-$HOME/.cache}/routerd-tools"
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/routerd-tools
+"$(dirname "$0")/tool.sh" cargo-nextest "$tools"
+"$(dirname "$0")/tool.sh" boringtun-cli "$tools" boringtun-cli@0.7.1

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod attach;
 pub mod overlay;
 pub mod scale;
+pub mod wireguard;
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -4,10 +4,8 @@
 //! tunnel INTERFACE PORT PRIVATE-KEY-FILE [PEER-KEY ENDPOINT|- PREFIX[,PREFIX…]]…
 //! ```
 //! Makes the interface if it is not there; addresses, routes and bringing it up are for `ip`. Runs until
-//! standard input ends. `WG_QUEUES`: queues, one by default; `WG_MTU`: longest inner packet, 1420 by
+//! it is killed. `WG_QUEUES`: queues, one by default; `WG_MTU`: longest inner packet, 1420 by
 //! default; `WG_ENGINE=ring`: the portable cipher.
-
-use std::io::Read;
 
 use anyhow::{Context, Result};
 use wireguard::PeerConfig;
@@ -51,10 +49,9 @@ fn main() -> Result<()> {
         tunnel.set_allowed_ips(prefixes.collect::<Result<_>>()?)?;
     }
     println!("ready");
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    println!("{:?}", tunnel.status()?);
-    tunnel.stop();
-    Ok(())
+    loop {
+        std::thread::park();
+    }
 }
 
 fn setting<T: std::str::FromStr>(name: &str) -> Result<Option<T>>

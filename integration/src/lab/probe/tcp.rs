@@ -17,6 +17,39 @@ const PING_PORT: u16 = 7009;
 /// # Errors
 /// When iperf3 fails.
 pub fn throughput(from: &Netns, to: &Netns, ip: IpAddr, time: Duration) -> Result<f64> {
+    let report = iperf(from, to, ip, &format!("-t {} -O 1", time.as_secs().max(1)))?;
+    received(&report, "bits_per_second")
+}
+
+/// What a transfer came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// Bits a second.
+    pub rate: f64,
+    /// Bytes received, from the first on.
+    pub bytes: f64,
+}
+
+/// TCP by CUBIC over some streams at once, from one namespace to an address in another.
+///
+/// # Errors
+/// When iperf3 fails.
+pub fn transfer(
+    from: &Netns,
+    to: &Netns,
+    ip: IpAddr,
+    streams: usize,
+    time: Duration,
+) -> Result<Transfer> {
+    let args = format!("-C cubic -P {streams} -t {}", time.as_secs().max(1));
+    let report = iperf(from, to, ip, &args)?;
+    Ok(Transfer {
+        rate: received(&report, "bits_per_second")?,
+        bytes: received(&report, "bytes")?,
+    })
+}
+
+fn iperf(from: &Netns, to: &Netns, ip: IpAddr, args: &str) -> Result<Value> {
     let mut server = to
         .command("iperf3")
         .args(["--server", "--one-off", "--bind", &ip.to_string()])
@@ -25,11 +58,22 @@ pub fn throughput(from: &Netns, to: &Netns, ip: IpAddr, time: Duration) -> Resul
         .stderr(Stdio::null())
         .spawn()
         .context("run iperf3: `make setup` installs it")?;
-    let outcome = listening(to).and_then(|()| client(from, ip, time));
+    let outcome = listening(to).and_then(|()| {
+        let out = from.output("iperf3", &format!("-c {ip} -J {args}"))?;
+        serde_json::from_str(&out).with_context(|| format!("iperf3 printed {out}"))
+    });
     // It has ended by itself unless the client failed.
     let _ = server.kill();
     let _ = server.wait();
     outcome
+}
+
+fn received(report: &Value, what: &str) -> Result<f64> {
+    let number = report
+        .pointer("/end/sum_received")
+        .and_then(|s| s.get(what));
+    let number = number.and_then(Value::as_f64);
+    number.with_context(|| format!("iperf3 gave no {what}: {report}"))
 }
 
 fn listening(ns: &Netns) -> Result<()> {
@@ -38,18 +82,6 @@ fn listening(ns: &Netns) -> Result<()> {
         ensure!(!sockets.trim().is_empty(), "nothing listens on port {PORT}");
         Ok(())
     })
-}
-
-fn client(ns: &Netns, ip: IpAddr, time: Duration) -> Result<f64> {
-    let out = ns.output(
-        "iperf3",
-        &format!("-c {ip} -J -t {} -O 1", time.as_secs().max(1)),
-    )?;
-    let report: Value = serde_json::from_str(&out)?;
-    report
-        .pointer("/end/sum_received/bits_per_second")
-        .and_then(Value::as_f64)
-        .with_context(|| format!("iperf3 gave no throughput: {out}"))
 }
 
 /// Round-trip times of `count` UDP packets, one after the other, sorted.
