@@ -24,6 +24,8 @@ pub use seal::{Outgoing, Sent};
 
 /// Packets that are handled together: as many as one GSO send takes.
 pub const BATCH: usize = 64;
+/// So few packets are handled with small arrays: filling large ones takes longer than they do.
+pub(crate) const FEW: usize = 4;
 /// Notices that wait for the device; packets that need one more are dropped.
 const NOTICES: usize = 512;
 

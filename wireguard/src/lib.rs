@@ -1,8 +1,8 @@
 //! WireGuard in userspace: keys, peers, handshakes, sessions, and the cipher for many packets at once.
 //!
 //! The core is pure. It opens no socket, starts no thread and reads no clock: time and randomness are
-//! arguments, packets and datagrams are slices of the caller's buffers. Shells around it are in [`uapi`]
-//! and [`kernel`].
+//! arguments, packets and datagrams are slices of the caller's buffers. Shells around it are in
+//! [`userspace`], [`uapi`] and [`kernel`].
 //!
 //! ```text
 //!   tunnel interface                                                        UDP sockets
@@ -25,6 +25,7 @@
 //! | [`message`] | the four datagrams |
 //! | [`packet`] | what a tunnel reads of the packets inside it |
 //! | [`keys`] | keys, which do not print |
+//! | [`userspace`] | a tunnel interface, UDP sockets, and the threads between them |
 //! | [`control`] | what a device says of itself and what it can be told, in the kernel or here |
 //! | [`plan`](mod@plan) | the changes between a device as it should be and as it is |
 //! | [`kernel`] | the kernel's devices, over netlink |

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{BATCH, DropReason, Lane, Notice, Said, say};
+use super::{BATCH, DropReason, FEW, Lane, Notice, Said, say};
 use crate::aead::{Job, TAG_LEN, open_batch};
 use crate::message::{Message, TRANSPORT_HEADER_LEN, is_handshake};
 use crate::packet::{IpHeader, decapsulate_ecn};
@@ -103,13 +103,17 @@ impl Lane {
     pub fn open(&mut self, now: Time, datagrams: &mut [Incoming<'_>]) {
         self.tables.refresh();
         for datagrams in datagrams.chunks_mut(BATCH) {
-            self.open_some(now, datagrams);
+            match datagrams.len() {
+                0..=FEW => self.open_some::<FEW>(now, datagrams),
+                _ => self.open_some::<BATCH>(now, datagrams),
+            }
         }
     }
 
-    fn open_some(&mut self, now: Time, datagrams: &mut [Incoming<'_>]) {
+    /// Opens up to `N` datagrams.
+    fn open_some<const N: usize>(&mut self, now: Time, datagrams: &mut [Incoming<'_>]) {
         let tables = self.tables.get();
-        let mut envelopes: [Option<Envelope<'_>>; BATCH] = [None; BATCH];
+        let mut envelopes: [Option<Envelope<'_>>; N] = [None; N];
         for (envelope, datagram) in envelopes.iter_mut().zip(datagrams.iter_mut()) {
             match classify(tables, now, datagram.datagram) {
                 Ok(found) => *envelope = Some(found),
@@ -126,14 +130,14 @@ impl Lane {
                 Some(Job::new(&session.receive, counter, sealed))
             });
         let mut count = 0;
-        let mut jobs: [Job<'_>; BATCH] = array::from_fn(|_| match work.next() {
+        let mut jobs: [Job<'_>; N] = array::from_fn(|_| match work.next() {
             Some(job) => {
                 count += 1;
                 job
             }
             None => Job::new(&self.idle, 0, &mut []),
         });
-        let mut done = [false; BATCH];
+        let mut done = [false; N];
         if let Some(jobs) = jobs.get_mut(..count) {
             open_batch(self.engine, jobs);
             for (done, job) in done.iter_mut().zip(jobs) {

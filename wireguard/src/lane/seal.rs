@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::{BATCH, DropReason, Lane, Notice, Said, say};
+use super::{BATCH, DropReason, FEW, Lane, Notice, Said, say};
 use crate::aead::{Job, seal_batch};
 use crate::message::{TRANSPORT_HEADER_LEN, TRANSPORT_OVERHEAD, transport_header};
 use crate::packet::{IpHeader, padded_len};
@@ -92,13 +92,17 @@ impl Lane {
     pub fn seal(&mut self, now: Time, packets: &mut [Outgoing<'_>]) {
         self.tables.refresh();
         for packets in packets.chunks_mut(BATCH) {
-            self.seal_some(now, packets);
+            match packets.len() {
+                0..=FEW => self.seal_some::<FEW>(now, packets),
+                _ => self.seal_some::<BATCH>(now, packets),
+            }
         }
     }
 
-    fn seal_some(&mut self, now: Time, packets: &mut [Outgoing<'_>]) {
+    /// Seals up to `N` packets.
+    fn seal_some<const N: usize>(&mut self, now: Time, packets: &mut [Outgoing<'_>]) {
         let tables = self.tables.get();
-        let mut routes: [Option<Route<'_>>; BATCH] = [None; BATCH];
+        let mut routes: [Option<Route<'_>>; N] = [None; N];
         let mut memo = None;
         for (route, packet) in routes.iter_mut().zip(packets.iter_mut()) {
             *route = find(tables, &mut memo, now, packet, &mut self.notices);
@@ -123,7 +127,7 @@ impl Lane {
                 Some(Job::new(&route.session.send, route.counter, rest))
             });
         let mut count = 0;
-        let mut jobs: [Job<'_>; BATCH] = array::from_fn(|_| match work.next() {
+        let mut jobs: [Job<'_>; N] = array::from_fn(|_| match work.next() {
             Some(job) => {
                 count += 1;
                 job

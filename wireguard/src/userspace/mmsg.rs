@@ -93,6 +93,8 @@ pub(super) struct Receiver {
     arrays: Arrays,
     buffers: Box<[u8]>,
     arrived: [Arrived; MESSAGES],
+    /// Entries that the last call may have changed.
+    used: usize,
 }
 
 impl Receiver {
@@ -106,13 +108,16 @@ impl Receiver {
                 ecn: 0,
                 source: None,
             }; MESSAGES],
+            used: MESSAGES,
         }
     }
 
     /// Takes up to `most` messages without waiting; how many came.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
         let most = most.min(MESSAGES);
-        for (at, buffer) in self.buffers.chunks_exact_mut(UNIT).take(most).enumerate() {
+        // Pointers stay right, as neither arrays nor buffers ever move; the kernel overwrites lengths.
+        let buffers = self.buffers.chunks_exact_mut(UNIT);
+        for (at, buffer) in buffers.take(std::mem::take(&mut self.used)).enumerate() {
             self.arrays.slots[at].data = libc::iovec {
                 iov_base: buffer.as_mut_ptr().cast(),
                 iov_len: buffer.len(),
@@ -132,7 +137,10 @@ impl Receiver {
                 ptr::null_mut(),
             )
         };
-        let count = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        let count = usize::try_from(got).map_err(|_| io::Error::last_os_error());
+        // One that failed may have been begun.
+        self.used = MESSAGES.min(count.as_ref().map_or(1, |count| count + 1));
+        let count = count?;
         for (at, arrived) in self.arrived.iter_mut().take(count).enumerate() {
             let (header, slot) = (&self.arrays.headers[at], &self.arrays.slots[at]);
             let len = header.msg_len as usize;
@@ -146,6 +154,15 @@ impl Receiver {
             };
         }
         Ok(count)
+    }
+
+    /// Bytes of the longest of the last `count` messages, and how many datagrams they are.
+    pub(super) fn size(&self, count: usize) -> (usize, usize) {
+        let arrived = self.arrived.iter().take(count);
+        arrived.fold((0, 0), |(longest, datagrams), message| {
+            let more = message.len.div_ceil(message.segment);
+            (longest.max(message.len), datagrams + more)
+        })
     }
 
     /// What came with the last call, of which `count` messages are looked at.

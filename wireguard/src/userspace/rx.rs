@@ -11,13 +11,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::lane::{BATCH, Incoming, Lane, Received};
+use crate::lane::{BATCH, FEW, Incoming, Lane, Received};
 
 use super::coalesce::{Coalescer, Unit};
 use super::mmsg::{MESSAGES, Receiver};
 use super::tun::Tun;
 use super::udp::Sockets;
-use super::worker::{Shared, mono};
+use super::worker::{BELL, Shared, mono};
 
 /// Calls in a row for one socket before the other one is looked at.
 const TURNS: usize = 16;
@@ -37,18 +37,18 @@ impl Rx {
     /// Works until the bell says stop or the interface is gone.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut receiver = Receiver::new();
-        let (v4, v6) = (self.sockets.v4.take(), self.sockets.v6.take());
+        let sockets = [self.sockets.v4.take(), self.sockets.v6.take()];
+        let sockets = || (0..).zip(sockets.iter().flatten());
+        for (place, socket) in sockets() {
+            self.shared.bell.watch(socket, place)?;
+        }
         while !self.shared.bell.is_stopped() {
-            let woken = self
-                .shared
-                .bell
-                .wait(v4.as_ref().map(AsFd::as_fd), v6.as_ref().map(AsFd::as_fd))?;
-            if woken.is_rung {
+            let woken = self.shared.bell.wait()?;
+            if woken.is(BELL) {
                 self.lane.refresh();
                 self.shared.inbox.hear(&mut self.lane);
             }
-            let ready = [(woken.first, &v4), (woken.second, &v6)];
-            for socket in ready.iter().filter(|r| r.0).filter_map(|r| r.1.as_ref()) {
+            for (_, socket) in sockets().filter(|(place, _)| woken.is(*place)) {
                 self.drain(socket, &mut receiver)?;
             }
         }
@@ -68,7 +68,11 @@ impl Rx {
                     continue;
                 }
             };
-            let largest = self.take(receiver, count)?;
+            let (largest, datagrams) = receiver.size(count);
+            match datagrams {
+                0..=FEW => self.take::<FEW>(receiver, count)?,
+                _ => self.take::<BATCH>(receiver, count)?,
+            }
             if count < most || self.shared.bell.is_stopped() {
                 return Ok(());
             }
@@ -77,13 +81,12 @@ impl Rx {
         Ok(())
     }
 
-    /// Passes on what arrived; the length of the longest message.
-    fn take(&mut self, receiver: &mut Receiver, count: usize) -> io::Result<usize> {
+    /// Passes on what arrived, `N` datagrams at a time.
+    fn take<const N: usize>(&mut self, receiver: &mut Receiver, count: usize) -> io::Result<()> {
         let Rx {
             tun, lane, shared, ..
         } = self;
         let now = mono();
-        let mut largest = 0;
         let mut coalescer = Coalescer::new(tun.allowed());
         let mut gone = Ok(());
         let mut write = |unit: Unit<'_, '_>| {
@@ -98,7 +101,6 @@ impl Rx {
         };
         let mut datagrams = receiver
             .arrived(count)
-            .inspect(|(bytes, _)| largest = largest.max(bytes.len()))
             .filter_map(|(bytes, arrived)| Some((bytes, arrived, arrived.source?)))
             .flat_map(|(bytes, arrived, source)| {
                 bytes
@@ -108,7 +110,7 @@ impl Rx {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         loop {
             let mut count = 0;
-            let mut batch: [Incoming<'_>; BATCH] = array::from_fn(|_| match datagrams.next() {
+            let mut batch: [Incoming<'_>; N] = array::from_fn(|_| match datagrams.next() {
                 Some(datagram) => {
                     count += 1;
                     datagram
@@ -139,7 +141,6 @@ impl Rx {
             }
         }
         coalescer.finish(&mut write);
-        drop(datagrams);
-        gone.map(|()| largest)
+        gone
     }
 }

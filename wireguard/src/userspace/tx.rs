@@ -9,10 +9,9 @@
 use std::array;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::lane::{BATCH, DropReason, Lane, Outgoing, Sent};
+use crate::lane::{BATCH, DropReason, FEW, Lane, Outgoing, Sent};
 use crate::message::{TRANSPORT_HEADER_LEN, TRANSPORT_OVERHEAD};
 use crate::packet::padded_len;
 
@@ -21,7 +20,7 @@ use super::offload::{OFFLOAD_LEN, Offload};
 use super::segment::Segments;
 use super::tun::Tun;
 use super::udp::{Outlet, single};
-use super::worker::{Counters, Shared, mono};
+use super::worker::{BELL, Counters, Shared, mono};
 
 /// Bytes of a unit that UDP takes: what IPv4 leaves of 65,535.
 const MAX_UNIT: usize = 65_507;
@@ -38,6 +37,7 @@ impl Tx {
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut input = vec![0; OFFLOAD_LEN + 65_535].into_boxed_slice();
         let mut outbox = Outbox::new();
+        self.shared.bell.watch(&self.tun, 0)?;
         while !self.shared.bell.is_stopped() {
             match self.tun.read(&mut input) {
                 Ok(Some((offload, unit))) => self.take(&mut outbox, offload, unit),
@@ -45,7 +45,7 @@ impl Tx {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     if !outbox.is_empty() {
                         self.flush(&mut outbox);
-                    } else if self.shared.bell.wait(Some(self.tun.as_fd()), None)?.is_rung {
+                    } else if self.shared.bell.wait()?.is(BELL) {
                         self.lane.refresh();
                         self.shared.inbox.hear(&mut self.lane);
                     }
@@ -135,9 +135,22 @@ impl Outbox {
     }
 
     fn send(&mut self, lane: &mut Lane, outlet: &mut Outlet, counters: &Counters) {
+        match self.count {
+            0..=FEW => self.send_some::<FEW>(lane, outlet, counters),
+            _ => self.send_some::<BATCH>(lane, outlet, counters),
+        }
+    }
+
+    /// Sends up to `N` packets.
+    fn send_some<const N: usize>(
+        &mut self,
+        lane: &mut Lane,
+        outlet: &mut Outlet,
+        counters: &Counters,
+    ) {
         let slots = self.slots.get(..self.count).unwrap_or_default();
         let mut rest = &mut *self.buffer;
-        let mut packets: [Outgoing<'_>; BATCH] = array::from_fn(|nth| {
+        let mut packets: [Outgoing<'_>; N] = array::from_fn(|nth| {
             let slot = slots.get(nth).copied().unwrap_or_default();
             let (place, after) = std::mem::take(&mut rest).split_at_mut(slot.room);
             rest = after;
@@ -145,10 +158,10 @@ impl Outbox {
         });
         let packets = packets.get_mut(..self.count).unwrap_or_default();
         lane.seal(mono(), packets);
-        let sent: [Option<Datagram>; BATCH] =
+        let sent: [Option<Datagram>; N] =
             array::from_fn(|nth| Datagram::of(packets.get(nth)?.sent(), counters));
 
-        let mut runs = Runs::new(&self.buffer);
+        let mut runs = Runs::<N>::new(&self.buffer);
         let mut at = 0;
         for (slot, datagram) in slots.iter().zip(sent) {
             if let Some(datagram) = datagram {
@@ -193,28 +206,28 @@ impl Datagram {
 }
 
 /// Neighbours in the buffer that one `UDP_SEGMENT` send takes, joined.
-struct Runs<'b> {
+struct Runs<'b, const N: usize> {
     buffer: &'b [u8],
-    runs: [Run<'b>; BATCH],
+    runs: [Run<'b>; N],
     count: usize,
     /// Where the last one is, and whether it can grow.
     last: Range<usize>,
     is_open: bool,
 }
 
-impl<'b> Runs<'b> {
-    fn new(buffer: &'b [u8]) -> Runs<'b> {
+impl<'b, const N: usize> Runs<'b, N> {
+    fn new(buffer: &'b [u8]) -> Runs<'b, N> {
         let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         Runs {
             buffer,
-            runs: [single(nowhere, 0, &[]); BATCH],
+            runs: [single(nowhere, 0, &[]); N],
             count: 0,
             last: 0..0,
             is_open: false,
         }
     }
 
-    /// Adds the datagram at `at`; there are no more than [`BATCH`].
+    /// Adds the datagram at `at`; there are no more than `N`.
     fn add(&mut self, datagram: Datagram, at: Range<usize>) {
         let last = self.count.checked_sub(1).and_then(|n| self.runs.get_mut(n));
         if let Some(run) = last.filter(|run| {

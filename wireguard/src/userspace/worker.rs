@@ -1,11 +1,11 @@
 //! What all data-path threads have: a way to be called, and counters of what they could not pass on.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::lane::DropReason;
@@ -13,18 +13,23 @@ use crate::time::{Now, Time};
 
 use super::sys;
 
-/// Calls a thread that may be asleep in `poll`.
+/// Where a thread sleeps, and how it is woken.
 #[derive(Debug)]
 pub(super) struct Bell {
     event: EventFd,
+    epoll: Epoll,
     stop: AtomicBool,
 }
 
 impl Bell {
     pub(super) fn new() -> io::Result<Bell> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let event = EventFd::from_value_and_flags(0, flags)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        epoll.add(&event, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
         Ok(Bell {
-            event: EventFd::from_value_and_flags(0, flags)?,
+            event,
+            epoll,
             stop: AtomicBool::new(false),
         })
     }
@@ -45,38 +50,40 @@ impl Bell {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// Sleeps until one of two descriptors can be read (or has failed) or the bell rings; which.
-    pub(super) fn wait(
-        &self,
-        first: Option<BorrowedFd<'_>>,
-        second: Option<BorrowedFd<'_>>,
-    ) -> io::Result<Woken> {
-        let bell = self.event.as_fd();
-        // A place without a descriptor watches the bell once more.
-        let all = [bell, first.unwrap_or(bell), second.unwrap_or(bell)];
-        let mut fds = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
+    /// Watches `source`, which [`Bell::wait`] will name by `place`.
+    pub(super) fn watch(&self, source: impl AsFd, place: u64) -> io::Result<()> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, place);
+        Ok(self.epoll.add(source, event)?)
+    }
+
+    /// Sleeps until something can be read (or has failed) or the bell rings.
+    pub(super) fn wait(&self) -> io::Result<Woken> {
+        let mut events = [EpollEvent::empty(); 4];
+        let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(count) => count,
+            Err(nix::Error::EINTR) => 0,
             Err(e) => return Err(e.into()),
-        }
-        let [is_rung, one, two] = fds.map(|fd| fd.any().unwrap_or(false));
-        if is_rung {
+        };
+        let events = events.iter().take(count);
+        let woken = Woken(events.fold(0, |places, event| places | 1 << event.data()));
+        if woken.is(BELL) {
             let _ = self.event.read();
         }
-        Ok(Woken {
-            first: one && first.is_some(),
-            second: two && second.is_some(),
-            is_rung,
-        })
+        Ok(woken)
     }
 }
 
-/// Why a thread woke up.
+/// The place of the bell itself; descriptors have smaller ones.
+pub(super) const BELL: u64 = 63;
+
+/// Why a thread woke up: a bit for each place.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Woken {
-    pub(super) first: bool,
-    pub(super) second: bool,
-    pub(super) is_rung: bool,
+pub(super) struct Woken(u64);
+
+impl Woken {
+    pub(super) fn is(self, place: u64) -> bool {
+        self.0 & (1 << place) != 0
+    }
 }
 
 /// Packets and datagrams that went no further, since the tunnel started.

@@ -1,6 +1,7 @@
 //! The same wire with other implementations at its other end.
 
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use crate::net::{Netns, PORT, Plan, Running, Underlay, Wire, eventually, inner, unique};
 use crate::transfer::transfer;
@@ -11,8 +12,9 @@ const MIB: usize = 1 << 20;
 fn other(ns: &Netns, plan: &Plan, program: &str, knows_us: bool) -> Running {
     let name = unique("wgt");
     let mut running = ns.start(&format!("{program} {name}"));
-    let uapi = format!("/var/run/wireguard/{name}.sock");
-    eventually(&format!("{program} to serve {uapi}"), || {
+    let uapi = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
+    running.leaves = Some(uapi.clone());
+    eventually(&format!("{program} to serve {}", uapi.display()), || {
         assert!(
             !running.has_ended(),
             "{program} ended at once: `make setup` installs it"

@@ -1,6 +1,7 @@
 //! Network namespaces without names: each is a thread's, and gone with it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -74,7 +75,7 @@ impl Netns {
     /// A program that runs inside until the guard is dropped or this namespace's thread ends.
     pub(crate) fn start(&self, line: &str) -> Running {
         let line = line.to_owned();
-        Running(self.run(move || {
+        let child = self.run(move || {
             let words = format!("--pdeathsig KILL {line}");
             Command::new("setpriv")
                 .args(words.split_whitespace())
@@ -83,7 +84,11 @@ impl Netns {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap()
-        }))
+        });
+        Running {
+            child,
+            leaves: None,
+        }
     }
 }
 
@@ -96,18 +101,23 @@ impl Drop for Netns {
 }
 
 /// A child that is killed when dropped.
-pub(crate) struct Running(Child);
+pub(crate) struct Running {
+    child: Child,
+    /// A file that it would have removed itself.
+    pub(crate) leaves: Option<PathBuf>,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = self.leaves.as_ref().map(std::fs::remove_file);
     }
 }
 
 impl Running {
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
+        self.child.try_wait().unwrap().is_some()
     }
 }
 

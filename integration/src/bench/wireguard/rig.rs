@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -53,6 +53,7 @@ pub(super) enum Wire {
 pub(super) struct Rig {
     ends: [Netns; 2],
     processes: [Process; 2],
+    sockets: [PathBuf; 2],
 }
 
 impl Rig {
@@ -70,6 +71,7 @@ impl Rig {
         let start = |n: usize| start_end(&ends[n], program, &dir, (n, &interface(name, n)));
         let rig = Rig {
             processes: [start(0)?, start(1)?],
+            sockets: [0, 1].map(|n| uapi(&interface(name, n))),
             ends,
         };
         for n in 0..2 {
@@ -156,6 +158,15 @@ impl Rig {
     }
 }
 
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for socket in &self.sockets {
+            // The processes are killed and leave it behind.
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
 fn start_end(
     ns: &Netns,
     program: Program,
@@ -196,7 +207,7 @@ fn start_end(
     let mut command = ns.command(path);
     command.args(words);
     let mut process = Process::start(name, command, &log)?;
-    let uapi = format!("/var/run/wireguard/{interface}.sock");
+    let uapi = uapi(interface);
     let is_ours = matches!(program, Program::Ours);
     wait_for(&mut process, &format!("{name} to be ready"), LIMIT, || {
         if is_ours {
@@ -205,7 +216,7 @@ fn start_end(
                 bail!("it says only {said:?}");
             }
         } else {
-            UnixStream::connect(&uapi).context(uapi.clone())?;
+            UnixStream::connect(&uapi).with_context(|| uapi.display().to_string())?;
         }
         Ok(())
     })?;
@@ -219,6 +230,11 @@ fn start_end(
 fn interface(program: &str, n: usize) -> String {
     let letter = program.get(..1).unwrap_or_default();
     format!("rlwg{}{letter}{n}", std::process::id() % 10_000_000)
+}
+
+/// Where `wg` finds it.
+fn uapi(interface: &str) -> PathBuf {
+    format!("/var/run/wireguard/{interface}.sock").into()
 }
 
 fn inner(n: usize) -> IpAddr {
