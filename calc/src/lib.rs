@@ -55,6 +55,13 @@ pub struct Inputs<'a> {
 pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
     let snapshot = inputs.snapshot;
     let mut problems = Problems::default();
+    let unknown = snapshot.unknown().next();
+    if let Some(first) = unknown {
+        let object = format!("{}/{}", first.kind, first.name);
+        let message = "it could not be read since this daemon started, so nothing is taken out of the kernel: \
+                       apply it anew, or delete it";
+        problems.add(object, message.to_owned());
+    }
 
     let pools = Pools::new(snapshot);
     let peers = Peers::new(inputs, &mut problems);
@@ -73,6 +80,7 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
     NodeState {
         generation: 0,
         revision: snapshot.revision,
+        partial: unknown.is_some(),
         workload_mtu: mtu.workload,
         problems: problems.finish(inputs.node),
         kernel: KernelState {

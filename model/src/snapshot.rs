@@ -102,9 +102,28 @@ pub struct Rejected {
     pub name: String,
     /// Why.
     pub message: String,
+    /// What was read before it goes on. Not so after a start over it: then nobody knows what it said.
+    #[serde(default)]
+    pub standing: bool,
 }
 
 impl Snapshot {
+    /// Values that routes, tunnels or links hang on and of which nothing was ever read. What is
+    /// computed without them lacks what they would add, so it is no reason to take anything away.
+    pub fn unknown(&self) -> impl Iterator<Item = &Rejected> {
+        let matters = |r: &&Rejected| {
+            let kinds = [
+                "Block",
+                "IPPool",
+                "MeshConfiguration",
+                "Node",
+                "WorkloadEndpoint",
+            ];
+            !r.standing && kinds.contains(&r.kind.as_str())
+        };
+        self.rejected.values().filter(matters)
+    }
+
     /// Labels of a namespace; none when it has no object.
     pub fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
         self.namespaces

@@ -46,6 +46,8 @@ pub struct NodeState {
     pub revision: Revision,
     /// Everything in the kernel that should be ours.
     pub kernel: KernelState,
+    /// It lacks what could not be read: what is in the kernel beyond it is to stay.
+    pub partial: bool,
     /// MTU of workload interfaces, bytes.
     pub workload_mtu: u32,
     /// What could not be decided, and why: shown in `routerctl status`.

@@ -1,8 +1,11 @@
 //! Each rule by example. The node looked at is always `a`.
 
+use std::collections::BTreeMap;
+
 use model::Family;
 use model::kernel::{LinkName, Mac, Nat};
 use model::resources::{Mtu, VxlanMode};
+use model::snapshot::Rejected;
 use model::state::NodeState;
 
 use crate::world::*;
@@ -265,6 +268,35 @@ fn blocks_of_unknown_nodes_are_named_once() {
         &["10.0.8.0/26, 10.0.9.0/26", "ipam release --node gone"],
     );
     assert!(!routes(&s).iter().any(|r| r.starts_with("10.0.8.0")));
+}
+
+#[test]
+fn what_was_never_read_makes_the_state_partial() {
+    let store = mesh(Never);
+    let (mut snapshot, underlay) = (store.snapshot(), underlay_of(&store.nodes["a"]));
+    for (kind, standing, partial) in [
+        ("Namespace", false, false),
+        ("WorkloadEndpoint", true, false),
+        ("WorkloadEndpoint", false, true),
+        ("MeshConfiguration", false, true),
+    ] {
+        let rejected = Rejected {
+            kind: kind.to_owned(),
+            name: "x".to_owned(),
+            message: "is no readable JSON".to_owned(),
+            standing,
+        };
+        snapshot.rejected = BTreeMap::from([("key".to_owned(), rejected)]);
+        let s = desired(&snapshot, &underlay, "a");
+        assert_eq!(s.partial, partial, "{kind} {standing}");
+        if partial {
+            has(
+                &s,
+                &format!("{kind}/x"),
+                &["nothing is taken out of the kernel", "delete it"],
+            );
+        }
+    }
 }
 
 #[test]

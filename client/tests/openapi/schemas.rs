@@ -182,6 +182,7 @@ fn schemas_have_the_fields_of_the_types() {
         kind: text("IPPool"),
         name: text("x"),
         message: text("x"),
+        standing: true,
     };
     let drift = Drift {
         object: text("x"),

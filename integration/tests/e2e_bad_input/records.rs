@@ -1,7 +1,7 @@
 //! Values in the store that nobody can read.
 
 use anyhow::{Context, Result, ensure};
-use integration::lab::{self, Cni, Mesh, MeshSpec, wait};
+use integration::lab::{self, Cni, Mesh, MeshSpec, Workload, wait};
 use integration::scenario::{self, CONVERGE};
 
 use crate::STORE;
@@ -62,12 +62,16 @@ fn broken_address_records_are_named_and_nothing_is_lost() -> Result<()> {
                     scenario::everyone_reaches_everyone(&[old, more])?;
                 }
             }
-            // A daemon starts over it as well.
-            mesh.node_mut(0)?.kill()?;
-            mesh.node_mut(0)?.start_ready()?;
-            mesh.etcd.put(&key, good.as_bytes())?;
-            scenario::everyone_reaches_everyone(&standing)?;
+            over_it_and_back(&mut mesh, &standing, &key, &good)?;
         }
+        // What cannot be read could be the endpoint of any link.
+        let endpoints = mesh
+            .etcd
+            .list(&format!("{STORE}resources/workloadendpoints/"))?;
+        let (key, good) = endpoints.first().context("no endpoints")?;
+        mesh.etcd
+            .put(key, good.as_bytes().get(..20).unwrap_or_default())?;
+        over_it_and_back(&mut mesh, &standing, key, good)?;
         // Junk where no record is.
         let keys = [
             "ipam/blocks/10.65.77.0/26",
@@ -99,6 +103,17 @@ fn broken_address_records_are_named_and_nothing_is_lost() -> Result<()> {
             scenario::ipam_is_clean(mesh.node(0)?)
         })
     })
+}
+
+/// Daemons that start over a value take nothing away, and go on when it is mended.
+fn over_it_and_back(mesh: &mut Mesh, standing: &[Workload], key: &str, good: &str) -> Result<()> {
+    for node in 0..2 {
+        mesh.node_mut(node)?.kill()?;
+        mesh.node_mut(node)?.start_ready()?;
+    }
+    scenario::everyone_reaches_everyone(standing)?;
+    mesh.etcd.put(key, good.as_bytes())?;
+    scenario::everyone_reaches_everyone(standing).map(drop)
 }
 
 /// Every node says that it cannot read the record, and its route to the block stays.

@@ -79,6 +79,7 @@ impl Snapshot {
         let standing = self.take(slot);
         if standing.is_some() && standing != slot.absent() {
             why.message += "; what was read before it stays in force";
+            why.standing = true;
         }
         self.put(standing);
         let changed = Changed::REJECTED.when(before != Some(&why));

@@ -107,6 +107,7 @@ impl Entry {
             kind,
             name,
             message,
+            standing: false,
         })
     }
 

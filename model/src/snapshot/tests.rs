@@ -91,6 +91,7 @@ fn what_is_unusable_is_reported_and_replaces_nothing() {
     assert_eq!(apply(&mut s, 2, POOL, cut()), Changed::REJECTED);
     assert!(rejected(&s).starts_with("IPPool/p: line 1: stored value: is no readable JSON"));
     assert!(rejected(&s).ends_with("; what was read before it stays in force"));
+    assert_eq!(s.unknown().count(), 0);
     assert!(apply(&mut s, 2, POOL, cut()).is_empty());
     let invalid = stored(
         "IPPool",
@@ -116,6 +117,7 @@ fn what_is_unusable_is_reported_and_replaces_nothing() {
     // Nothing was read before: nothing stands.
     assert_eq!(apply(&mut s, 4, POOL, cut()), Changed::REJECTED);
     assert!(s.pools.is_empty() && !rejected(&s).contains("stays in force"));
+    assert_eq!(s.unknown().count(), 1);
     assert_eq!(apply(&mut s, 4, POOL, None), Changed::REJECTED);
 
     for (key, value, message) in [

@@ -1,6 +1,6 @@
 //! What a run aims at: the desired state, but for links that the CNI path is busy with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::kernel::{KernelState, LinkName, NextHop, Observed, Route, RouteTarget};
@@ -65,10 +65,13 @@ impl Marks {
 
     /// The target: of a link being made all that is there stays as it is, of one being taken away nothing is wanted.
     pub(super) fn target(&self, desired: &Arc<NodeState>, observed: &Observed) -> Target {
-        if self.0.is_empty() {
+        if self.0.is_empty() && !desired.partial {
             return Target::Whole(desired.clone());
         }
         let mut state = desired.kernel.clone();
+        if desired.partial {
+            keep(&mut state, &observed.ours);
+        }
         for (&link, mark) in &self.0 {
             match mark {
                 // Both at once would meet: who makes the link makes all that is on it.
@@ -81,6 +84,26 @@ impl Marks {
         }
         Target::Edited(Arc::new(state))
     }
+}
+
+/// Takes over everything that does not contradict.
+fn keep(state: &mut KernelState, ours: &KernelState) {
+    for (name, device) in &ours.vxlan {
+        state.vxlan.entry(*name).or_insert(*device);
+    }
+    state.workload_links.extend(&ours.workload_links);
+    state.addresses.extend(&ours.addresses);
+    for (key, route) in &ours.routes {
+        state.routes.entry(*key).or_insert_with(|| route.clone());
+    }
+    let wanted: BTreeSet<_> = state.neighbours.iter().map(|n| (n.dev, n.ip)).collect();
+    let others = ours.neighbours.iter();
+    let others = others.filter(|n| !wanted.contains(&(n.dev, n.ip)));
+    state.neighbours.extend(others);
+    let wanted: BTreeSet<_> = state.fdb.iter().map(|f| (f.dev, f.mac)).collect();
+    let others = ours.fdb.iter();
+    let others = others.filter(|f| !wanted.contains(&(f.dev, f.mac)));
+    state.fdb.extend(others);
 }
 
 /// Takes over everything on a link. A route of the same key gives way: the link is newer.

@@ -178,7 +178,7 @@ pub(crate) struct Rig {
     pub(crate) events: Vec<Event>,
     /// Observations made so far.
     pub(crate) runs: usize,
-    revision: i64,
+    pub(crate) revision: i64,
 }
 
 impl Rig {

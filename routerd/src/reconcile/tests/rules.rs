@@ -300,6 +300,55 @@ fn a_link_being_attached_survives_until_its_endpoint_is_known() {
 }
 
 #[test]
+fn a_partial_state_adds_and_takes_nothing_away() {
+    let mut rig = Rig::new(host());
+    rig.want(&full());
+    rig.settle();
+    let before = rig.kernel.observe().unwrap();
+    let partial = |kernel| NodeState {
+        generation: 10,
+        revision: 10,
+        partial: true,
+        kernel,
+        ..NodeState::default()
+    };
+    // As after a start over a store of which nothing could be read.
+    let now = rig.at();
+    let empty = Arc::new(partial(Shape::default().kernel()));
+    rig.core.handle_desired(empty, true, now);
+    rig.settle();
+    let after = rig.kernel.observe().unwrap();
+    assert_eq!(after.ours.routes, before.ours.routes);
+    assert_eq!(after.ours.workload_links, before.ours.workload_links);
+    assert_eq!(after.ours.vxlan, before.ours.vxlan);
+    assert_eq!(after.ours.neighbours, before.ours.neighbours);
+    assert_eq!(after.ours.fdb, before.ours.fdb);
+
+    let moved = Shape {
+        peers: vec![7],
+        ..full()
+    };
+    let now = rig.at();
+    let state = Arc::new(partial(moved.kernel()));
+    rig.core.handle_desired(state, true, now);
+    rig.settle();
+    let after = rig.kernel.observe().unwrap();
+    for (key, route) in moved.kernel().routes {
+        assert_eq!(after.ours.routes.get(&key), Some(&route));
+    }
+    for key in before.ours.routes.keys() {
+        assert!(after.ours.routes.contains_key(key), "{key:?}");
+    }
+
+    rig.revision = 10;
+    rig.want(&Shape::default());
+    rig.settle();
+    let after = rig.kernel.observe().unwrap();
+    assert_eq!(after.ours.routes, Shape::default().kernel().routes);
+    assert!(after.ours.workload_links.is_empty());
+}
+
+#[test]
 fn a_link_protected_after_the_observation_is_spared() {
     let mut rig = Rig::new(host());
     let shape = Shape {
