@@ -180,7 +180,7 @@ impl Core {
         match &mut self.phase {
             Phase::Idle => {
                 self.desired.as_ref()?;
-                self.schedule.due().filter(|at| *at <= now.since_start)?;
+                self.due().filter(|at| *at <= now.since_start)?;
                 self.schedule.start(now);
                 self.phase = Phase::Observing;
                 Some(Action::Observe)
@@ -202,7 +202,11 @@ impl Core {
     /// When [`Core::poll_action`] is to be called again at the latest.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.desired.as_ref()?;
-        self.schedule.due()
+        self.due()
+    }
+
+    fn due(&self) -> Option<Duration> {
+        self.schedule.due(self.marks.any_being_made())
     }
 
     /// What happened since the last call.

@@ -16,6 +16,9 @@ pub struct Now {
 pub struct Timing {
     /// Notifications of the kernel within this time are one.
     pub coalesce: Duration,
+    /// A new state waits this long while a link is being attached: mostly it is about that link, and
+    /// a look at everything would be in the way.
+    pub attaching: Duration,
     /// Everything is looked at this often, whether something was heard or not.
     pub resync: Duration,
     /// Pause before the first retry of what failed; doubles each time.
@@ -28,6 +31,7 @@ impl Default for Timing {
     fn default() -> Timing {
         Timing {
             coalesce: Duration::from_millis(50),
+            attaching: Duration::from_millis(20),
             resync: Duration::from_secs(60),
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
@@ -91,10 +95,14 @@ impl Schedule {
         self.changed.get_or_insert(now.since_start);
     }
 
-    /// When the next run is due.
-    pub(super) fn due(&self) -> Option<Duration> {
+    /// When the next run is due, with a link being attached or not.
+    pub(super) fn due(&self, attaching: bool) -> Option<Duration> {
         let rest = (self.ended.saturating_sub(self.started) * REST).min(REST_MAX);
-        let desired = self.desired.map(|at| at.max(self.ended + rest));
+        let wait = match attaching {
+            true => self.timing.attaching,
+            false => Duration::ZERO,
+        };
+        let desired = self.desired.map(|at| (at + wait).max(self.ended + rest));
         let changed = self.changed.map(|at| {
             let calm = self.timing.coalesce * 2u32.pow(self.fights.min(FIGHT_MAX));
             (at + self.timing.coalesce).max(self.ended + rest.max(calm))

@@ -55,6 +55,12 @@ impl Marks {
         matches!(self.0.get(&link), Some(Mark::Attaching(_)))
     }
 
+    /// Whether a link is being made whose endpoint is not committed yet.
+    pub(super) fn any_being_made(&self) -> bool {
+        let mut marks = self.0.values();
+        marks.any(|mark| matches!(mark, Mark::Attaching(None)))
+    }
+
     /// Drops what `desired` knows by itself.
     pub(super) fn settle(&mut self, desired: &NodeState) {
         self.0.retain(|link, mark| match mark {

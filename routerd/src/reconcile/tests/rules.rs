@@ -11,7 +11,7 @@ use netlink::{FakeKernel, Kernel};
 
 use super::rig::*;
 use crate::reconcile::cleanup::cleanup;
-use crate::reconcile::{Action, Event};
+use crate::reconcile::{Action, Event, Timing};
 
 #[test]
 fn a_state_is_made_true_and_reported() {
@@ -297,6 +297,31 @@ fn a_link_being_attached_survives_until_its_endpoint_is_known() {
         "not committed yet"
     );
     assert!(!rig.kernel.state.routes.contains_key(&dst));
+}
+
+#[test]
+fn a_state_waits_a_little_while_a_link_is_made() {
+    let mut rig = Rig::new(host());
+    rig.want(&full());
+    rig.settle();
+    rig.now += Duration::from_secs(5);
+    rig.core.protect(workload(2), None);
+    let (asked, runs) = (rig.now, rig.runs);
+    rig.want(&full());
+    rig.run();
+    assert_eq!(rig.runs, runs);
+    let wait = Timing::default().attaching;
+    assert_eq!(rig.core.poll_timeout(), Some(asked + wait));
+    rig.now += wait;
+    rig.run();
+    assert_eq!(rig.runs, runs + 1, "but not for ever");
+
+    rig.now += Duration::from_secs(5);
+    let revision = rig.want(&full());
+    rig.core
+        .protect(workload(2), Some(revision.cast_unsigned()));
+    rig.run();
+    assert_eq!(rig.runs, runs + 2, "the link is made");
 }
 
 #[test]
