@@ -146,7 +146,7 @@ fn an_add_without_an_address_leaves_no_interface() -> Result<()> {
         let refused = cni.call("ADD", &call)?;
         ensure!(!refused.ok, "{}", refused.value);
         ensure!(
-            text(&refused.value, "msg")?.contains("192.0.2.77"),
+            text(&refused.value, "details")?.contains("192.0.2.77"),
             "{}",
             refused.value
         );

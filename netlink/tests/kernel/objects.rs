@@ -313,14 +313,12 @@ fn a_new_mac_flushes_neighbours_and_they_come_back() {
             ip: ip("10.1.0.9"),
             mac: Mac([2; 6]),
         };
-        let workload_links = k.observe().unwrap().ours.workload_links;
+        let found = k.observe().unwrap().ours;
         let mut desired = KernelState {
-            workload_links,
+            workload_links: found.workload_links,
+            sysctls: found.sysctls,
             ..KernelState::default()
         };
-        desired
-            .sysctls
-            .insert("net/ipv4/ip_forward".to_owned(), "0".to_owned());
         desired.vxlan.insert(v.name, v);
         desired.neighbours.insert(neighbour);
         settle(&mut k, &desired);
@@ -405,8 +403,12 @@ fn switches_are_those_of_the_namespace() {
             Op::SetSysctl("net/ipv4/conf/rtd0a/rp_filter".to_owned(), "2".to_owned()),
         ]));
         let found = k.observe().unwrap().ours.sysctls;
-        assert_eq!(found.len(), 2);
-        assert!(found.values().eq(["2", "1"]), "{found:?}");
+        let of_link = |name: &str| found.get(&format!("net/ipv4/conf/{name}/rp_filter"));
+        assert_eq!(found.get(&forward).map(String::as_str), Some("1"));
+        assert_eq!(of_link("rtd0a").map(String::as_str), Some("2"));
+        // Attaching writes this one, so it is looked at before anybody here wrote it.
+        assert_eq!(of_link("rtd0b").map(String::as_str), Some("0"));
+        assert_eq!(found.len(), 4, "{found:?}");
         assert_eq!(Netns::new().sh("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
         let unknown = k.apply(&[Op::SetSysctl(
             "net/ipv4/conf/gone/rp_filter".to_owned(),
