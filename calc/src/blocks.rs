@@ -14,18 +14,21 @@ use crate::peers::{Peers, Who};
 use crate::pools::{ORPHAN_MODE, Pools};
 use crate::problems::Problems;
 use crate::tunnels::{Tunnels, Used};
+use crate::wireguard::{Standing, Wireguard};
 
 /// Routes to the rest of the mesh.
 pub(crate) struct Mesh<'a> {
     pub(crate) routes: BTreeMap<RouteKey, Route>,
     /// By place among the peers: what the routes need of each.
     pub(crate) used: Vec<Used>,
+    /// By prefix: the place of the peer that owns it, of those reached by the encrypted tunnel.
+    pub(crate) owners: BTreeMap<Cidr, usize>,
     /// Addresses that IPAM says another node uses though the block is not that node's.
     pub(crate) lent: HashMap<IpAddr, &'a str>,
 }
 
 /// Routing table that all our routes are in.
-const MAIN: u32 = 254;
+pub(crate) const MAIN: u32 = 254;
 
 /// The key of our route to `dst`.
 pub(crate) fn key(dst: Cidr) -> RouteKey {
@@ -54,10 +57,12 @@ pub(crate) fn route(target: RouteTarget) -> Route {
 struct Builder<'a, 'b> {
     peers: &'b Peers<'a>,
     tunnels: &'b Tunnels<'a>,
+    wireguard: &'b Wireguard<'a>,
     problems: &'b mut Problems<'a>,
     /// In the order of blocks; a later route to the same prefix is more exact knowledge and wins.
     routes: Vec<(RouteKey, Route)>,
     used: Vec<Used>,
+    owners: BTreeMap<Cidr, usize>,
 }
 
 pub(crate) fn decide<'a>(
@@ -65,6 +70,7 @@ pub(crate) fn decide<'a>(
     pools: &Pools<'a>,
     peers: &Peers<'a>,
     tunnels: &Tunnels<'a>,
+    wireguard: &Wireguard<'a>,
     problems: &mut Problems<'a>,
 ) -> Mesh<'a> {
     let blocks = &inputs.snapshot.blocks;
@@ -72,9 +78,11 @@ pub(crate) fn decide<'a>(
     let mut builder = Builder {
         peers,
         tunnels,
+        wireguard,
         problems,
         routes: Vec::with_capacity(blocks.len()),
         used: vec![Used::default(); peers.iter().len()],
+        owners: BTreeMap::new(),
     };
     for (cidr, block) in blocks {
         let pool = pools.of(cidr);
@@ -100,6 +108,7 @@ pub(crate) fn decide<'a>(
     }
     Mesh {
         used: builder.used,
+        owners: builder.owners,
         // Sorted input makes this one pass; of equal keys the last is kept.
         routes: builder.routes.into_iter().collect(),
         lent,
@@ -129,6 +138,19 @@ impl<'a> Builder<'a, '_> {
         let Some(peer) = self.peers.get(index) else {
             return;
         };
+        match self.wireguard.standing(index) {
+            Standing::Plain => {}
+            Standing::Encrypted { over, .. } => {
+                self.owners.insert(dst, index);
+                let route = self.wireguard.route(dst.family(), over);
+                return self.push(dst, route);
+            }
+            // Not merely no route: one of somebody else's to more than this must not take it.
+            Standing::Barred => {
+                self.owners.remove(&dst);
+                return self.push(dst, route(RouteTarget::Unreachable));
+            }
+        }
         match path::decide(&self.peers.own, peer, self.tunnels, dst.family(), rule.mode) {
             Ok(Path::Native(hop)) => self.push(dst, via(hop)),
             Ok(Path::Vxlan { over, hop }) => {

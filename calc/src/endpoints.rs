@@ -108,7 +108,7 @@ fn interface(
         format!("spec.interfaceName: {e}; write the name of the interface on this host")
     })?;
     let underlay = |f| inputs.underlay.of(f).is_some_and(|l| l.interface == name);
-    let tunnel = [marks::VXLAN_V4, marks::VXLAN_V6].contains(&name.as_str());
+    let tunnel = [marks::VXLAN_V4, marks::VXLAN_V6, marks::WIREGUARD].contains(&name.as_str());
     if tunnel || Family::ALL.into_iter().any(underlay) {
         return Err(format!(
             "spec.interfaceName: {name} carries the mesh itself; write the interface that leads to the workload"

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::Family;
-use model::kernel::Nat;
+use model::kernel::{Nat, TunnelLink};
+use model::resources::Encryption;
 
 use crate::Inputs;
 use crate::endpoints::WorkloadLink;
@@ -26,6 +27,7 @@ pub(crate) fn nat(pools: &Pools<'_>) -> Option<Nat> {
 pub(crate) fn sysctls(
     inputs: &Inputs<'_>,
     tunnels: &Tunnels<'_>,
+    wireguard: Option<TunnelLink>,
     workloads: &[WorkloadLink],
 ) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
@@ -43,6 +45,15 @@ pub(crate) fn sysctls(
     for name in tunnels.names() {
         // Loose, also where `all` is strict: answers to a pool of another vxlanMode leave by another device.
         set(format!("net/ipv4/conf/{name}/rp_filter"), "2");
+    }
+    if let Some(link) = wireguard {
+        // Where all else is barred, what comes out must be from where the answer goes: strict. Loose
+        // where not: others may encrypt before this node does.
+        let filter = match inputs.snapshot.mesh.encryption {
+            Encryption::Required => "1",
+            Encryption::Off | Encryption::Preferred => "2",
+        };
+        set(format!("net/ipv4/conf/{}/rp_filter", link.name), filter);
     }
     for link in workloads {
         let strict = if link.may_spoof { "0" } else { "1" };

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  Snapshot ──┬─► pools ──┐
-//!             ├─► peers ──┼─► tunnels ─► blocks ─────┐
-//!  Underlay ──┘           │   (path: how each node   ├─► NodeState
-//!                         │    is reached, and why)  │
-//!                         └─► endpoints, host, mtu ──┘
+//!             ├─► peers ──┼─► tunnels, wireguard ─► blocks ──┐
+//!  Underlay ──┘           │   (path: how each node is        ├─► NodeState
+//!                         │    reached in clear, and why)    │
+//!                         └─► endpoints, host, mtu ──────────┘
 //!
 //!  links of the host ─► underlay::choose ─► Underlay
 //! ```
@@ -13,7 +13,7 @@
 //! Invariants:
 //! * memoryless: equal inputs give equal outputs, whatever came before;
 //! * no clock, no I/O, no randomness;
-//! * a prefix has one route, and every VXLAN next hop has its neighbour and its FDB entry;
+//! * a prefix has one route, save for those that catch what else would leave in clear; every VXLAN next hop has its neighbour and its FDB entry;
 //! * what cannot be decided becomes a [`Problem`](model::state::Problem) and never a guess;
 //! * no work is done per endpoint of another node: blocks stand for them.
 
@@ -27,6 +27,7 @@ mod pools;
 mod problems;
 mod tunnels;
 pub mod underlay;
+mod wireguard;
 
 use model::kernel::KernelState;
 use model::snapshot::Snapshot;
@@ -36,6 +37,7 @@ use crate::peers::Peers;
 use crate::pools::Pools;
 use crate::problems::Problems;
 use crate::tunnels::Tunnels;
+use crate::wireguard::Wireguard;
 
 /// All that the desired state depends on.
 #[derive(Clone, Copy, Debug)]
@@ -68,24 +70,31 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
     let mtu = mtu::decide(inputs, &pools, &peers, &mut problems);
     let tunnels = Tunnels::decide(inputs, &pools, &peers, &mtu, &mut problems);
 
-    let mut mesh = blocks::decide(inputs, &pools, &peers, &tunnels, &mut problems);
+    let wireguard = Wireguard::decide(inputs, &pools, &peers, &mtu, &mut problems);
+
+    let mut mesh = blocks::decide(inputs, &pools, &peers, &tunnels, &wireguard, &mut problems);
     let local = endpoints::decide(inputs, &peers, &mesh, &mut problems);
     mesh.routes.extend(local.routes);
+    mesh.routes.extend(wireguard.catch_all(inputs, &pools));
     let (mut neighbours, fdb) = tunnels.entries(&peers, &mesh.used);
     neighbours.extend(local.neighbours);
 
     let mut addresses = tunnels.addresses();
+    addresses.extend(wireguard.addresses());
     addresses.extend(local.gateways);
-    let sysctls = host::sysctls(inputs, &tunnels, &local.links);
+    let sysctls = host::sysctls(inputs, &tunnels, wireguard.link(), &local.links);
     NodeState {
         generation: 0,
         revision: snapshot.revision,
         partial: unknown.is_some(),
+        tunnel: wireguard.device(&peers, &mesh.owners),
+        encryption: snapshot.mesh.encryption,
         workload_mtu: mtu.workload,
         problems: problems.finish(inputs.node),
         kernel: KernelState {
             addresses,
             vxlan: tunnels.devices(),
+            tunnel: wireguard.link(),
             workload_links: local.links.into_iter().map(|l| l.name).collect(),
             routes: mesh.routes,
             neighbours: neighbours.into_iter().collect(),

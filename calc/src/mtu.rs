@@ -1,19 +1,27 @@
 //! How large packets may be.
 
 use model::Family;
-use model::resources::Mtu;
+use model::resources::{Encryption, Mtu};
 
 use crate::Inputs;
 use crate::peers::Peers;
 use crate::pools::Pools;
 use crate::problems::Problems;
-use crate::tunnels;
+use crate::{tunnels, wireguard};
 
 /// What VXLAN adds: outer IP header, UDP 8, VXLAN 8 and the inner Ethernet header 14 bytes.
 pub(crate) const fn vxlan_overhead(over: Family) -> u32 {
     match over {
         Family::V4 => 20 + 8 + 8 + 14,
         Family::V6 => 40 + 8 + 8 + 14,
+    }
+}
+
+/// What WireGuard adds: outer IP header, UDP 8, and 32 of its own (header 16, tag 16 bytes).
+const fn wireguard_overhead(over: Family) -> u32 {
+    match over {
+        Family::V4 => 20 + 8 + 32,
+        Family::V6 => 40 + 8 + 32,
     }
 }
 
@@ -38,6 +46,12 @@ impl Mtus {
         let fits = underlay.saturating_sub(vxlan_overhead(over));
         self.configured.map_or(fits, |c| c.min(fits))
     }
+
+    /// MTU of the encrypted tunnel over an underlay link of this MTU.
+    pub(crate) fn wireguard(&self, over: Family, underlay: u32) -> u32 {
+        let fits = underlay.saturating_sub(wireguard_overhead(over));
+        self.configured.map_or(fits, |c| c.min(fits))
+    }
 }
 
 pub(crate) fn decide(
@@ -46,7 +60,8 @@ pub(crate) fn decide(
     peers: &Peers<'_>,
     problems: &mut Problems<'_>,
 ) -> Mtus {
-    let fits = fits(inputs, &tunnels::wanted(inputs, pools, peers));
+    let vxlan = tunnels::wanted(inputs, pools, peers);
+    let fits = fits(inputs, &vxlan, &wireguard::families(inputs, peers));
     let configured = match inputs.snapshot.mesh.mtu {
         Mtu::Auto => None,
         Mtu::Bytes(n) => Some(n),
@@ -70,16 +85,22 @@ pub(crate) fn decide(
 }
 
 /// The largest packet that goes unfragmented over every way in use.
-fn fits(inputs: &Inputs<'_>, tunnels: &[Family]) -> u32 {
+fn fits(inputs: &Inputs<'_>, vxlan: &[Family], wireguard: &[Family]) -> u32 {
     let link = |f: Family| inputs.underlay.of(f).map(|l| (f, l.mtu));
-    let links = Family::ALL.into_iter().filter_map(link);
-    let least = if tunnels.is_empty() {
-        links.map(|(_, mtu)| mtu).min()
+    let links = || Family::ALL.into_iter().filter_map(link);
+    let plain = if vxlan.is_empty() {
+        links().map(|(_, mtu)| mtu).min()
     } else {
-        links
-            .filter(|(f, _)| tunnels.contains(f))
+        links()
+            .filter(|(f, _)| vxlan.contains(f))
             .map(|(f, mtu)| mtu.saturating_sub(vxlan_overhead(f)))
             .min()
     };
-    least.unwrap_or(DEFAULT)
+    let encrypted = links()
+        .filter(|(f, _)| wireguard.contains(f))
+        .map(|(f, mtu)| mtu.saturating_sub(wireguard_overhead(f)))
+        .min();
+    let plain = plain.filter(|_| inputs.snapshot.mesh.encryption != Encryption::Required);
+    let ways = [plain, encrypted];
+    ways.into_iter().flatten().min().unwrap_or(DEFAULT)
 }

@@ -92,7 +92,7 @@ impl<'a> Problems<'a> {
 }
 
 /// The first few of many, and how many more.
-fn some_of<T: std::fmt::Display>(items: impl ExactSizeIterator<Item = T>) -> String {
+pub(crate) fn some_of<T: std::fmt::Display>(items: impl ExactSizeIterator<Item = T>) -> String {
     let more = items.len().saturating_sub(SHOWN);
     let shown: Vec<_> = items.take(SHOWN).map(|i| i.to_string()).collect();
     let shown = shown.join(", ");

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::Family;
 use model::kernel::{Address, FdbEntry, LinkName, Neighbour, Vxlan, VxlanSettings};
 use model::marks;
+use model::resources::Encryption;
 
 use crate::Inputs;
 use crate::mtu::Mtus;
@@ -35,6 +36,10 @@ pub(crate) struct Used {
 /// should not change when the first block of another subnet appears.
 pub(crate) fn wanted(inputs: &Inputs<'_>, pools: &Pools<'_>, peers: &Peers<'_>) -> Vec<Family> {
     let own = &peers.own;
+    // Nothing goes in clear then.
+    if inputs.snapshot.mesh.encryption == Encryption::Required {
+        return Vec::new();
+    }
     // After the last VXLAN pool is deleted the tunnels stay for what is left in it, if they stood.
     let stood = || {
         own.spec

@@ -197,6 +197,16 @@ pub struct Vxlan {
     pub mtu: u32,
 }
 
+/// The device of the encrypted tunnel as far as links go: who makes and keys it is another matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelLink {
+    /// Name.
+    pub name: LinkName,
+    /// MTU in bytes.
+    pub mtu: u32,
+}
+
 /// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Address {
@@ -295,6 +305,8 @@ pub struct Nat {
 pub struct KernelState {
     /// VXLAN devices.
     pub vxlan: BTreeMap<LinkName, Vxlan>,
+    /// The device of the encrypted tunnel: it must be up; the tunnel stage makes it.
+    pub tunnel: Option<TunnelLink>,
     /// Host sides of workload links: each must be up; the CNI path makes them.
     pub workload_links: BTreeSet<LinkName>,
     /// Addresses of our interfaces.

@@ -28,6 +28,7 @@ pub mod resources;
 pub mod selector;
 pub mod snapshot;
 pub mod state;
+pub mod tunnel;
 pub mod validate;
 
 pub use cidr::{Cidr, Family};

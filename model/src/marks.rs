@@ -18,6 +18,12 @@ pub const WORKLOAD_PREFIX: &str = "rtd";
 pub const VXLAN_V4: &str = "rtd.vxlan4";
 /// The VXLAN device over the IPv6 underlay.
 pub const VXLAN_V6: &str = "rtd.vxlan6";
+/// The encrypted tunnel: one device, whichever family is inside or outside.
+pub const WIREGUARD: &str = "rtd.wg";
+/// Mark of the datagrams that [`WIREGUARD`] sends, so that rules can tell them from everything else.
+pub const WIREGUARD_FWMARK: u32 = 0x2000_0000;
+/// Metric of the routes that catch what no other route takes: last of all.
+pub const LAST_METRIC: u32 = u32::MAX;
 /// The one nftables table, family `inet`.
 pub const NFT_TABLE: &str = "routerd";
 
@@ -33,6 +39,9 @@ pub const GATEWAY_MAC: crate::kernel::Mac =
 pub const DEFAULT_VNI: u32 = 4096;
 /// Default VXLAN UDP port (IANA).
 pub const DEFAULT_VXLAN_PORT: u16 = 4789;
+
+/// Default UDP port of [`WIREGUARD`].
+pub const DEFAULT_WIREGUARD_PORT: u16 = 51820;
 
 /// Whether an address is [`GATEWAY_V4`] or [`GATEWAY_V6`].
 pub fn is_gateway(ip: std::net::IpAddr) -> bool {

@@ -44,6 +44,7 @@ impl<S> Resource<S> {
 #[serde(tag = "kind")]
 pub enum Object {
     /// A host.
+    #[serde(with = "with_status")]
     Node(Resource<NodeSpec>),
     /// A range of addresses.
     IPPool(Resource<IpPoolSpec>),
@@ -57,6 +58,58 @@ pub enum Object {
     WorkloadEndpoint(Resource<WorkloadEndpointSpec>),
     /// Labels of a namespace.
     Namespace(Resource<NamespaceSpec>),
+}
+
+/// A node with its `status`, which the specification carries along in memory.
+mod with_status {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Resource;
+    use crate::Metadata;
+    use crate::resources::{NodeSpec, NodeStatus};
+
+    #[derive(Serialize)]
+    struct Written<'a> {
+        metadata: &'a Metadata,
+        spec: &'a NodeSpec,
+        #[serde(skip_serializing_if = "NodeStatus::is_empty")]
+        status: &'a NodeStatus,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Read {
+        metadata: Metadata,
+        spec: NodeSpec,
+        #[serde(default)]
+        status: NodeStatus,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        node: &Resource<NodeSpec>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        let Resource { metadata, spec } = node;
+        let status = &spec.status;
+        let written = Written {
+            metadata,
+            spec,
+            status,
+        };
+        written.serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Resource<NodeSpec>, D::Error> {
+        let Read {
+            metadata,
+            mut spec,
+            status,
+        } = Read::deserialize(d)?;
+        spec.status = status;
+        Ok(Resource { metadata, spec })
+    }
 }
 
 impl Object {

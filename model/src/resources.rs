@@ -14,5 +14,5 @@ pub use ip_reservation::IpReservationSpec;
 pub use ipam_configuration::IpamConfigurationSpec;
 pub use mesh_configuration::{Encryption, EndpointToHostAction, MeshConfigurationSpec, Mtu};
 pub use namespace::NamespaceSpec;
-pub use node::{NodeBgp, NodeSpec};
+pub use node::{NodeBgp, NodeSpec, NodeStatus};
 pub use workload_endpoint::WorkloadEndpointSpec;

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::{KernelState, LinkName};
 use crate::kv::Revision;
+use crate::resources::Encryption;
 use crate::resources::node::InterfaceAddress;
+use crate::tunnel::Tunnel;
 
 /// How this host reaches the other nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,6 +50,10 @@ pub struct NodeState {
     pub kernel: KernelState,
     /// It lacks what could not be read: what is in the kernel beyond it is to stay.
     pub partial: bool,
+    /// The encrypted tunnel; `None`: there is to be none.
+    pub tunnel: Option<Tunnel>,
+    /// Whether what goes to other nodes is to be encrypted.
+    pub encryption: Encryption,
     /// MTU of workload interfaces, bytes.
     pub workload_mtu: u32,
     /// What could not be decided, and why: shown in `routerctl status`.

@@ -303,3 +303,33 @@ fn stored_values_are_lenient_about_newer_metadata_only() {
     assert!(manifest::decode_stored(&[0xff, 0xfe]).is_err());
     assert!(manifest::decode_stored(&b"[".repeat(100_000)).is_err());
 }
+
+#[test]
+fn a_node_keeps_its_status_in_the_store_and_takes_none_from_a_manifest() {
+    let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+    let text = format!(
+        "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: a}}\nspec: {{}}\nstatus: {{wireguardPublicKey: {key}, podCIDRs: [10.0.0.0/26]}}"
+    );
+    let mut object = manifest::parse(&text).unwrap().remove(0);
+    let Object::Node(node) = &mut object else {
+        panic!("{object:?}")
+    };
+    assert!(node.spec.status.is_empty());
+    node.spec.status.wireguard_public_key = Some(key.parse().unwrap());
+    let value = manifest::to_value(&object);
+    assert_eq!(value["status"]["wireguardPublicKey"], key);
+    assert_eq!(value["spec"].get("status"), None);
+    let stored = manifest::encode_stored(&object);
+    assert_eq!(manifest::decode_stored(&stored).unwrap(), object);
+    // As another version may have written it: read the slow way.
+    let text = String::from_utf8(stored).unwrap();
+    let newer = text.replace(
+        "\"wireguardPublicKey\"",
+        "\"more\":1,\"wireguardPublicKey\"",
+    );
+    let newer = newer.replace("\"metadata\":{", "\"metadata\":{\"generation\":2,");
+    assert_eq!(manifest::decode_stored(newer.as_bytes()).unwrap(), object);
+    let json: model::Object =
+        serde_json::from_value(serde_json::to_value(&object).unwrap()).unwrap();
+    assert_eq!(json, object);
+}

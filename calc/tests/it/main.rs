@@ -5,4 +5,5 @@
 mod rules;
 mod simulation;
 mod state_lists;
+mod wireguard;
 mod world;

@@ -3,7 +3,7 @@
 //! A list of stores is walked in every expansion, with one snapshot changed by events as its owner would change
 //! it; at each store of the walk the desired state must be that of a snapshot made afresh.
 
-use model::resources::{Mtu, VxlanMode};
+use model::resources::{Encryption, Mtu, VxlanMode};
 use model::snapshot::Snapshot;
 
 use crate::world::*;
@@ -44,7 +44,21 @@ fn life() -> Vec<Store> {
     moved.nodes.remove("b");
     moved = moved.block("10.0.1.0/26", block("a", 1, &[]));
     moved = moved.endpoint("w", endpoint("rtd0", &["10.0.1.1/32"]));
-    vec![one, two, far, tunnelled, clash, poolless, moved]
+    let preferred = tunnelled
+        .clone()
+        .encrypt(Encryption::Preferred)
+        .node("a", keyed(1, "192.0.2.1/24", "2001:db8:2::1/64"))
+        .node("c", keyed(3, "198.51.100.3/24", ""));
+    let required = preferred.clone().encrypt(Encryption::Required);
+    let copied = required
+        .clone()
+        .node("d", keyed(3, "", "2001:db8:9::4/64"))
+        .node("b", keyed(2, "192.0.2.2/24", ""));
+    let mut keyless = copied.clone();
+    keyless = keyless.node("a", node(1, "192.0.2.1/24", "2001:db8:2::1/64"));
+    vec![
+        one, two, far, tunnelled, preferred, required, copied, keyless, clash, poolless, moved,
+    ]
 }
 
 type Expansion = fn(Vec<Store>) -> Vec<Store>;

@@ -9,10 +9,12 @@ use model::block::BlockSummary;
 use model::kernel::{Mac, RouteTarget};
 use model::object::Resource;
 use model::resources::{
-    IpPoolSpec, MeshConfigurationSpec, NodeBgp, NodeSpec, VxlanMode, WorkloadEndpointSpec,
+    Encryption, IpPoolSpec, MeshConfigurationSpec, NodeBgp, NodeSpec, VxlanMode,
+    WorkloadEndpointSpec,
 };
 use model::snapshot::{EndpointKey, Snapshot};
 use model::state::{NodeState, Underlay, UnderlayLink};
+use model::tunnel::PublicKey;
 use model::{Cidr, Metadata};
 
 pub(crate) fn cidr(s: &str) -> Cidr {
@@ -38,6 +40,17 @@ pub(crate) fn node(n: u8, v4: &str, v6: &str) -> NodeSpec {
         vxlan_tunnel_mac_addr_v6: (!v6.is_empty()).then(|| mac(6, n)),
         ..NodeSpec::default()
     }
+}
+
+/// Such a node with a WireGuard key.
+pub(crate) fn keyed(n: u8, v4: &str, v6: &str) -> NodeSpec {
+    let mut spec = node(n, v4, v6);
+    spec.status.wireguard_public_key = Some(public_key(n));
+    spec
+}
+
+pub(crate) fn public_key(n: u8) -> PublicKey {
+    PublicKey::new([n; 32])
 }
 
 /// The underlay of a host that is just what its node has published, on `eth0` with MTU 1500.
@@ -120,6 +133,11 @@ impl Store {
 
     pub(crate) fn endpoint(mut self, name: &str, spec: WorkloadEndpointSpec) -> Self {
         self.endpoints.insert(name.to_owned(), spec);
+        self
+    }
+
+    pub(crate) fn encrypt(mut self, encryption: Encryption) -> Self {
+        self.mesh.encryption = encryption;
         self
     }
 
@@ -229,7 +247,15 @@ pub(crate) fn routes(state: &NodeState) -> Vec<String> {
             other => format!("{other:?}").to_lowercase(),
         };
         let src = route.src.map(|s: IpAddr| format!(" src {s}"));
-        format!("{} {target}{}", key.dst, src.unwrap_or_default())
+        let mtu = route.mtu.map(|m| format!(" mtu {m}"));
+        let last = (key.metric == model::marks::LAST_METRIC).then_some(" last");
+        format!(
+            "{} {target}{}{}{}",
+            key.dst,
+            src.unwrap_or_default(),
+            mtu.unwrap_or_default(),
+            last.unwrap_or_default()
+        )
     };
     state.kernel.routes.iter().map(text).collect()
 }

@@ -135,7 +135,7 @@ fn object(mut value: Value, name: &str, source: Source) -> Result<Object, Vec<Va
     let kind = kind(map, source).map_err(|f| vec![of_object(&name, f)])?;
     let ours = map.remove("apiVersion").is_some_and(|v| v == API_VERSION);
     map.remove("kind");
-    map.remove("status");
+    let status = map.remove("status");
 
     let mut faults = foreign::take_fields(kind, &mut value);
     let mut top = match value {
@@ -154,7 +154,15 @@ fn object(mut value: Value, name: &str, source: Source) -> Result<Object, Vec<Va
     let metadata = read_metadata(metadata, kind, ours, source, &mut faults);
     let object = metadata.zip(read_spec(kind, spec, &mut faults));
     match object {
-        Some((metadata, spec)) if faults.is_empty() => Ok(spec(metadata)),
+        Some((metadata, spec)) if faults.is_empty() => {
+            let mut object = spec(metadata);
+            // Of a manifest nothing is taken: only a node's daemon speaks for it.
+            if let (Object::Node(node), Source::Store, Some(status)) = (&mut object, source, status)
+            {
+                node.spec.status = serde_json::from_value(status).unwrap_or_default();
+            }
+            Ok(object)
+        }
         _ => Err(faults.into_iter().map(|f| of_object(&name, f)).collect()),
     }
 }

@@ -30,7 +30,6 @@ const fn field(
 }
 
 const USE_VXLAN: &str = "remove it; vxlanMode gives a tunnel without IP-in-IP";
-const NO_WIREGUARD: &str = "remove it; encryption between nodes is not built yet";
 const USE_ENCRYPTION: &str = "write spec.encryption";
 
 const FIELDS: &[Field] = &[
@@ -43,7 +42,12 @@ const FIELDS: &[Field] = &[
         &[],
         "remove it; VXLAN tunnel addresses are given by the node's own daemon",
     ),
-    field(Kind::Node, "spec.wireguard", &[], NO_WIREGUARD),
+    field(
+        Kind::Node,
+        "spec.wireguard",
+        &[],
+        "remove it; the device has the node's tunnel addresses",
+    ),
     field(
         Kind::WorkloadEndpoint,
         "spec.ipNATs",
@@ -78,7 +82,7 @@ const FIELDS: &[Field] = &[
         Kind::MeshConfiguration,
         "spec.wireguardListeningPort",
         &[],
-        NO_WIREGUARD,
+        "write spec.wireguardPort",
     ),
     field(
         Kind::MeshConfiguration,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::object::{API_VERSION, Object, Resource};
+use crate::resources::{NodeSpec, NodeStatus};
 use crate::{Kind, Metadata};
 
 /// What says how to read the rest; found without reading it.
@@ -26,6 +27,8 @@ struct Whole<S> {
     _kind: IgnoredAny,
     metadata: Metadata,
     spec: S,
+    /// Only of a node; of others it was never written.
+    status: Option<NodeStatus>,
 }
 
 /// Reads a value that is exactly as we write it; `None` says to look closer.
@@ -36,7 +39,7 @@ pub(super) fn read(bytes: &[u8]) -> Option<Object> {
     }
     let kind = Kind::ALL.into_iter().find(|k| k.as_str() == head.kind)?;
     Some(match kind {
-        Kind::Node => Object::Node(whole(bytes)?),
+        Kind::Node => Object::Node(node(bytes)?),
         Kind::IPPool => Object::IPPool(whole(bytes)?),
         Kind::IPReservation => Object::IPReservation(whole(bytes)?),
         Kind::IPAMConfiguration => Object::IPAMConfiguration(whole(bytes)?),
@@ -48,5 +51,12 @@ pub(super) fn read(bytes: &[u8]) -> Option<Object> {
 
 fn whole<S: DeserializeOwned>(bytes: &[u8]) -> Option<Resource<S>> {
     let Whole { metadata, spec, .. } = serde_json::from_slice(bytes).ok()?;
+    Some(Resource { metadata, spec })
+}
+
+fn node(bytes: &[u8]) -> Option<Resource<NodeSpec>> {
+    let whole: Whole<NodeSpec> = serde_json::from_slice(bytes).ok()?;
+    let (metadata, mut spec) = (whole.metadata, whole.spec);
+    spec.status = whole.status.unwrap_or_default();
     Some(Resource { metadata, spec })
 }

@@ -56,6 +56,9 @@ pub struct MeshConfigurationSpec {
     /// VXLAN network identifier, 1 to 16777215, 4096 by default.
     #[serde(default = "vxlan_vni", rename = "vxlanVNI")]
     pub vxlan_vni: u32,
+    /// UDP port of WireGuard, 51820 by default.
+    #[serde(default = "wireguard_port")]
+    pub wireguard_port: u16,
     /// Packets from a workload to its own host.
     #[serde(default)]
     pub default_endpoint_to_host_action: EndpointToHostAction,
@@ -69,6 +72,10 @@ fn vxlan_vni() -> u32 {
     marks::DEFAULT_VNI
 }
 
+fn wireguard_port() -> u16 {
+    marks::DEFAULT_WIREGUARD_PORT
+}
+
 impl Default for MeshConfigurationSpec {
     fn default() -> Self {
         MeshConfigurationSpec {
@@ -76,6 +83,7 @@ impl Default for MeshConfigurationSpec {
             mtu: Mtu::default(),
             vxlan_port: vxlan_port(),
             vxlan_vni: vxlan_vni(),
+            wireguard_port: wireguard_port(),
             default_endpoint_to_host_action: EndpointToHostAction::default(),
         }
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::Mac;
+use crate::tunnel::PublicKey;
 use crate::{Cidr, Family};
 
 /// BGP settings and underlay addresses of a node.
@@ -114,6 +115,25 @@ pub struct NodeSpec {
     /// Ours: cordoned; standing workloads go on, no new address is handed out here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unschedulable: bool,
+    /// What its daemon says of it; written beside the specification, as `status`.
+    #[serde(skip)]
+    pub status: NodeStatus,
+}
+
+/// What a node's daemon says of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// The key by which its tunnels are known; none: it cannot encrypt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard_public_key: Option<PublicKey>,
+}
+
+impl NodeStatus {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        *self == NodeStatus::default()
+    }
 }
 
 impl NodeSpec {

@@ -8,8 +8,8 @@ use crate::kernel::{LinkName, Mac};
 use crate::resources::node::InterfaceAddress;
 use crate::resources::workload_endpoint::{EndpointPort, Protocol};
 use crate::resources::{
-    Encryption, EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec,
-    MeshConfigurationSpec, Mtu, NodeSpec, WorkloadEndpointSpec,
+    EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, Mtu,
+    NodeSpec, WorkloadEndpointSpec,
 };
 use crate::{Cidr, Family, marks};
 
@@ -150,16 +150,6 @@ pub(super) fn ipam(check: &mut Check, spec: &IpamConfigurationSpec) {
 }
 
 pub(super) fn mesh(check: &mut Check, spec: &MeshConfigurationSpec) {
-    // Accepting it without encrypting would be worse than refusing it.
-    let good = spec.encryption == Encryption::Off;
-    let value = format!("{:?}", spec.encryption);
-    check.that(
-        good,
-        "spec.encryption",
-        value,
-        "is not built yet",
-        "write Off",
-    );
     let action = spec.default_endpoint_to_host_action;
     check.that(
         action == EndpointToHostAction::Return,
@@ -185,6 +175,14 @@ pub(super) fn mesh(check: &mut Check, spec: &MeshConfigurationSpec) {
         0,
         "is no port",
         "write 1 to 65535",
+    );
+    let wireguard_port = spec.wireguard_port;
+    check.that(
+        wireguard_port != 0 && wireguard_port != spec.vxlan_port,
+        "spec.wireguardPort",
+        wireguard_port,
+        "is no port, or that of VXLAN",
+        "write 1 to 65535, and another than spec.vxlanPort",
     );
     let vni = spec.vxlan_vni;
     let mend = format!("write 1 to {MAX_VNI}");

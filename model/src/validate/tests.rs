@@ -193,10 +193,15 @@ fn configurations() {
         mesh(json!({"vxlanVNI": 1 << 24})),
         ["spec.vxlanVNI = 16777216"]
     );
-    assert_eq!(
-        mesh(json!({"encryption": "Required"})),
-        ["spec.encryption = Required"]
-    );
+    for encryption in ["Off", "Preferred", "Required"] {
+        assert_eq!(mesh(json!({"encryption": encryption})), [""; 0]);
+    }
+    for port in [0, 4789] {
+        assert_eq!(
+            mesh(json!({"wireguardPort": port})),
+            [format!("spec.wireguardPort = {port}")]
+        );
+    }
     assert_eq!(
         mesh(json!({"defaultEndpointToHostAction": "Drop"})),
         ["spec.defaultEndpointToHostAction = Drop"]
