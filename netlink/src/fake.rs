@@ -98,6 +98,7 @@ impl Kernel for FakeKernel {
             .filter(|l| l.kind == LinkKind::Veth && model::marks::is_our_link(l.name.as_str()))
             .map(|l| l.name)
             .collect();
+        ours.tunnel = links.values().find_map(crate::observe::tunnel_link);
         let alien_routes = self
             .alien_routes
             .iter()

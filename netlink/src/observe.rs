@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use links::{Found, addresses, link, link_by_name, links};
 use model::kernel::{
-    Address, KernelState, LinkKind, LinkName, Mac, Observed, Route, RouteKey, RouteTarget, Vxlan,
+    Address, KernelState, Link, LinkKind, LinkName, Mac, Observed, Route, RouteKey, RouteTarget,
+    TunnelLink, Vxlan,
 };
 use model::marks;
 pub(crate) use neighbours::{fdb, neighbours};
@@ -55,7 +56,9 @@ pub(crate) fn everything(socket: &mut Socket) -> Result<Observed, Error> {
             LinkKind::Veth => {
                 ours.workload_links.insert(name);
             }
-            LinkKind::Loopback | LinkKind::Other(_) => {}
+            LinkKind::Loopback | LinkKind::Other(_) => {
+                ours.tunnel = tunnel_link(&f.link).or(ours.tunnel);
+            }
         }
         let planned = f.link.addresses.iter().filter(|a| !is_link_local(a.ip));
         ours.addresses.extend(planned.map(|a| (name, *a)));
@@ -91,6 +94,13 @@ fn given_to_others(
     let of_workloads = others().filter(|f| lead_to.contains(&f.link.name));
     let addresses = of_workloads.flat_map(|f| f.link.addresses.iter().map(|a| (f.link.name, *a)));
     addresses.filter(|(_, a)| marks::is_gateway(a.ip)).collect()
+}
+
+/// The link as the device of the encrypted tunnel, if it is that: of the kernel's own kind, or a TUN.
+pub(crate) fn tunnel_link(link: &Link) -> Option<TunnelLink> {
+    let (name, mtu) = (link.name, link.mtu);
+    let is = matches!(link.kind, LinkKind::Other(_)) && name.as_str() == marks::WIREGUARD;
+    is.then_some(TunnelLink { name, mtu })
 }
 
 /// Interfaces of others that a single address of ours is directly on.

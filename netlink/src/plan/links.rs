@@ -1,7 +1,7 @@
 //! VXLAN devices and workload links.
 
 use model::Family;
-use model::kernel::{Op, Vxlan};
+use model::kernel::{Op, TunnelLink, Vxlan};
 
 use super::{Planner, is_ours};
 use crate::describe;
@@ -11,6 +11,9 @@ impl Planner<'_> {
     pub(super) fn links(&mut self) {
         for wanted in self.desired.vxlan.values() {
             self.vxlan(wanted);
+        }
+        if let Some(wanted) = self.desired.tunnel {
+            self.tunnel(wanted);
         }
         for link in &self.desired.workload_links {
             let up = self.observed.links.get(link).is_some_and(|l| l.up);
@@ -52,6 +55,21 @@ impl Planner<'_> {
         }
     }
 
+    /// Somebody else makes it: where it is missing, what hangs on it waits.
+    fn tunnel(&mut self, wanted: TunnelLink) {
+        let TunnelLink { name, mtu } = wanted;
+        if !self.needs(name, || describe::link(&name)) {
+            return;
+        }
+        let found = self.observed.links.get(&name);
+        if found.is_some_and(|l| l.mtu != mtu) {
+            self.ops.push(Op::SetMtu(name, mtu));
+        }
+        if found.is_some_and(|l| !l.up) {
+            self.ops.push(Op::SetUp(name));
+        }
+    }
+
     /// The kernel has one VXLAN device per VNI, port and family: one in the way goes first.
     fn make_room(&mut self, wanted: &Vxlan) {
         let id = |v: &Vxlan| {
@@ -81,7 +99,9 @@ impl Planner<'_> {
             .keys()
             .filter(|n| !self.desired.vxlan.contains_key(n));
         let workload = ours.workload_links.difference(&self.desired.workload_links);
-        for name in vxlan.chain(workload) {
+        let tunnel = ours.tunnel.as_ref().map(|t| &t.name);
+        let tunnel = tunnel.filter(|_| self.desired.tunnel.is_none());
+        for name in vxlan.chain(workload).chain(tunnel) {
             let named_otherwise =
                 self.desired.vxlan.contains_key(name) || self.desired.workload_links.contains(name);
             if is_ours(name) && !named_otherwise && self.present.contains(name) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::kernel::{LinkName, NextHop, Op, Route, RouteKey, RouteTarget};
+use model::marks;
 
 use super::{Conflict, Planner};
 use crate::describe;
@@ -75,11 +76,24 @@ impl Planner<'_> {
             });
             return None;
         }
-        for hop in hops(&route.target) {
-            if !self.needs(hop.dev, || describe::route(key, route)) {
+        let mut route = std::borrow::Cow::Borrowed(route);
+        for hop in hops(&route.target).to_vec() {
+            if self.needs(hop.dev, || describe::route(key, &route)) {
+                continue;
+            }
+            if hop.dev.as_str() != marks::WIREGUARD {
                 return None;
             }
+            // What is to be encrypted goes nowhere rather than by a route from before, or a wider one.
+            route = std::borrow::Cow::Owned(Route {
+                protocol: route.protocol,
+                target: RouteTarget::Unreachable,
+                src: None,
+                mtu: None,
+            });
+            break;
         }
+        let route = &*route;
         let add = || Some(Op::AddRoute(*key, route.clone()));
         let replace = || Some(Op::ReplaceRoute(*key, route.clone()));
         match self.observed.ours.routes.get(key) {

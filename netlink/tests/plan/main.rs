@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a failed test panics
 
 mod mishaps;
+mod tunnel;
 mod universe;
 
 use std::collections::{BTreeMap, BTreeSet};
