@@ -27,6 +27,7 @@ mod pools;
 mod problems;
 mod tunnels;
 pub mod underlay;
+pub mod ways;
 mod wireguard;
 
 use model::kernel::KernelState;

@@ -22,6 +22,11 @@ pub fn diff() -> Target {
     Target::new("/v1/diff")
 }
 
+/// How each other node is reached.
+pub fn tunnels() -> Target {
+    Target::new("/v1/tunnels")
+}
+
 /// All resources of a kind.
 pub fn resources(kind: Kind) -> Target {
     Target::new("/v1/resources").segment(kind.plural())

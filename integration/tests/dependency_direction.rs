@@ -17,7 +17,7 @@ const MAY: [(&str, &[&str]); 12] = [
     ("wireguard", &["model"]),
     (
         "routerd",
-        &["model", "calc", "ipam", "datastore", "netlink"],
+        &["model", "calc", "ipam", "datastore", "netlink", "wireguard"],
     ),
     ("routerctl", &["client", "model"]),
     ("cni", &["client", "model"]),

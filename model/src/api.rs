@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/doctor` | [`Doctor`] |
 //! | `GET /v1/diff` | the plan that the next reconcile would apply, a JSON list of operations |
+//! | `GET /v1/tunnels` | [`TunnelsShow`] |
 //! | `GET /v1/resources/{plural}[?namespace=&labelSelector=]` | `List` of resources; `?watch=true`: [`WatchEvent`] lines |
 //! | `GET /v1/resources/{plural}/[{namespace}/]{name}` | the resource |
 //! | `PUT /v1/resources/{plural}/[{namespace}/]{name}` | [`Applied`]; `?dryRun=true` changes nothing |
@@ -20,7 +21,7 @@
 
 pub mod cni;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -147,6 +148,49 @@ pub struct WatchEvent {
     pub event: String,
     /// The resource; metadata only when deleted.
     pub object: serde_json::Value,
+}
+
+/// How each other node is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelsShow {
+    /// Nodes by name.
+    pub tunnels: Vec<TunnelShow>,
+    /// Bytes of workloads that left in clear; null: not counted.
+    pub clear_text_bytes: Option<u64>,
+}
+
+/// How another node is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelShow {
+    /// The node.
+    pub node: String,
+    /// By which path.
+    pub path: NodePath,
+    /// Age of the last handshake; null: none was completed.
+    pub last_handshake_seconds: Option<u64>,
+    /// Bytes received from it by the encrypted tunnel; null: it is no peer there.
+    pub rx_bytes: Option<u64>,
+    /// Bytes sent to it by the encrypted tunnel; null: it is no peer there.
+    pub tx_bytes: Option<u64>,
+    /// Largest packet that goes there whole, bytes; 0 when none does.
+    pub mtu: u32,
+    /// Where its end of the encrypted tunnel is; null: it is no peer there.
+    pub endpoint: Option<SocketAddr>,
+}
+
+/// By which path packets go to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodePath {
+    /// In clear, by the network.
+    Direct,
+    /// In clear, in VXLAN.
+    Vxlan,
+    /// Encrypted.
+    WireGuard,
+    /// None: it may not be reached in clear, and there is no tunnel to it.
+    Barred,
 }
 
 /// Use of the pools, and of the blocks when asked for.

@@ -47,6 +47,8 @@ pub(crate) enum Command {
     /// Look at addresses, check and release them.
     #[command(subcommand)]
     Ipam(Ipam),
+    /// Show how each other node is reached, and what is encrypted.
+    Tunnels(Format),
     /// Look for what is wrong with this host, and how to mend it.
     Doctor(Format),
     /// Write completions for a shell.

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use model::api::{Doctor, ErrorBody, Status, cni};
+use model::api::{Doctor, ErrorBody, Status, TunnelsShow, cni};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ fn router(services: Services) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/doctor", get(doctor))
         .route("/v1/diff", get(diff))
+        .route("/v1/tunnels", get(tunnels))
         .route("/v1/resources/{plural}", get(resources::list))
         .route(
             "/v1/resources/{plural}/{name}",
@@ -203,6 +204,12 @@ async fn diff(State(s): State<Services>) -> ApiResult<Vec<model::kernel::Op>> {
             "routerd is stopping: try again when it runs",
         )),
     }
+}
+
+async fn tunnels(State(s): State<Services>) -> ApiResult<TunnelsShow> {
+    let shown = crate::tunnel::view::look(&s.views.node, &s.control, &s.reconcile).await;
+    let stopping = || ApiError::unavailable("routerd is stopping: try again when it runs");
+    shown.map(Json).ok_or_else(stopping)
 }
 
 async fn accept(State(s): State<Services>) -> ApiResult<()> {

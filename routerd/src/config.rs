@@ -33,6 +33,8 @@ pub struct Config {
     pub datastore: DatastoreConfig,
     /// Which addresses of this host other nodes use.
     pub underlay: UnderlayConfig,
+    /// Encryption between nodes.
+    pub wireguard: WireguardConfig,
     /// Metrics and probes.
     pub metrics: MetricsConfig,
     /// Log level and format.
@@ -48,10 +50,19 @@ impl Default for Config {
             bpf_dir: "/sys/fs/bpf/routerd".into(),
             datastore: DatastoreConfig::default(),
             underlay: UnderlayConfig::default(),
+            wireguard: WireguardConfig::default(),
             metrics: MetricsConfig::default(),
             log: LogConfig::default(),
         }
     }
+}
+
+/// `[wireguard]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WireguardConfig {
+    /// Who implements the device: `auto`, `kernel` or `userspace`.
+    pub backend: crate::tunnel::backend::Choice,
 }
 
 /// `[metrics]`.

@@ -16,9 +16,10 @@ use datastore::Update;
 use model::kernel::{Link, LinkName};
 use model::kv::{Event, Revision};
 use model::object::ObjectId;
-use model::resources::{AllowedUse, VxlanMode};
+use model::resources::{AllowedUse, Encryption, VxlanMode};
 use model::snapshot::{Changed, Snapshot};
 use model::state::{NodeState, Problem, Underlay};
+use model::tunnel::PublicKey;
 use model::{Family, Kind, keys};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -116,6 +117,8 @@ pub struct Inbox(mpsc::Receiver<Input>);
 pub struct Loop {
     node: Arc<str>,
     underlay_config: underlay::Config,
+    /// The key of this node's tunnel; none when it cannot have one.
+    public_key: Option<PublicKey>,
     outputs: Outputs,
     snapshot: Snapshot,
     /// The store has told everything once.
@@ -148,6 +151,7 @@ impl Loop {
         Loop {
             node,
             underlay_config,
+            public_key: None,
             outputs,
             snapshot: Snapshot::default(),
             synced: false,
@@ -163,6 +167,13 @@ impl Loop {
             facts_dirty: true,
             echoed: Vec::new(),
         }
+    }
+
+    /// Has this node publish the key of its tunnel.
+    #[must_use]
+    pub fn with_public_key(mut self, key: Option<PublicKey>) -> Loop {
+        self.public_key = key;
+        self
     }
 
     /// Runs until every handle is gone.
@@ -357,19 +368,22 @@ impl Loop {
     }
 
     fn wanted(&self) -> Wanted {
+        let encrypts = self.snapshot.mesh.encryption != Encryption::Off;
         let tunnels = Family::ALL
             .into_iter()
             .filter(|family| {
                 self.snapshot.pools.values().any(|p| {
                     p.spec.cidr.family() == *family
                         && !p.spec.disabled
-                        && p.spec.vxlan_mode != VxlanMode::Never
+                        && (p.spec.vxlan_mode != VxlanMode::Never
+                            || encrypts && p.spec.allowed_uses.contains(&AllowedUse::Tunnel))
                 })
             })
             .collect();
         Wanted {
             underlay: self.underlay.clone(),
             tunnels,
+            public_key: self.public_key,
             stored: self.snapshot.nodes.get(&*self.node).cloned(),
             unreadable: self.snapshot.rejected.contains_key(&self.node_key()),
         }

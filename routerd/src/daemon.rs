@@ -66,8 +66,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(crate::metrics::serve(
         metrics_socket,
         metrics,
-        services.views.clone(),
-        stop.clone(),
+        services.clone(),
     ));
 
     // Neither the store nor the kernel is touched before this daemon is known to be the node.

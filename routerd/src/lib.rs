@@ -38,4 +38,5 @@ pub mod resources;
 pub mod services;
 pub mod state_dir;
 pub mod time;
+pub mod tunnel;
 pub mod views;

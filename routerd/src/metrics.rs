@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use model::api::Health;
+use model::api::{Health, TunnelsShow};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -16,8 +16,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
+use crate::control::Control;
+use crate::reconcile::Handle;
+use crate::services::Services;
 use crate::views::Views;
 
 /// Labels of a CNI request.
@@ -66,15 +68,22 @@ impl Metrics {
 struct Served {
     metrics: Metrics,
     views: Views,
+    tunnels: Option<(Control, Handle)>,
 }
 
 /// Serves until cancelled.
-pub async fn serve(listener: TcpListener, metrics: Metrics, views: Views, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, metrics: Metrics, services: Services) {
+    let Services { views, stop, .. } = services;
+    let tunnels = Some((services.control, services.reconcile));
     let app = Router::new()
         .route("/metrics", get(scrape))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
-        .with_state(Served { metrics, views });
+        .with_state(Served {
+            metrics,
+            views,
+            tunnels,
+        });
     if let Err(e) = axum::serve(listener, app)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
@@ -96,8 +105,14 @@ async fn ready(State(s): State<Served>) -> impl IntoResponse {
 }
 
 async fn scrape(State(s): State<Served>) -> impl IntoResponse {
+    let tunnels = match &s.tunnels {
+        Some((control, reconcile)) => {
+            crate::tunnel::view::look(&s.views.node, control, reconcile).await
+        }
+        None => None,
+    };
     let mut text = String::new();
-    match encode(&mut text, &registry(&s)) {
+    match encode(&mut text, &registry(&s, tunnels.as_ref())) {
         Ok(()) => (
             [(
                 header::CONTENT_TYPE,
@@ -116,7 +131,7 @@ struct SubsystemLabels {
 }
 
 /// Everything under its name, read off the actors now.
-fn registry(s: &Served) -> Registry {
+fn registry(s: &Served, tunnels: Option<&TunnelsShow>) -> Registry {
     let mut registry = Registry::with_prefix("routerd");
     let status = s.views.status();
     let facts = s.views.facts.borrow().clone();
@@ -192,6 +207,9 @@ fn registry(s: &Served) -> Registry {
         Unit::Seconds,
         s.metrics.cni.clone(),
     );
+    if let Some(shown) = tunnels {
+        crate::tunnel::metrics::register(&mut registry, shown);
+    }
     registry
 }
 
@@ -215,7 +233,13 @@ mod tests {
         let (metrics, views) = (Metrics::default(), actors.views());
         metrics.cni("add", true, Duration::from_millis(3));
         let mut text = String::new();
-        encode(&mut text, &registry(&Served { metrics, views })).unwrap();
+        let served = Served {
+            metrics,
+            views,
+            tunnels: None,
+        };
+        let shown = crate::tunnel::metrics::sample();
+        encode(&mut text, &registry(&served, Some(&shown))).unwrap();
         let lines = |word: &'static str| {
             let lines = text.lines().filter_map(move |l| l.strip_prefix(word));
             lines.filter_map(|l| l.split_once(' '))

@@ -13,6 +13,7 @@ use model::kv::{Compare, KeyValue, Op, Txn};
 use model::object::ObjectId;
 use model::resources::NodeSpec;
 use model::state::Underlay;
+use model::tunnel::PublicKey;
 use model::{Family, Kind, Metadata, Object, Resource, keys, manifest, names};
 use tokio::sync::watch;
 
@@ -28,8 +29,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub struct Wanted {
     /// How other nodes reach this host.
     pub underlay: Underlay,
-    /// Families in which some pool uses VXLAN, so that the device needs an address.
+    /// Families in which some pool uses VXLAN, or has its traffic encrypted, so that the device needs an address.
     pub tunnels: Vec<Family>,
+    /// The key of this node's tunnel; none when it cannot have one.
+    pub public_key: Option<PublicKey>,
     /// This node as the store has it, or had it last.
     pub stored: Option<Resource<NodeSpec>>,
     /// What the store has now cannot be read: it is written anew.
@@ -128,7 +131,7 @@ impl Publisher {
             }
         }
         let known = &wanted.stored;
-        let desired = describe(&self.node, known.clone(), &wanted.underlay, &tunnels);
+        let desired = describe(&self.node, known.clone(), wanted, &tunnels);
         if !wanted.unreadable && known.as_ref() == Some(&desired) {
             return Ok(());
         }
@@ -164,7 +167,7 @@ impl Publisher {
                 _ => None,
             });
         let base = stored.or_else(|| wanted.stored.clone());
-        let node = describe(&self.node, base, &wanted.underlay, tunnels);
+        let node = describe(&self.node, base, wanted, tunnels);
         let value = manifest::encode_stored(&Object::Node(node));
         let compare = match kv {
             Some(kv) if kv.value == value => return Ok(()),
@@ -211,7 +214,7 @@ impl Publisher {
 fn describe(
     name: &str,
     stored: Option<Resource<NodeSpec>>,
-    underlay: &Underlay,
+    wanted: &Wanted,
     tunnels: &[IpAddr],
 ) -> Resource<NodeSpec> {
     let mut node = stored.unwrap_or_else(|| Resource {
@@ -222,7 +225,9 @@ fn describe(
         },
         spec: NodeSpec::default(),
     });
+    let underlay = &wanted.underlay;
     let spec = &mut node.spec;
+    spec.status.wireguard_public_key = wanted.public_key;
     let bgp = spec.bgp.get_or_insert_default();
     bgp.ipv4_address = underlay.v4.as_ref().map(|l| l.address);
     bgp.ipv6_address = underlay.v6.as_ref().map(|l| l.address);

@@ -16,6 +16,7 @@
 //! * nothing is written before the first state that was computed from a complete snapshot;
 //! * a run is observe → plan → apply; what fails stays wanted and blocks only what hangs on it;
 //! * a link under attachment is never swept, though no desired state knows it yet;
+//! * the encrypted tunnel knows a peer before a route leads to it, and until none does;
 //! * stopping leaves the kernel as it is; only [`cleanup`] takes ours away.
 
 pub mod cleanup;
@@ -27,17 +28,21 @@ mod stages;
 mod status;
 mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use model::kernel::{LinkName, Observed, Op};
 use model::state::NodeState;
+use model::tunnel::Tunnel;
 use netlink::{Error, Kernel, Plan};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
+use wireguard::control::DeviceState;
+
+use crate::tunnel::{TunnelError, Tunnels};
 
 pub use self::core::{Action, Core, Event};
 pub use self::schedule::{Now, Timing};
@@ -58,6 +63,7 @@ enum Message {
     Protect(LinkName, Option<u64>, oneshot::Sender<()>),
     Forget(LinkName, oneshot::Sender<()>),
     Diff(oneshot::Sender<Result<Plan, Error>>),
+    Tunnel(oneshot::Sender<Option<DeviceState>>),
     Stop,
 }
 
@@ -109,6 +115,13 @@ impl Handle {
         answer
     }
 
+    /// The device of the encrypted tunnel; `None`: there is none, or it cannot be asked.
+    pub fn tunnel(&self) -> oneshot::Receiver<Option<DeviceState>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Tunnel(reply));
+        answer
+    }
+
     /// Ends [`Reconciler::run`] after the run under way.
     pub fn stop(&self) {
         self.send(Message::Stop);
@@ -129,6 +142,7 @@ impl Handle {
 /// The thread's side.
 pub struct Reconciler<K, H> {
     kernel: K,
+    tunnels: Option<Tunnels>,
     host: H,
     core: Core,
     inbox: mpsc::Receiver<Message>,
@@ -152,6 +166,7 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
         };
         let this = Reconciler {
             kernel,
+            tunnels: None,
             host,
             core,
             inbox,
@@ -160,6 +175,13 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
             diffs: Vec::new(),
         };
         (this, handle)
+    }
+
+    /// Gives it the device of the encrypted tunnel to look after.
+    #[must_use]
+    pub fn with_tunnels(mut self, tunnels: Tunnels) -> Self {
+        self.tunnels = Some(tunnels);
+        self
     }
 
     /// Works until it is stopped or every [`Handle`] is gone. Blocks: give it a thread, in the network
@@ -195,6 +217,17 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::Raise(state) => {
+                let result = self.tunnel(&state, Tunnels::raise, false);
+                self.drain();
+                self.core.handle_raised(result);
+            }
+            Action::Retire(state) => {
+                let result = self.tunnel(&state, Tunnels::retire, ());
+                self.drain();
+                let now = self.host.now();
+                self.core.handle_retired(result, now);
+            }
             Action::Observe => {
                 let observed = self.kernel.observe();
                 // A link seen just now may be protected by a message that waits; see `Handle::protect`.
@@ -210,6 +243,24 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
                 self.core.handle_applied(ops, results);
             }
         }
+    }
+
+    /// Does something to the tunnel of `state`; `idle` where it has none.
+    fn tunnel<T>(
+        &mut self,
+        state: &NodeState,
+        step: fn(&mut Tunnels, &Tunnel, Duration) -> Result<T, TunnelError>,
+        idle: T,
+    ) -> Result<T, String> {
+        let Some(wanted) = &state.tunnel else {
+            return Ok(idle);
+        };
+        let unix = self.host.now().wall.duration_since(SystemTime::UNIX_EPOCH);
+        let done = match &mut self.tunnels {
+            Some(tunnels) => step(tunnels, wanted, unix.unwrap_or_default()),
+            None => Err(TunnelError::NoBackend(model::marks::WIREGUARD)),
+        };
+        done.map_err(|e| e.to_string())
     }
 
     fn keep_switches(&mut self, ops: &[Op], observed: &Observed) {
@@ -241,6 +292,10 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
                 let _ = ack.send(());
             }
             Message::Diff(reply) => self.diffs.push(reply),
+            Message::Tunnel(reply) => {
+                let state = self.tunnels.as_mut().map(Tunnels::observe);
+                let _ = reply.send(state.and_then(Result::ok).flatten());
+            }
             Message::Stop => self.stopping = true,
         }
     }

@@ -266,6 +266,7 @@ fn keep_published(new: &mut NodeSpec, old: &NodeSpec) {
         bgp.ipv4_address = bgp.ipv4_address.or(old_bgp.ipv4_address);
         bgp.ipv6_address = bgp.ipv6_address.or(old_bgp.ipv6_address);
     }
+    new.status = old.status.clone();
     new.ipv4_vxlan_tunnel_addr = new.ipv4_vxlan_tunnel_addr.or(old.ipv4_vxlan_tunnel_addr);
     new.ipv6_vxlan_tunnel_addr = new.ipv6_vxlan_tunnel_addr.or(old.ipv6_vxlan_tunnel_addr);
     new.vxlan_tunnel_mac_addr = new.vxlan_tunnel_mac_addr.or(old.vxlan_tunnel_mac_addr);

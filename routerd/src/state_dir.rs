@@ -64,6 +64,11 @@ impl StateDir {
         self.path.join("store.redb")
     }
 
+    /// The private key of the encrypted tunnel.
+    pub fn wireguard_key(&self) -> PathBuf {
+        self.path.join("wireguard.key")
+    }
+
     /// What the kernel switches were before we changed them.
     pub fn switches(&self) -> PathBuf {
         self.path.join("switches.json")

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use datastore::{OwnershipState, SyncState};
 use model::api::{Health, Status, Subsystem};
-use model::resources::Encryption;
 use model::snapshot::Rejected;
 use model::state::NodeState;
 use tokio::sync::watch;
@@ -104,7 +103,7 @@ impl Views {
             ready: self.is_ready(),
             in_sync: self.is_in_sync(),
             revision: facts.revision,
-            encryption: Encryption::Off,
+            encryption: desired.encryption,
             subsystems,
             rejected: facts.rejected,
             drift: reconcile.drift,

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use model::api::cni::{AddResult, Attachment, Request};
 use model::api::{
     Action, AddressShow, AddressState, Applied, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody,
-    Health, IpamCheck, IpamProblem, IpamShow, PoolUse, Release, Released, Status, Subsystem,
-    WatchEvent,
+    Health, IpamCheck, IpamProblem, IpamShow, NodePath, PoolUse, Release, Released, Status,
+    Subsystem, TunnelShow, TunnelsShow, WatchEvent,
 };
 use model::kernel::Mac;
 use model::resources::Encryption;
@@ -137,6 +137,15 @@ fn made() -> AddResult {
 
 #[test]
 fn schemas_have_the_fields_of_the_types() {
+    let tunnel = TunnelShow {
+        node: text("b"),
+        path: NodePath::WireGuard,
+        last_handshake_seconds: Some(3),
+        rx_bytes: Some(1),
+        tx_bytes: None,
+        mtu: 1440,
+        endpoint: Some(([192, 0, 2, 2], 51820).into()),
+    };
     let mut s = Schemas {
         document: document(),
         seen: BTreeSet::new(),
@@ -197,6 +206,23 @@ fn schemas_have_the_fields_of_the_types() {
     s.object("Rejected", &rejected);
     s.object("Drift", &drift);
     s.object("Problem", &problem);
+    s.words(
+        "NodePath",
+        &[
+            NodePath::Direct,
+            NodePath::Vxlan,
+            NodePath::WireGuard,
+            NodePath::Barred,
+        ],
+    );
+    s.object("TunnelShow", &tunnel);
+    s.object(
+        "TunnelsShow",
+        &TunnelsShow {
+            tunnels: vec![tunnel],
+            clear_text_bytes: Some(0),
+        },
+    );
     s.object(
         "Status",
         &Status {

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use datastore::{Datastore, SyncConfig, SyncHandle, SyncState};
 use model::keys;
+use model::tunnel::PublicKey;
 use netlink::Netlink;
 use netlink::monitor::{Event, Monitor};
 use tokio::sync::watch;
@@ -20,6 +21,8 @@ use crate::publish::Publisher;
 use crate::reconcile::{Handle, Reconciler, Timing};
 use crate::services::Services;
 use crate::state_dir::StateDir;
+use crate::tunnel::backend::Choice;
+use crate::tunnel::{self, Tunnels};
 use crate::views::{Facts, Identity, Views};
 
 /// Everything that waits for the node to be claimed.
@@ -58,6 +61,8 @@ pub(super) fn wire(
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
     let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);
+    let (tunnels, public_key) = tunnels(config.wireguard.backend, state)?;
+    let reconciler = reconciler.with_tunnels(tunnels);
 
     let (control, control_inbox) = Control::new();
     let (ipam, ipam_inbox) = Ipam::new();
@@ -91,6 +96,7 @@ pub(super) fn wire(
         ipam: ipam.clone(),
     };
     let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
+    let control_loop = control_loop.with_public_key(public_key);
     let publisher = Publisher {
         node: Arc::clone(&node),
         instance: state.instance_id()?,
@@ -131,6 +137,18 @@ pub(super) fn wire(
         guarded: state.guarded(),
     };
     Ok((services, actors))
+}
+
+/// The tunnel's device and its key; the key is published only where there is something to use it.
+fn tunnels(choice: Choice, state: &StateDir) -> anyhow::Result<(Tunnels, Option<PublicKey>)> {
+    let key = tunnel::key::load_or_make(&state.wireguard_key()).context("WireGuard key")?;
+    // Who cannot ask the kernel, as without privileges, finds out when it is told to.
+    let backend = tunnel::backend::choose(choice).unwrap_or_else(|e| {
+        tracing::warn!(error = %e, "no encryption between nodes");
+        None
+    });
+    let public_key = backend.is_some().then(|| tunnel::public(&key));
+    Ok((Tunnels::new(backend, key), public_key))
 }
 
 impl Actors {

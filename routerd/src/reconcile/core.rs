@@ -25,6 +25,12 @@ use super::target::{Marks, Target};
 /// What the owner of the kernel has to do next.
 #[derive(Debug)]
 pub enum Action {
+    /// Configure the tunnel of this state, but for what it takes away, and pass the result to
+    /// [`Core::handle_raised`].
+    Raise(Arc<NodeState>),
+    /// Take away what the tunnel of this state has no more, and pass the result to
+    /// [`Core::handle_retired`].
+    Retire(Arc<NodeState>),
     /// Observe, and pass the result to [`Core::handle_observed`].
     Observe,
     /// Apply, and pass the results to [`Core::handle_applied`].
@@ -83,8 +89,7 @@ pub enum Event {
 #[derive(Debug)]
 struct Run {
     target: Target,
-    generation: u64,
-    revision: Revision,
+    state: Arc<NodeState>,
     stages: Stages,
     conflicts: Vec<Conflict>,
     drifted: bool,
@@ -93,8 +98,13 @@ struct Run {
 #[derive(Debug)]
 enum Phase {
     Idle,
+    /// The tunnel has to be told its peers first, if there is to be one.
+    Starting,
+    Raising(Arc<NodeState>),
+    Raised,
     Observing,
     Applying(Box<Run>),
+    Retiring(Box<Run>),
 }
 
 /// The state machine.
@@ -112,6 +122,12 @@ pub struct Core {
     /// Names of operations that failed or were blocked.
     open: Recurring<String>,
     conflicts: Recurring<Conflict>,
+    /// The state whose tunnel was raised in this run.
+    raised: Option<Arc<NodeState>>,
+    /// Something was left for when no route leads there.
+    retires: bool,
+    /// Why the tunnel is not as it should be.
+    tunnel: Option<String>,
     log: Log,
     events: Vec<Event>,
     status: Status,
@@ -134,6 +150,9 @@ impl Core {
             last: None,
             open: Recurring::default(),
             conflicts: Recurring::default(),
+            raised: None,
+            retires: false,
+            tunnel: None,
             log: Log::default(),
             events: Vec::new(),
             status,
@@ -182,16 +201,35 @@ impl Core {
                 self.desired.as_ref()?;
                 self.due().filter(|at| *at <= now.since_start)?;
                 self.schedule.start(now);
+                self.phase = Phase::Starting;
+                (self.raised, self.retires, self.tunnel) = (None, false, None);
+                self.poll_action(now)
+            }
+            Phase::Starting => {
+                let state = self.desired.clone()?;
+                if state.tunnel.is_none() {
+                    self.phase = Phase::Raised;
+                    return self.poll_action(now);
+                }
+                self.phase = Phase::Raising(Arc::clone(&state));
+                Some(Action::Raise(state))
+            }
+            Phase::Raised => {
                 self.phase = Phase::Observing;
                 Some(Action::Observe)
             }
-            Phase::Observing => None,
+            Phase::Raising(_) | Phase::Observing | Phase::Retiring(_) => None,
             Phase::Applying(run) => {
                 if let Some(ops) = run.stages.next(|l| self.marks.is_attaching(l)) {
                     let observed = run.stages.observed().clone();
                     return Some(Action::Apply { ops, observed });
                 }
                 if let Phase::Applying(run) = std::mem::replace(&mut self.phase, Phase::Idle) {
+                    if self.retires && run.state.tunnel.is_some() {
+                        let state = Arc::clone(&run.state);
+                        self.phase = Phase::Retiring(run);
+                        return Some(Action::Retire(state));
+                    }
                     self.finish(*run, now);
                 }
                 None
@@ -227,6 +265,35 @@ impl Core {
         }
     }
 
+    /// The answer to [`Action::Raise`]: whether something is left to retire, or why it failed.
+    ///
+    /// Routes go on in either case: by a tunnel that is not ready they lead nowhere, and nothing goes in clear.
+    pub fn handle_raised(&mut self, result: Result<bool, String>) {
+        if let Phase::Raising(state) = std::mem::replace(&mut self.phase, Phase::Raised) {
+            self.raised = Some(state);
+        }
+        match result {
+            Ok(left) => self.retires |= left,
+            Err(error) => self.tunnel = Some(error),
+        }
+    }
+
+    /// The answer to [`Action::Retire`].
+    pub fn handle_retired(&mut self, result: Result<(), String>, now: Now) {
+        if let Err(error) = result {
+            self.tunnel = Some(error);
+        }
+        if let Phase::Retiring(run) = std::mem::replace(&mut self.phase, Phase::Idle) {
+            self.finish(*run, now);
+        }
+    }
+
+    /// Whether the tunnel knows every peer that `desired` has routes to.
+    fn is_raised(&self, desired: &NodeState) -> bool {
+        let raised = self.raised.as_ref().and_then(|r| r.tunnel.as_ref());
+        desired.tunnel.is_none() || raised == desired.tunnel.as_ref()
+    }
+
     /// The answer to [`Action::Observe`].
     pub fn handle_observed(&mut self, observed: Result<Observed, Error>, now: Now) {
         let (observed, desired) = match (observed, self.desired.clone()) {
@@ -234,13 +301,16 @@ impl Core {
             (Err(error), _) => return self.blind(error, now),
             (Ok(_), None) => return self.phase = Phase::Idle,
         };
+        if !self.is_raised(&desired) {
+            // A newer state came meanwhile.
+            return self.phase = Phase::Starting;
+        }
         let target = self.marks.target(&desired, &observed);
         let plan = plan(target.kernel(), &observed);
         let drifted = self.note_drift(&target, &plan, &observed, now);
         self.phase = Phase::Applying(Box::new(Run {
             target,
-            generation: desired.generation,
-            revision: desired.revision,
+            state: desired,
             stages: Stages::new(plan.ops, Arc::new(observed)),
             conflicts: plan.conflicts,
             drifted,
@@ -268,12 +338,12 @@ impl Core {
     fn finish(&mut self, run: Run, now: Now) {
         let Run {
             target,
-            generation,
-            revision,
+            state,
             stages,
             conflicts,
             drifted,
         } = run;
+        let (generation, revision) = (state.generation, state.revision);
         let (failed, blocked) = (&stages.failed, &stages.blocked);
         if stages.done > 0 {
             let ops = stages.done;
@@ -290,9 +360,17 @@ impl Core {
             self.events.push(Event::InSync { revision });
         }
         self.status.revision = revision;
-        self.status.subsystems = status::after(target.kernel(), failed, blocked, &conflicts);
+        let tunnel = self.tunnel.as_deref();
+        self.status.subsystems = status::after(&status::Outcome {
+            target: target.kernel(),
+            peers: state.tunnel.as_ref().map(|t| t.peers.len()),
+            tunnel,
+            failed,
+            blocked,
+            conflicts: &conflicts,
+        });
         let finished = Finished {
-            failed: !failed.is_empty() || !blocked.is_empty(),
+            failed: !failed.is_empty() || !blocked.is_empty() || tunnel.is_some(),
             drifted,
         };
         self.schedule.finish(now, finished);

@@ -30,7 +30,7 @@ impl Status {
         let mut subsystems = self.subsystems.clone();
         for s in &mut subsystems {
             if s.name == LINKS && s.state == Health::Ok {
-                s.message = working(Part::Links, newest);
+                s.message = working(Part::Links, newest, None);
             }
         }
         subsystems
@@ -58,7 +58,7 @@ const PARTS: [(Part, &str); 4] = [
 
 fn of_link(name: LinkName) -> Part {
     match name.as_str() {
-        marks::VXLAN_V4 | marks::VXLAN_V6 => Part::Tunnels,
+        marks::VXLAN_V4 | marks::VXLAN_V6 | marks::WIREGUARD => Part::Tunnels,
         _ => Part::Links,
     }
 }
@@ -115,15 +115,36 @@ fn all(state: Health, message: &str) -> Vec<Subsystem> {
     PARTS.into_iter().map(of).collect()
 }
 
+/// What a run came to.
+pub(super) struct Outcome<'a> {
+    /// What it aimed at.
+    pub(super) target: &'a KernelState,
+    /// Peers of the encrypted tunnel, if there is to be one.
+    pub(super) peers: Option<usize>,
+    /// Why that tunnel is not as it should be.
+    pub(super) tunnel: Option<&'a str>,
+    /// What failed.
+    pub(super) failed: &'a [(Op, Error)],
+    /// What waits for what failed.
+    pub(super) blocked: &'a [Op],
+    /// What could not be planned.
+    pub(super) conflicts: &'a [Conflict],
+}
+
 /// After a run.
-pub(super) fn after(
-    target: &KernelState,
-    failed: &[(Op, Error)],
-    blocked: &[Op],
-    conflicts: &[Conflict],
-) -> Vec<Subsystem> {
+pub(super) fn after(outcome: &Outcome<'_>) -> Vec<Subsystem> {
+    let &Outcome {
+        failed,
+        blocked,
+        conflicts,
+        ..
+    } = outcome;
     let mut troubles: BTreeMap<Part, Vec<String>> = BTreeMap::new();
     let mut broken = Vec::new();
+    if let Some(error) = outcome.tunnel {
+        broken.push(Part::Tunnels);
+        troubles.insert(Part::Tunnels, vec![error.to_owned()]);
+    }
     for (op, error) in failed {
         if matches!(op, Op::CreateVxlan(_) | Op::SetNat(_)) {
             broken.push(of_op(op));
@@ -142,7 +163,10 @@ pub(super) fn after(
             Conflict::MissingLink { link, .. } if missing.contains(link) => continue,
             Conflict::MissingLink { link, .. } => {
                 missing.push(*link);
-                format!("there is no interface {link}: its workload or network is gone")
+                match link.as_str() {
+                    marks::WIREGUARD => format!("there is no interface {link} yet"),
+                    _ => format!("there is no interface {link}: its workload or network is gone"),
+                }
             }
             other @ Conflict::AlienRoute { .. } => other.to_string(),
         };
@@ -153,7 +177,7 @@ pub(super) fn after(
     }
     let of = |(part, name): (Part, &str)| {
         let (state, message) = match troubles.get(&part).map(Vec::as_slice) {
-            None | Some([]) => (Health::Ok, working(part, target)),
+            None | Some([]) => (Health::Ok, working(part, outcome.target, outcome.peers)),
             Some([only]) => (Health::Degraded, only.clone()),
             Some([first, more @ ..]) => {
                 let message = format!("{first}; and {} more", more.len());
@@ -173,14 +197,18 @@ pub(super) fn after(
 }
 
 /// What a part does when all is well.
-fn working(part: Part, target: &KernelState) -> String {
+fn working(part: Part, target: &KernelState, peers: Option<usize>) -> String {
     match part {
         Part::Links => format!("{} workload links", target.workload_links.len()),
         Part::Tunnels => {
             let devices: Vec<_> = target.vxlan.keys().map(LinkName::as_str).collect();
-            match devices.is_empty() {
+            let vxlan = format!("{}, {} peers", devices.join(" and "), target.fdb.len());
+            let vxlan = (!devices.is_empty()).then_some(vxlan);
+            let encrypted = peers.map(|n| format!("{}, {n} peers", marks::WIREGUARD));
+            let all: Vec<_> = encrypted.into_iter().chain(vxlan).collect();
+            match all.is_empty() {
                 true => "none needed".to_owned(),
-                false => format!("{}, {} peers", devices.join(" and "), target.fdb.len()),
+                false => all.join("; "),
             }
         }
         Part::Routes => format!("{} routes", target.routes.len()),

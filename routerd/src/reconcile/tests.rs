@@ -2,6 +2,6 @@
 
 mod drift;
 mod random;
-mod rig;
+pub(crate) mod rig;
 mod rules;
 mod thread;

@@ -218,6 +218,8 @@ impl Rig {
     pub(crate) fn run(&mut self) {
         while let Some(action) = self.core.poll_action(self.at()) {
             match action {
+                // No shape has a tunnel; see `crate::tunnel::tests`.
+                Action::Raise(_) | Action::Retire(_) => unreachable!("no tunnel is wanted"),
                 Action::Observe => {
                     self.runs += 1;
                     let observed = self.kernel.observe();

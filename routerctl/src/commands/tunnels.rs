@@ -1,0 +1,56 @@
+//! `tunnels`: how each other node is reached, and what is encrypted.
+
+use client::{Client, paths};
+use model::api::{NodePath, TunnelShow, TunnelsShow};
+use serde_json::Value;
+
+use crate::args::OutputFormat;
+use crate::failure::{Done, Failure};
+use crate::output::{Colour, Out};
+use crate::table::{Cell, Table};
+
+pub(super) fn run(client: &Client, format: OutputFormat, out: &mut Out) -> Result<Done, Failure> {
+    let value: Value = super::get(client, &paths::tunnels())?;
+    if !super::print_value(&value, format, out)? {
+        show(&super::typed(value)?, out);
+    }
+    Ok(Done::Well)
+}
+
+fn show(shown: &TunnelsShow, out: &mut Out) {
+    let mut table = Table::new([
+        "NODE",
+        "PATH",
+        "HANDSHAKE",
+        "RECEIVED",
+        "SENT",
+        "MTU",
+        "ENDPOINT",
+    ]);
+    shown.tunnels.iter().for_each(|t| table.push(row(t)));
+    out.text(&table.render(out.colour()));
+    if let Some(bytes) = shown.clear_text_bytes {
+        out.line(&format!("\n{bytes} bytes left in clear"));
+    }
+}
+
+fn row(tunnel: &TunnelShow) -> Vec<Cell> {
+    let path = format!("{:?}", tunnel.path);
+    let path = match tunnel.path {
+        NodePath::WireGuard => Cell::coloured(path, Colour::Green),
+        NodePath::Barred => Cell::coloured(path, Colour::Red),
+        NodePath::Direct | NodePath::Vxlan => Cell::new(path),
+    };
+    let number = |n: Option<u64>| Cell::new(n.map(|n| n.to_string()).unwrap_or_default());
+    let age = tunnel.last_handshake_seconds.map(|s| format!("{s}s ago"));
+    let endpoint = tunnel.endpoint.map(|e| e.to_string());
+    vec![
+        Cell::new(&tunnel.node),
+        path,
+        Cell::new(age.unwrap_or_default()),
+        number(tunnel.rx_bytes),
+        number(tunnel.tx_bytes),
+        number(Some(u64::from(tunnel.mtu)).filter(|mtu| *mtu > 0)),
+        Cell::new(endpoint.unwrap_or_default()),
+    ]
+}

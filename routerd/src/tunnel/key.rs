@@ -1,0 +1,130 @@
+//! This node's key pair: made here, kept in one file that only root reads, and never shown.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use wireguard::Entropy;
+use wireguard::keys::{KEY_LEN, KeyError, PrivateKey};
+use zeroize::Zeroizing;
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// The file holds something else. What it holds is not shown.
+    #[error("{}: {source}, or delete the file and start routerd: it makes a new one", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        source: KeyError,
+    },
+    /// It cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// The key in the file at `path`, which is made with a fresh one when it does not exist.
+///
+/// # Errors
+/// A file that holds no key is left as it is: peers may still know the key that it should hold.
+pub fn load_or_make(path: &Path) -> Result<PrivateKey, KeyFileError> {
+    let io = |source| KeyFileError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::read_to_string(path).map(Zeroizing::new) {
+        Ok(text) => text.trim().parse().map_err(|source| KeyFileError::Content {
+            path: path.to_owned(),
+            source,
+        }),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let key = make().map_err(io)?;
+            write(path, &key).map_err(io)?;
+            tracing::info!(file = %path.display(), public = %key.public(), "made a WireGuard key");
+            Ok(key)
+        }
+        Err(e) => Err(io(e)),
+    }
+}
+
+/// The kernel's random bytes, read ahead: what draws them cannot fail.
+struct Drawn(Zeroizing<[u8; KEY_LEN]>);
+
+impl Entropy for Drawn {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        bytes
+            .iter_mut()
+            .zip(self.0.iter())
+            .for_each(|(to, from)| *to = *from);
+    }
+}
+
+fn make() -> std::io::Result<PrivateKey> {
+    let mut drawn = Drawn(Zeroizing::new([0; KEY_LEN]));
+    File::open("/dev/urandom")?.read_exact(drawn.0.as_mut())?;
+    Ok(PrivateKey::generate(&mut drawn))
+}
+
+/// Writes the file whole or not at all; it is never readable by others, not even while it is written.
+fn write(path: &Path, key: &PrivateKey) -> std::io::Result<()> {
+    let temporary = path.with_extension("key.tmp");
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(key.expose_base64().as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_only_root_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wireguard.key");
+        // A half-written one of a daemon that died.
+        std::fs::write(path.with_extension("key.tmp"), "x").unwrap();
+        let key = load_or_make(&path).unwrap();
+        assert_ne!(key, PrivateKey::new([0; KEY_LEN]));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(load_or_make(&path).unwrap(), key);
+
+        let other = dir.path().join("other.key");
+        assert_ne!(load_or_make(&other).unwrap(), key);
+        std::fs::write(&other, "not a key of mine\n").unwrap();
+        let e = load_or_make(&other).unwrap_err().to_string();
+        assert!(
+            e.contains("other.key") && e.contains("delete the file"),
+            "{e}"
+        );
+        assert!(!e.contains("of mine"), "{e}");
+        assert_eq!(
+            std::fs::read_to_string(&other).unwrap(),
+            "not a key of mine\n"
+        );
+    }
+}
