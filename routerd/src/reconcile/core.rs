@@ -225,7 +225,8 @@ impl Core {
                     return Some(Action::Apply { ops, observed });
                 }
                 if let Phase::Applying(run) = std::mem::replace(&mut self.phase, Phase::Idle) {
-                    if self.retires && run.state.tunnel.is_some() {
+                    // What was not read may be of those that would go.
+                    if self.retires && run.state.tunnel.is_some() && !run.state.partial {
                         let state = Arc::clone(&run.state);
                         self.phase = Phase::Retiring(run);
                         return Some(Action::Retire(state));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use model::kernel::{KernelState, LinkName, NextHop, Observed, Route, RouteTarget};
+use model::marks;
 use model::state::NodeState;
 
 /// What a run aims at.
@@ -97,6 +98,12 @@ fn keep(state: &mut KernelState, ours: &KernelState) {
     for (name, device) in &ours.vxlan {
         state.vxlan.entry(*name).or_insert(*device);
     }
+    if state.tunnel.is_none() && ours.tunnel.is_some() {
+        // Whether to encrypt may be what was not read: nothing that is encrypted goes to clear for that.
+        state.tunnel = ours.tunnel;
+        let closed = ours.routes.iter().filter(|(_, r)| is_closed(r));
+        state.routes.extend(closed.map(|(k, r)| (*k, r.clone())));
+    }
     state.workload_links.extend(&ours.workload_links);
     state.addresses.extend(&ours.addresses);
     for (key, route) in &ours.routes {
@@ -110,6 +117,14 @@ fn keep(state: &mut KernelState, ours: &KernelState) {
     let others = ours.fdb.iter();
     let others = others.filter(|f| !wanted.contains(&(f.dev, f.mac)));
     state.fdb.extend(others);
+}
+
+/// Whether what goes by it cannot leave in clear.
+fn is_closed(route: &Route) -> bool {
+    route.target == RouteTarget::Unreachable
+        || hops(route)
+            .iter()
+            .any(|h| h.dev.as_str() == marks::WIREGUARD)
 }
 
 /// Takes over everything on a link. A route of the same key gives way: the link is newer.

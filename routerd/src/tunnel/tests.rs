@@ -281,3 +281,32 @@ fn a_newer_state_that_comes_while_the_kernel_is_looked_at_is_raised_first() {
     b.run(owned);
     assert_eq!(b.kernel.state.routes.len(), 2);
 }
+
+#[test]
+fn an_unread_configuration_does_not_open_what_is_encrypted() {
+    let mut b = Bench::new();
+    b.want(state(1, Some(&[1])));
+    b.run(owned);
+    let before = b.kernel.state.routes.clone();
+    // Without the configuration it looks as if nothing were to be encrypted.
+    let mut partial = state(2, None);
+    partial.partial = true;
+    let clear = route(Some("192.0.2.11"), "eth0");
+    partial.kernel.routes.insert(key("10.0.1.0/26"), clear);
+    b.want(partial);
+    b.run(|_, _| {});
+    assert_eq!(b.kernel.state.routes, before);
+    assert!(b.kernel.links.contains_key(&name(marks::WIREGUARD)));
+    assert_eq!(
+        b.device
+            .0
+            .lock()
+            .unwrap()
+            .state
+            .as_ref()
+            .unwrap()
+            .peers
+            .len(),
+        1
+    );
+}
