@@ -131,11 +131,22 @@ impl Guarded {
     }
 }
 
-/// Writes a file so that after a crash it holds the old content or the new, never half of one.
+/// Writes a file so that after a crash it holds the old content or the new, never half of one. Only
+/// root reads it, also while it is written: it may be a key.
 pub fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
+    // Of a daemon that died; it may have another mode.
+    match std::fs::remove_file(&temporary) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;

@@ -1,13 +1,14 @@
 //! This node's key pair: made here, kept in one file that only root reads, and never shown.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use wireguard::Entropy;
 use wireguard::keys::{KEY_LEN, KeyError, PrivateKey};
 use zeroize::Zeroizing;
+
+use crate::state_dir::write_durably;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub fn load_or_make(path: &Path) -> Result<PrivateKey, KeyFileError> {
         }),
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let key = make().map_err(io)?;
-            write(path, &key).map_err(io)?;
+            write_durably(path, key.expose_base64().as_bytes()).map_err(io)?;
             tracing::info!(file = %path.display(), public = %key.public(), "made a WireGuard key");
             Ok(key)
         }
@@ -72,28 +73,6 @@ fn make() -> std::io::Result<PrivateKey> {
     Ok(PrivateKey::generate(&mut drawn))
 }
 
-/// Writes the file whole or not at all; it is never readable by others, not even while it is written.
-fn write(path: &Path, key: &PrivateKey) -> std::io::Result<()> {
-    let temporary = path.with_extension("key.tmp");
-    match std::fs::remove_file(&temporary) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(key.expose_base64().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -105,7 +84,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("wireguard.key");
         // A half-written one of a daemon that died.
-        std::fs::write(path.with_extension("key.tmp"), "x").unwrap();
+        std::fs::write(path.with_extension("tmp"), "x").unwrap();
         let key = load_or_make(&path).unwrap();
         assert_ne!(key, PrivateKey::new([0; KEY_LEN]));
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
