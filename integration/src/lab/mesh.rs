@@ -204,7 +204,9 @@ fn router(lab: &Lab, spec: &MeshSpec) -> Result<Netns> {
     for subnet in 0..=u8::try_from(spec.subnets.len())? {
         let bridge = bridge(subnet);
         router.ip(&format!(
-            "link add {bridge} mtu {} type bridge mcast_snooping 0\nlink set {bridge} up",
+            // With an address of its own: else it takes the lowest of its ports', and a node that joins
+            // would leave all others with a wrong neighbour entry for the router.
+            "link add {bridge} address 02:72:74:00:00:{subnet:02x} mtu {} type bridge mcast_snooping 0\nlink set {bridge} up",
             spec.mtu
         ))?;
         for (ip, len) in addresses(spec.families, subnet, 1) {
