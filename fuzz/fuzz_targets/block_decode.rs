@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use model::block::{Block, Handle};
+use model::block::{Block, Identity};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(block) = Block::decode(bytes) {
         assert_eq!(Block::decode(&block.encode()), Ok(block));
     }
-    if let Ok(handle) = Handle::decode(bytes) {
-        assert_eq!(Handle::decode(&handle.encode()), Ok(handle));
+    if let Ok(identity) = Identity::decode(bytes) {
+        assert_eq!(Identity::decode(&identity.encode()), Ok(identity));
     }
 });

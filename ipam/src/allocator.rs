@@ -16,6 +16,10 @@
 //! stands, the lost one was not applied and, the fence being written, never will be, however late it
 //! arrives; else the number in it tells that it was. So nothing is replanned or answered in doubt, and
 //! a daemon that starts takes the fence first, which makes an end of what its predecessor left on the way.
+//!
+//! **Who has what.** Only the holder of the node's fence hands out addresses to that node. So once the
+//! fence is held, and every block is known as of the last write of whoever held it before, the blocks in
+//! memory say what each handle of this node holds: no record of the handle has to be read or written.
 
 mod assign;
 mod draft;
@@ -114,6 +118,10 @@ struct Fence {
     seen: Option<Revision>,
     /// Written by this allocator.
     held: bool,
+    /// The newest of those that it wrote.
+    own: Option<Revision>,
+    /// Held since this revision, but the blocks are not known as of it.
+    unseen: Option<Revision>,
 }
 
 /// See the module's page. Not shared: its owner hands inputs in and takes outputs out.
@@ -129,6 +137,8 @@ pub struct Allocator {
     flight: Option<Flight>,
     in_doubt: Option<Box<InDoubt>>,
     fence: Fence,
+    /// Every block is known as of this revision.
+    known_to: Revision,
     /// Revision of the claim on the node's name, where there is one.
     claim: Option<Revision>,
     next_seq: u64,
@@ -157,6 +167,7 @@ impl Allocator {
             flight: None,
             in_doubt: None,
             fence: Fence::default(),
+            known_to: 0,
             claim: None,
             next_seq: 0,
             next_txn: 0,
@@ -188,6 +199,7 @@ impl Allocator {
         self.world = World::new(&self.options.node);
         self.world.removals = removals;
         self.fence = Fence::default();
+        self.known_to = 0;
         self.searched.borrow_mut().clear();
         self.going_back.clear();
         if let Some(view) = &self.view {
@@ -198,6 +210,18 @@ impl Allocator {
     /// A block of any node as listed or watched, in the order of revisions.
     pub fn block_event(&mut self, cidr: Cidr, seen: Seen<'_>, revision: Revision) {
         self.world.event(cidr, seen, revision);
+    }
+
+    /// Every block that stands at `revision` was handed over.
+    pub fn listed(&mut self, revision: Revision) {
+        self.known_to = self.known_to.max(revision);
+        self.fence.unseen = self.fence.unseen.filter(|needed| *needed > self.known_to);
+    }
+
+    /// Whether all blocks must be listed and handed over before anything goes on: another daemon was
+    /// this node until a moment ago.
+    pub fn wants_listing(&self) -> bool {
+        self.fence.unseen.is_some()
     }
 
     /// Takes a request; its reply comes by [`Allocator::poll_reply`], always and once.
@@ -259,7 +283,7 @@ impl Allocator {
         let waiting = self.queue.values().map(|p| p.deadline);
         let doubtful = self.in_doubt.iter().flat_map(|d| &d.draft.entries);
         let deadline = waiting.chain(doubtful.map(|e| e.pending.deadline)).min();
-        let free = self.flight.is_none() && self.view.is_some();
+        let free = self.flight.is_none() && self.view.is_some() && !self.wants_listing();
         let retry = (free && self.retry_at > 0).then_some(self.retry_at);
         let steady = free && self.retry_at == 0 && self.fence.held && self.in_doubt.is_none();
         let tick = self.upkeep_due().filter(|_| steady);
@@ -278,7 +302,8 @@ impl Allocator {
     /// call may make another one ready. To be called after every input and at [`Allocator::poll_timeout`].
     pub fn poll_txn(&mut self, now: u64) -> Option<(TxnId, Txn)> {
         self.expire(now);
-        if self.flight.is_some() || self.view.is_none() || now < self.retry_at {
+        let blind = self.view.is_none() || self.wants_listing();
+        if self.flight.is_some() || blind || now < self.retry_at {
             return None;
         }
         self.retry_at = 0;

@@ -227,6 +227,7 @@ mod tests {
             handle: handle.into(),
             node: Some("n".into()),
             holder: None,
+            workload: None,
         }
     }
 

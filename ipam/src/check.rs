@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::api::IpamProblem;
-use model::block::{Block, Handle};
+use model::block::Block;
 use model::{Cidr, keys};
 
 pub use records::Records;
@@ -23,7 +23,7 @@ pub fn check(records: &Records) -> Vec<IpamProblem> {
     found.blocks(records);
     found.affinities(records);
     let owners = found.allocations(records);
-    found.handles(records, &owners);
+    found.identities(records, &owners);
     found.endpoints(records, &owners);
     found
         .0
@@ -103,7 +103,7 @@ impl Found {
         }
     }
 
-    /// Every allocation has its handle. Gives back who has which address.
+    /// Every address that is kept has its identity. Gives back who has which address.
     fn allocations<'a>(&mut self, records: &'a Records) -> BTreeMap<IpAddr, (&'a Block, u32)> {
         let mut owners: BTreeMap<IpAddr, (&Block, u32)> = BTreeMap::new();
         for block in records.blocks.values() {
@@ -115,28 +115,16 @@ impl Found {
                     let message = format!("is handed out by {} and {}", other.cidr, block.cidr);
                     self.add("TwoOwners", ip, message);
                 }
-                let holds = |id: &str| {
-                    let handle = records.handles.get(id);
-                    handle.filter(|h| h.addresses.contains(&ip))
-                };
-                let mend = format!("`routerctl ipam release --ip {ip}` once nothing uses it");
-                let handle = &allocation.handle;
-                let Some(of_handle) = holds(handle) else {
-                    let message = format!("its handle {handle} does not hold it: {mend}");
+                let kept = allocation
+                    .identity()
+                    .map(|id| (id, records.identities.get(id)));
+                if let Some((id, identity)) = kept
+                    && !identity.is_some_and(|i| i.addresses.contains(&ip))
+                {
+                    let message = format!(
+                        "its identity {id} does not hold it: `routerctl ipam release --ip {ip}` once nothing uses it"
+                    );
                     self.add("LeakedAddress", ip, message);
-                    continue;
-                };
-                let node = allocation.node.as_deref();
-                if allocation.holder.is_none() && of_handle.node.as_deref() != node {
-                    let message = format!("is used on another node than handle {handle} says");
-                    self.add("WrongNode", ip, message);
-                }
-                if let Some(holder) = &allocation.holder {
-                    let alias = holds(holder).filter(|h| h.identity.as_ref() == Some(handle));
-                    if alias.is_none_or(|h| h.node.as_deref() != node) {
-                        let message = format!("its workload {holder} does not hold it: {mend}");
-                        self.add("LeakedAddress", ip, message);
-                    }
                 }
                 if let Some(node) = allocation
                     .node
@@ -150,32 +138,26 @@ impl Found {
         owners
     }
 
-    /// Every address of a handle is handed out to it, and to it alone.
-    fn handles(&mut self, records: &Records, owners: &BTreeMap<IpAddr, (&Block, u32)>) {
+    /// Every address of an identity is kept for it, and for it alone.
+    fn identities(&mut self, records: &Records, owners: &BTreeMap<IpAddr, (&Block, u32)>) {
         let mut seen: BTreeMap<IpAddr, &str> = BTreeMap::new();
-        for (id, handle) in &records.handles {
-            let key = keys::handle(id);
+        for (id, identity) in &records.identities {
+            let key = keys::identity(id);
             let mend = format!("`routerctl ipam release --handle {id}`");
-            if handle.addresses.is_empty() {
-                self.add("EmptyHandle", &key, format!("holds nothing: {mend}"));
+            if identity.addresses.is_empty() {
+                self.add("EmptyIdentity", &key, format!("holds nothing: {mend}"));
             }
-            for (i, ip) in handle.addresses.iter().enumerate() {
+            for (i, ip) in identity.addresses.iter().enumerate() {
                 let held = owners.get(ip);
                 let allocation = held.and_then(|(block, place)| block.used.get(place));
-                let agrees = allocation.is_some_and(|a| match &handle.identity {
-                    None => a.handle == *id,
-                    Some(identity) => a.handle == *identity && a.holder.as_ref() == Some(id),
-                });
-                if !agrees {
-                    let message = format!("{ip} is not handed out to it: {mend}");
-                    self.add("HandleWithoutAddress", &key, message);
-                } else if held.map(|(block, _)| &block.cidr) != handle.blocks.get(i) {
+                if allocation.is_none_or(|a| a.identity() != Some(id)) {
+                    let message = format!("{ip} is not kept for it: {mend}");
+                    self.add("IdentityWithoutAddress", &key, message);
+                } else if held.map(|(block, _)| &block.cidr) != identity.blocks.get(i) {
                     let message = format!("{ip} lies in another block than it says: {mend}");
                     self.add("WrongBlock", &key, message);
                 }
-                if handle.identity.is_none()
-                    && let Some(other) = seen.insert(*ip, id)
-                {
+                if let Some(other) = seen.insert(*ip, id) {
                     let message = format!("is held by {other} and {id}");
                     self.add("TwoOwners", ip, message);
                 }
@@ -205,12 +187,11 @@ impl Found {
             }
         }
         for (ip, (block, place)) in owners {
-            let Some(live) = block.used.get(place).and_then(|a| a.live()) else {
+            let allocation = block.used.get(place).filter(|a| a.workload.is_some());
+            let Some(live) = allocation.and_then(|a| a.live()) else {
                 continue;
             };
-            let workload = |h: &&Handle| !h.namespace.is_empty();
-            let of_workload = records.handles.get(live).filter(workload);
-            if of_workload.is_some() && !with_endpoint.contains(ip) {
+            if !with_endpoint.contains(ip) {
                 let message = format!(
                     "handle {live} has no WorkloadEndpoint: `routerctl ipam release --handle {live}` once nothing uses it"
                 );

@@ -112,16 +112,6 @@ pub enum AllocError {
         /// What it holds.
         held: Vec<IpAddr>,
     },
-    /// The handle is another node's.
-    #[error(
-        "{handle}: already holds addresses on Node/{node}: release them there, or `routerctl ipam release --handle {handle}`"
-    )]
-    HandleElsewhere {
-        /// The handle.
-        handle: String,
-        /// The node.
-        node: String,
-    },
     /// A condition that came with the request does not hold.
     #[error("{handle}: {key} is not as expected")]
     Condition {

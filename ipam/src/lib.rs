@@ -19,9 +19,11 @@
 //! 5. [`check::check`] finds nothing, at every revision;
 //! 6. a request repeated with the same handle gets the same addresses.
 //!
-//! How: a block, its affinity, its handles and the caller's writes change in one transaction that
-//! compares all of them ([`allocator`]). A block is new only while the pools are as the claimant knows
-//! them. No address is handed out to a node that does not exist.
+//! How: the block is the one record of who has an address, so there is nothing that could disagree with
+//! it; it changes together with its affinity, with the identity that keeps the address and with the
+//! caller's writes in one transaction that compares all of them ([`allocator`]). A block is new only
+//! while the pools are as the claimant knows them. No address is handed out to a node that does not
+//! exist.
 
 pub mod allocator;
 pub mod blocks;
@@ -36,7 +38,7 @@ pub mod view;
 pub use allocator::{Allocator, Failure, Options, Seen, Stale, TxnId};
 pub use error::{AllocError, PoolVerdict};
 pub use request::{
-    Assign, Assigned, Attach, Cleanup, Extra, Families, Release, Released, Reply, Request,
+    Assign, Assigned, Attach, Cleanup, Extra, Families, Holder, Release, Released, Reply, Request,
     RequestId,
 };
 pub use view::{IpamView, NamespaceMatch, PoolView};

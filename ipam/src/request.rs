@@ -90,11 +90,13 @@ pub enum Families {
 /// A request to free what a handle holds.
 #[derive(Clone, Debug, Default)]
 pub struct Release {
-    /// The handle. A workload's that lives on an identity leaves the addresses with the identity; an
-    /// identity's frees them.
+    /// The handle, or an identity. A handle that lives on an identity leaves the addresses with the
+    /// identity; an identity frees them.
     pub handle: String,
+    /// Where a handle of another node is seen to hold addresses.
+    pub blocks: Vec<Cidr>,
     /// Committed in the same transaction, also when the handle holds nothing.
-    pub extra: Extra,
+    pub cleanup: Cleanup,
 }
 
 /// Conditions and writes of the caller that ride in the same transaction.
@@ -135,24 +137,30 @@ impl fmt::Debug for Attach {
     }
 }
 
-/// Makes the [`Extra`] of each handle that a reclaim releases, such as the deletion of its endpoint.
+/// Makes the [`Extra`] of a handle that is released, such as the deletion of its endpoint.
 #[derive(Clone)]
-pub struct Cleanup(Arc<dyn Fn(&str) -> Extra + Send + Sync>);
+pub struct Cleanup(Arc<dyn Fn(&Holder) -> Extra + Send + Sync>);
 
 impl Cleanup {
-    /// By a pure function of the handle.
-    pub fn new(make: impl Fn(&str) -> Extra + Send + Sync + 'static) -> Cleanup {
+    /// By a pure function of the holder; may be called several times.
+    pub fn new(make: impl Fn(&Holder) -> Extra + Send + Sync + 'static) -> Cleanup {
         Cleanup(Arc::new(make))
     }
 
-    pub(crate) fn make(&self, handle: &str) -> Extra {
-        (self.0)(handle)
+    pub(crate) fn make(&self, holder: &Holder) -> Extra {
+        (self.0)(holder)
+    }
+}
+
+impl From<Extra> for Cleanup {
+    fn from(extra: Extra) -> Cleanup {
+        Cleanup::new(move |_| extra.clone())
     }
 }
 
 impl Default for Cleanup {
     fn default() -> Cleanup {
-        Cleanup::new(|_| Extra::default())
+        Cleanup::from(Extra::default())
     }
 }
 
@@ -195,11 +203,28 @@ pub struct Assigned {
     pub revision: Revision,
 }
 
+/// Who held addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The handle, or an identity.
+    pub handle: String,
+    /// The workload as `namespace/name`, where the handle is known to hold something for one.
+    pub workload: Option<String>,
+}
+
+impl Holder {
+    /// Namespace of the workload.
+    pub fn namespace(&self) -> Option<&str> {
+        let (namespace, _) = self.workload.as_deref()?.split_once('/')?;
+        Some(namespace)
+    }
+}
+
 /// What was freed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Released {
-    /// Handles that are gone.
-    pub handles: Vec<String>,
+    /// Who holds nothing any more.
+    pub holders: Vec<Holder>,
     /// Addresses that are free again.
     pub addresses: Vec<IpAddr>,
     /// Blocks that are nobody's any more.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use model::Cidr;
 use model::api::{AddressShow, AddressState, BlockUse, PoolUse};
-use model::block::{Block, Handle};
+use model::block::Block;
 
 use crate::blocks::{Reserved, Rest};
 
@@ -42,14 +42,8 @@ pub fn blocks(blocks: &[Block], rest: Rest) -> Vec<BlockUse> {
     each.collect()
 }
 
-/// The state of one address. `find` gives the record of a handle.
-pub fn address<'a>(
-    ip: IpAddr,
-    block: Option<&Block>,
-    find: impl Fn(&str) -> Option<&'a Handle>,
-    reserved: &Reserved,
-    rest: Rest,
-) -> AddressShow {
+/// The state of one address.
+pub fn address(ip: IpAddr, block: Option<&Block>, reserved: &Reserved, rest: Rest) -> AddressShow {
     let place = block.and_then(|b| Some((b, u32::try_from(b.cidr.index_of(ip)?).ok()?)));
     let allocation = place.and_then(|(b, place)| b.used.get(&place));
     let freed = place.and_then(|(b, place)| b.cooldown.get(&place));
@@ -71,9 +65,9 @@ pub fn address<'a>(
         let live = allocation.holder.as_ref().unwrap_or(&allocation.handle);
         show.handle.clone_from(live);
         show.node = allocation.node.clone().unwrap_or_default();
-        if let Some(handle) = find(live) {
-            show.namespace.clone_from(&handle.namespace);
-            show.name.clone_from(&handle.name);
+        if let Some((namespace, name)) = allocation.workload() {
+            namespace.clone_into(&mut show.namespace);
+            name.clone_into(&mut show.name);
         }
     }
     show
@@ -85,7 +79,7 @@ fn saturated(n: u128) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use model::block::{Allocation, FORMAT};
+    use model::block::Allocation;
 
     use super::*;
 
@@ -102,6 +96,7 @@ mod tests {
             handle: "sticky.web.x".into(),
             node: Some("b".into()),
             holder: Some("cni.mesh.1.eth0".into()),
+            workload: Some("web/x-1".into()),
         };
         block.used.insert(0, allocation);
         block.cooldown = [(1, 39_000), (2, 1_000)].into();
@@ -127,19 +122,8 @@ mod tests {
 
     #[test]
     fn an_address_tells_its_workload() {
-        let handle = Handle {
-            version: FORMAT,
-            addresses: vec!["10.0.0.0".parse().unwrap()],
-            node: Some("b".into()),
-            namespace: "web".into(),
-            name: "x-1".into(),
-            blocks: vec!["10.0.0.0/30".parse().unwrap()],
-            identity: Some("sticky.web.x".into()),
-        };
-        let find = |id: &str| (id == "cni.mesh.1.eth0").then_some(&handle);
         let reserved = Reserved::new(vec!["10.0.0.3/32".parse().unwrap()]);
-        let state =
-            |ip: &str| address(ip.parse().unwrap(), Some(&block()), find, &reserved, rest());
+        let state = |ip: &str| address(ip.parse().unwrap(), Some(&block()), &reserved, rest());
         let used = state("10.0.0.0");
         assert_eq!(used.state, AddressState::Used);
         assert_eq!(

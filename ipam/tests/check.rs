@@ -14,7 +14,7 @@ use common::{Lab, c, ip, small, workload};
 use ipam::check::{Records, check};
 use ipam::testing::TestStore;
 use ipam::{Assign, Release, Request};
-use model::block::{Allocation, Block};
+use model::block::{Allocation, Block, Identity};
 use model::keys;
 use proptest::prelude::*;
 
@@ -44,7 +44,7 @@ fn sound() -> Records {
     let mut records = Records::from_pairs(&lab.store.list("ipam/"));
     records.pools = vec![("a".into(), c("10.0.0.0/28"))];
     records.nodes = BTreeSet::from(["n1".into(), "n2".into()]);
-    let live = records.handles["live"].addresses[0];
+    let live = records.identities["sticky.live"].addresses[0];
     let endpoints = [
         ("default/h", ip("10.0.0.4")),
         ("default/borrower", ip("10.0.0.5")),
@@ -74,19 +74,15 @@ fn sound_records_are_clean() {
 #[test]
 fn each_damage_has_its_name() {
     let block = c("10.0.0.4/30");
-    let leak = damaged(|r| {
-        r.handles.remove("h");
-    });
-    assert_eq!(leak, ["LeakedAddress"]);
     let free = damaged(|r| {
         r.blocks.get_mut(&block).unwrap().used.remove(&0);
     });
-    assert_eq!(free, ["EndpointWithoutAddress", "HandleWithoutAddress"]);
+    assert_eq!(free, ["EndpointWithoutAddress"]);
     let two = damaged(|r| {
-        let copy = r.handles["h"].clone();
-        r.handles.insert("h2".into(), copy);
+        let copy = r.identities["sticky.live"].clone();
+        r.identities.insert("sticky.other".into(), copy);
     });
-    assert_eq!(two, ["HandleWithoutAddress", "TwoOwners"]);
+    assert_eq!(two, ["IdentityWithoutAddress", "TwoOwners"]);
     let two = damaged(|r| {
         r.affinities.insert(("n2".into(), block));
     });
@@ -111,22 +107,32 @@ fn each_damage_has_its_name() {
     let no_endpoint = damaged(|r| r.endpoints = Some(Vec::new()));
     assert_eq!(no_endpoint, ["AddressWithoutEndpoint"]);
     assert_eq!(damaged(|r| r.endpoints = None), [] as [String; 0]);
-    let alias = damaged(|r| {
-        r.handles.remove("live");
+    for name in ["sticky.live", "sticky.kept"] {
+        let lost = damaged(|r| {
+            r.identities.remove(name);
+        });
+        assert_eq!(lost, ["LeakedAddress"]);
+        let identity = |r: &mut Records, change: fn(&mut Identity)| {
+            change(r.identities.get_mut(name).unwrap());
+        };
+        let empty = damaged(|r| identity(r, |i| i.addresses.clear()));
+        assert_eq!(empty, ["EmptyIdentity", "LeakedAddress"]);
+        let moved = damaged(|r| identity(r, |i| i.blocks[0] = c("10.0.0.12/30")));
+        assert_eq!(moved, ["WrongBlock"]);
+    }
+    let taken = damaged(|r| {
+        let used = r.blocks.values_mut().flat_map(|b| b.used.values_mut());
+        let mut kept = used.filter(|a| a.identity() == Some("sticky.kept"));
+        kept.next().unwrap().handle = "h".into();
     });
-    assert_eq!(alias, ["LeakedAddress"]);
-    let empty = damaged(|r| r.handles.get_mut("h").unwrap().addresses.clear());
-    assert_eq!(empty, ["EmptyHandle", "LeakedAddress"]);
-    let wrong = damaged(|r| r.handles.get_mut("h").unwrap().node = Some("n2".into()));
-    assert_eq!(wrong, ["WrongNode"]);
-    let moved = damaged(|r| r.handles.get_mut("h").unwrap().blocks[0] = c("10.0.0.8/30"));
-    assert_eq!(moved, ["WrongBlock"]);
+    assert_eq!(taken, ["IdentityWithoutAddress", "LeakedAddress"]);
     let overlap = damaged(|r| {
         let mut wide = Block::new(c("10.0.0.0/29"), None);
         let allocation = Allocation {
             handle: "h".into(),
             node: Some("n1".into()),
             holder: None,
+            workload: None,
         };
         wide.used.insert(4, allocation);
         r.blocks.insert(wide.cidr, wide);
@@ -149,7 +155,7 @@ fn what_does_not_decode_is_reported_with_its_key() {
         ("ipam/blocks/10.0.0.0/30", "{"),
         ("ipam/blocks/zebra", "{}"),
         (
-            "ipam/handles/h",
+            "ipam/identities/i",
             r#"{"version":9,"addresses":[],"blocks":[]}"#,
         ),
         ("ipam/affinity/n1", ""),
@@ -162,13 +168,13 @@ fn what_does_not_decode_is_reported_with_its_key() {
         "ipam/affinity/n1",
         "ipam/blocks/10.0.0.0/30",
         "ipam/blocks/zebra",
-        "ipam/handles/h",
+        "ipam/identities/i",
     ];
     assert_eq!(objects, all);
     assert!(problems.iter().all(|p| p.kind == "Unreadable"));
 }
 
-/// JSON of a block or handle with anything in it.
+/// JSON of a block or identity with anything in it.
 fn value() -> impl Strategy<Value = String> {
     let cidr = prop_oneof![
         "10\\.0\\.0\\.[0-9]{1,2}/(2[0-9]|3[0-2])",
@@ -206,7 +212,7 @@ proptest! {
     #[test]
     fn foreign_values_harm_nobody(
         blocks in proptest::collection::vec((0u8..16, value()), 0..5),
-        handles in proptest::collection::vec(("[a-c]", value()), 0..3),
+        identities in proptest::collection::vec(("[a-c]", value()), 0..3),
     ) {
         let mut lab = Lab::new();
         for (place, value) in &blocks {
@@ -219,8 +225,8 @@ proptest! {
             }
             lab.put(&keys::block(&key), value);
         }
-        for (id, value) in &handles {
-            lab.put(&keys::handle(id), value);
+        for (id, value) in &identities {
+            lab.put(&keys::identity(id), value);
         }
         check(&Records::from_pairs(&lab.store.list("ipam/")));
         let mut n1 = lab.node("n1", &small());

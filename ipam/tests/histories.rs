@@ -47,6 +47,7 @@ fn seeds(from: u64) {
     assert!(total.crashes > 2_000, "{total:?}");
     assert!(total.borrowed > 4_000, "{total:?}");
     assert!(total.reclaimed > 200, "{total:?}");
+    assert!(total.listings > 50, "{total:?}");
 }
 
 #[test]

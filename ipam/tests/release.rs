@@ -11,7 +11,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Lab, c, ip, node_key, pool, small, workload};
-use ipam::{AllocError, Allocator, Assign, Cleanup, Extra, IpamView, Request, RequestId};
+use ipam::{AllocError, Allocator, Assign, Cleanup, Extra, IpamView, Release, Request, RequestId};
 use model::kv::Op;
 use model::{Cidr, keys};
 
@@ -71,18 +71,20 @@ fn a_deleted_node_is_reclaimed_and_what_others_borrowed_stays() {
     lab.tell(&mut n2);
     let error = lab.release(&mut n2, reclaim("n1")).unwrap_err();
     assert!(matches!(error, AllocError::NodeExists { .. }), "{error}");
-    assert!(lab.handle("dead").is_some());
+    assert_eq!(lab.held("dead"), [dead]);
     lab.delete(&node_key("n1"));
-    let cleanup = Cleanup::new(|handle| Extra {
+    let cleanup = Cleanup::new(|holder| Extra {
         compares: Vec::new(),
         ops: vec![Op::Delete(format!(
-            "resources/workloadendpoints/default/{handle}"
+            "resources/workloadendpoints/{}",
+            holder.workload.as_deref().unwrap_or_default()
         ))],
     });
     let released = lab
         .release(&mut n2, Request::ReclaimNode("n1".into(), cleanup))
         .unwrap();
-    assert_eq!(released.handles, ["dead", "dead2"]);
+    let holders: Vec<&str> = released.holders.iter().map(|h| &*h.handle).collect();
+    assert_eq!(holders, ["dead", "dead2"]);
     assert_eq!(released.addresses, [dead, ip("10.0.0.9")]);
     assert_eq!(released.blocks, [c("10.0.0.4/30")]);
     assert_eq!(lab.count("resources/workloadendpoints/"), 0);
@@ -98,7 +100,7 @@ fn a_deleted_node_is_reclaimed_and_what_others_borrowed_stays() {
     assert_eq!(lab.block("10.0.0.4/30"), None);
     // Nothing to do is done at once.
     let again = lab.release(&mut n2, reclaim("n1")).unwrap();
-    assert!(again.handles.is_empty() && again.addresses.is_empty() && again.blocks.is_empty());
+    assert!(again.holders.is_empty() && again.addresses.is_empty() && again.blocks.is_empty());
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn a_reclaimed_identity_waits_for_its_next_workload() {
     lab.delete(&node_key("n1"));
     lab.tell(&mut n2);
     lab.release(&mut n2, reclaim("n1")).unwrap();
-    assert!(lab.handle("old").is_none());
+    assert!(lab.held("old").is_empty());
     assert_eq!(lab.assign(&mut n2, sticky("new")).unwrap().addresses, had);
 }
 
@@ -168,10 +170,7 @@ fn garbage_is_this_nodes_and_this_networks_alone() {
     let stale = n1.stale("cni.net.", &valid);
     let handles: Vec<&str> = stale.iter().map(|s| s.handle.as_str()).collect();
     assert_eq!(handles, ["cni.net.2.eth0", "cni.net.3.eth0"]);
-    assert_eq!(
-        stale[0].addresses,
-        lab.handle("cni.net.2.eth0").unwrap().addresses
-    );
+    assert_eq!(stale[0].addresses, lab.held("cni.net.2.eth0"));
 }
 
 #[test]
@@ -187,20 +186,19 @@ fn an_operator_frees_one_address_of_two() {
     let freed = lab
         .release(&mut n2, Request::ReleaseAddress(both[0]))
         .unwrap();
-    assert_eq!((freed.addresses, freed.handles.len()), (vec![both[0]], 0));
-    assert_eq!(lab.handle("h").unwrap().addresses, [both[1]]);
+    assert_eq!(freed.addresses, [both[0]]);
+    assert_eq!(lab.held("h"), [both[1]]);
+    // Its own daemon answers with what is left, also where it has not seen that.
+    assert_eq!(lab.add(&mut n1, "h").unwrap(), [both[1]]);
     let freed = lab
         .release(&mut n2, Request::ReleaseAddress(both[1]))
         .unwrap();
-    assert_eq!(
-        (freed.addresses, freed.handles),
-        (vec![both[1]], vec!["h".to_owned()])
-    );
+    assert_eq!(freed.addresses, [both[1]]);
     let none = lab
         .release(&mut n2, Request::ReleaseAddress(both[1]))
         .unwrap();
     assert_eq!(none.addresses, [] as [std::net::IpAddr; 0]);
-    assert_eq!(lab.count(keys::HANDLES), 0);
+    assert_eq!(lab.used(), 0);
 }
 
 #[test]
@@ -233,27 +231,43 @@ fn a_block_in_use_is_not_released() {
 }
 
 #[test]
-fn a_handle_whose_block_is_gone_can_be_released() {
+fn what_lay_in_a_block_that_is_gone_can_be_released() {
     let mut lab = Lab::new();
     let mut n1 = lab.node("n1", &small());
     lab.add_ip(&mut n1, "h", "10.0.0.4").unwrap();
+    let kept = Assign {
+        identity: Some("sticky.db".into()),
+        addresses: vec![ip("10.0.0.5")],
+        ..workload("db")
+    };
+    lab.assign(&mut n1, kept).unwrap();
     lab.delete(&keys::block(&c("10.0.0.4/30")));
     let released = lab.del(&mut n1, "h");
-    assert_eq!((released.handles.len(), released.addresses.len()), (1, 0));
-    assert_eq!(lab.count(keys::HANDLES), 0);
+    assert_eq!((released.holders.len(), released.addresses.len()), (0, 0));
+    let released = lab.del(&mut n1, "sticky.db");
+    assert_eq!((released.holders.len(), released.addresses.len()), (1, 0));
+    assert_eq!(lab.count(keys::IDENTITIES), 0);
 }
 
 #[test]
-fn a_leaked_address_of_a_deleted_node_is_freed_by_its_number() {
+fn a_handle_of_another_node_is_released_where_it_is_seen() {
     let mut lab = Lab::new();
     let (mut n1, mut n2) = (lab.node("n1", &small()), lab.node("n2", &small()));
-    let ip = lab.add(&mut n1, "h").unwrap()[0];
-    lab.delete(&keys::handle("h"));
-    lab.delete(&node_key("n1"));
+    let had = lab.add(&mut n1, "h").unwrap();
     lab.tell(&mut n2);
-    let released = lab.release(&mut n2, reclaim("n1")).unwrap();
-    assert_eq!(released.addresses, [ip]);
-    lab.now += 30_000;
-    pass(&mut lab, &mut n2, 400_000);
-    assert_eq!(lab.count(keys::BLOCKS), 0);
+    let block = Cidr::containing(had[0], 30).unwrap();
+    let mut at = |blocks: &[Cidr]| {
+        let wanted = Release {
+            handle: "h".to_owned(),
+            blocks: blocks.to_vec(),
+            ..Release::default()
+        };
+        lab.release(&mut n2, Request::Release(wanted)).unwrap()
+    };
+    let elsewhere = at(&[c("10.0.9.0/30")]);
+    assert_eq!((elsewhere.holders.len(), elsewhere.addresses.len()), (0, 0));
+    let released = at(&[block]);
+    assert_eq!(released.addresses, had);
+    assert_eq!(released.holders[0].workload.as_deref(), Some("default/h"));
+    assert_eq!(lab.used(), 0);
 }

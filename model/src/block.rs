@@ -1,4 +1,4 @@
-//! The IPAM records that the store keeps: blocks and handles. The `ipam` crate owns their rules.
+//! The IPAM records that the store keeps: blocks and identities. The `ipam` crate owns their rules.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -46,6 +46,9 @@ pub struct Allocation {
     /// Handle of the live workload, where `handle` is an identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holder: Option<String>,
+    /// The workload as `namespace/name`; `None` for a tunnel's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
 }
 
 impl Allocation {
@@ -54,36 +57,32 @@ impl Allocation {
         self.node.as_ref()?;
         Some(self.holder.as_ref().unwrap_or(&self.handle))
     }
+
+    /// The identity that keeps the address when its workload goes.
+    pub fn identity(&self) -> Option<&str> {
+        (self.holder.is_some() || self.node.is_none()).then_some(&*self.handle)
+    }
+
+    /// Namespace and name of the workload.
+    pub fn workload(&self) -> Option<(&str, &str)> {
+        self.workload.as_deref()?.split_once('/')
+    }
 }
 
-/// What a handle holds. Written in the same transaction as the blocks.
-///
-/// A handle is one of three: a workload's own (`node`), an identity that keeps addresses across
-/// workloads (no `node`), or a workload that lives on an identity's addresses (`node`, `identity`).
+/// An identity: addresses that are kept across workloads. Where they are used now is told by the
+/// blocks alone, as for every other address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Handle {
+pub struct Identity {
     /// [`FORMAT`].
     pub version: u32,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// Node that uses them; `None` for an identity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
-    /// Namespace of the workload; empty for a tunnel address.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub namespace: String,
-    /// Name of the workload.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
     /// The blocks that the addresses lie in, in the order of the addresses.
     pub blocks: Vec<Cidr>,
-    /// The identity whose addresses these are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<String>,
 }
 
-/// Why a stored block or handle cannot be used. Never retryable.
+/// Why a stored block or identity cannot be used. Never retryable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// No JSON of this shape.
@@ -141,7 +140,7 @@ impl Block {
     }
 }
 
-impl Handle {
+impl Identity {
     /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
         // As for blocks.
@@ -151,13 +150,13 @@ impl Handle {
     /// Reads the stored form; any bytes are safe.
     ///
     /// # Errors
-    /// A handle that cannot have been written by us.
-    pub fn decode(bytes: &[u8]) -> Result<Handle, RecordError> {
-        let handle: Handle = read(bytes)?;
-        check_format(handle.version)?;
-        let (addresses, blocks) = (handle.addresses.len(), handle.blocks.len());
+    /// An identity that cannot have been written by us.
+    pub fn decode(bytes: &[u8]) -> Result<Identity, RecordError> {
+        let identity: Identity = read(bytes)?;
+        check_format(identity.version)?;
+        let (addresses, blocks) = (identity.addresses.len(), identity.blocks.len());
         if addresses == blocks {
-            Ok(handle)
+            Ok(identity)
         } else {
             Err(RecordError::Unpaired { addresses, blocks })
         }
@@ -230,6 +229,7 @@ mod tests {
                 handle: format!("h{place}"),
                 node: node.map(str::to_owned),
                 holder: None,
+                workload: None,
             };
             block.used.insert(place, allocation);
         }
@@ -248,6 +248,7 @@ mod tests {
             handle: "h".to_owned(),
             node: Some(node.to_owned()),
             holder: None,
+            workload: Some("shop/web".to_owned()),
         };
         Block {
             version: FORMAT,
@@ -262,21 +263,17 @@ mod tests {
     #[test]
     fn records_survive() {
         assert_eq!(Block::decode(&block().encode()), Ok(block()));
-        let handle = Handle {
+        let identity = Identity {
             version: FORMAT,
             addresses: vec!["10.0.0.64".parse().unwrap()],
-            node: Some("a".to_owned()),
-            namespace: String::new(),
-            name: String::new(),
             blocks: vec![block().cidr],
-            identity: None,
         };
-        assert_eq!(Handle::decode(&handle.encode()), Ok(handle.clone()));
-        let unpaired = Handle {
+        assert_eq!(Identity::decode(&identity.encode()), Ok(identity.clone()));
+        let unpaired = Identity {
             blocks: Vec::new(),
-            ..handle
+            ..identity
         };
-        assert!(Handle::decode(&unpaired.encode()).is_err());
+        assert!(Identity::decode(&unpaired.encode()).is_err());
     }
 
     #[test]

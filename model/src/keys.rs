@@ -3,7 +3,7 @@
 //! ```text
 //! resources/<plural>/<name>                resources/<plural>/<namespace>/<name>
 //! ipam/blocks/<cidr>                       the block, its owner and every address in it
-//! ipam/handles/<id>                        which addresses a handle holds
+//! ipam/identities/<id>                     which addresses an identity keeps
 //! ipam/affinity/<node>/<cidr>              which blocks a node claims
 //! ipam/fences/<node>                       the newest address transaction of a node's daemon
 //! ipam/pools                               bumped by every write of an IPPool (overlap guard)
@@ -21,8 +21,8 @@ use crate::object::ObjectId;
 pub const RESOURCES: &str = "resources/";
 /// Prefix of all blocks.
 pub const BLOCKS: &str = "ipam/blocks/";
-/// Prefix of all handles.
-pub const HANDLES: &str = "ipam/handles/";
+/// Prefix of all identities.
+pub const IDENTITIES: &str = "ipam/identities/";
 /// Prefix of all affinities.
 pub const AFFINITY: &str = "ipam/affinity/";
 /// Prefix of the fences.
@@ -71,9 +71,9 @@ pub fn parse_block(key: &str) -> Option<Cidr> {
     key.strip_prefix(BLOCKS)?.parse().ok()
 }
 
-/// Key of a handle.
-pub fn handle(id: &str) -> String {
-    format!("{HANDLES}{id}")
+/// Key of an identity.
+pub fn identity(id: &str) -> String {
+    format!("{IDENTITIES}{id}")
 }
 
 /// Key of a node's claim of a block.

@@ -2,7 +2,7 @@
 //! accepts it can write and read again. Seeded, so a failure comes again; `fuzz/` digs deeper.
 #![allow(clippy::unwrap_used)] // clippy only exempts the #[test] functions themselves
 
-use model::block::{Block, Handle};
+use model::block::{Block, Identity};
 use model::kv::Event;
 use model::snapshot::Snapshot;
 use model::{Selector, manifest, validate};
@@ -157,7 +157,8 @@ const ENDPOINT: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"WorkloadEndpoint"
 const STORED_POOL: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"IPPool","metadata":{"name":"p"},"spec":{"cidr":"fd00::/64","blockSize":122,"vxlanMode":"Always","allowedUses":["Workload"],"assignmentMode":"Automatic"}}"#;
 const STORED_MESH: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"MeshConfiguration","metadata":{"name":"default"},"spec":{"mtu":1450,"vxlanPort":4789,"vxlanVNI":4096}}"#;
 const BLOCK: &[u8] = br#"{"version":1,"cidr":"10.0.0.0/26","node":"a","used":{"0":{"handle":"h","node":"a"},"63":{"handle":"i","node":"b"}},"cooldown":{"1":1700000000000}}"#;
-const HANDLE: &[u8] = br#"{"version":1,"addresses":["10.0.0.1","fd00::1"],"node":"a","namespace":"n","name":"w","blocks":["10.0.0.0/26","fd00::/122"]}"#;
+const IDENTITY: &[u8] =
+    br#"{"version":1,"addresses":["10.0.0.1","fd00::1"],"blocks":["10.0.0.0/26","fd00::/122"]}"#;
 
 #[test]
 fn manifests() {
@@ -203,18 +204,18 @@ fn stored_objects() {
 }
 
 #[test]
-fn blocks_and_handles() {
+fn blocks_and_identities() {
     feed(50_000, &[BLOCK], |bytes| {
         let block = Block::decode(bytes);
         block
             .as_ref()
             .is_ok_and(|b| Block::decode(&b.encode()) == block)
     });
-    feed(50_000, &[HANDLE], |bytes| {
-        let handle = Handle::decode(bytes);
-        handle
+    feed(50_000, &[IDENTITY], |bytes| {
+        let identity = Identity::decode(bytes);
+        identity
             .as_ref()
-            .is_ok_and(|h| Handle::decode(&h.encode()) == handle)
+            .is_ok_and(|i| Identity::decode(&i.encode()) == identity)
     });
 }
 

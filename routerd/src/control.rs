@@ -202,6 +202,7 @@ impl Loop {
             Input::Store(Update::InSync { revision }) => {
                 let changed = self.snapshot.listed(&self.node, revision);
                 self.changed(changed);
+                self.outputs.ipam.input(IpamInput::Listed(revision)).await;
                 if !self.synced {
                     tracing::info!(
                         revision,

@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ::ipam::{AllocError, Assign, Attach, Extra};
+use ::ipam::{AllocError, Assign, Attach, Extra, Release};
 use model::api::{Action, Applied};
-use model::kv::{Op, Revision, Txn};
+use model::kv::{Compare, Op, Revision, Txn};
 use model::object::ObjectId;
 use model::resources::WorkloadEndpointSpec;
 use model::{Cidr, Kind, Object, Resource, keys, manifest};
@@ -45,7 +45,7 @@ pub async fn apply(s: &Services, endpoint: Endpoint, dry_run: bool) -> Result<Ap
     let object = Object::WorkloadEndpoint(endpoint.clone());
     let id = object.id();
     let before = stored(s, &id).await?;
-    if let Some(before) = &before {
+    if let Some((before, _)) = &before {
         keeps_its_addresses(&id, before, &endpoint)?;
     }
     let ips = pooled(s, &endpoint).await?;
@@ -70,27 +70,42 @@ pub async fn apply(s: &Services, endpoint: Endpoint, dry_run: bool) -> Result<Ap
 
 /// Deletes an endpoint and gives its addresses back. One that CNI wrote goes with its workload.
 pub async fn delete(s: &Services, id: ObjectId) -> Result<Applied> {
-    let Some(endpoint) = stored(s, &id).await? else {
-        return resources::delete(&*s.store, id).await;
-    };
-    let holder = match endpoint.spec.container_id.is_empty() {
-        true => Some(handle(&id)),
-        false => left_over(s, &id, &endpoint.spec).await?,
-    };
-    let Some(holder) = holder else {
-        return resources::delete(&*s.store, id).await;
-    };
-    let ops = vec![Op::Delete(keys::resource(&id))];
-    let released = s.ipam.release(&holder, ops).await;
-    let released = released.map_err(|e| address(&id, e))?;
-    tracing::info!(object = %id, addresses = ?released.addresses, "resource deleted");
-    Ok(Applied {
-        object: id.to_string(),
-        action: Action::Deleted,
-        revision: released.revision,
-        before: None,
-        after: None,
-    })
+    loop {
+        let Some((endpoint, revision)) = stored(s, &id).await? else {
+            return resources::delete(&*s.store, id).await;
+        };
+        let holder = match endpoint.spec.container_id.is_empty() {
+            true => Some(handle(&id)),
+            false => left_over(s, &id, &endpoint.spec).await?,
+        };
+        let Some(holder) = holder else {
+            return resources::delete(&*s.store, id).await;
+        };
+        let records = crate::ipam::read(&*s.store).await?;
+        let key = keys::resource(&id);
+        let extra = Extra {
+            // It is written together with its addresses: what was looked at is what goes.
+            compares: vec![Compare::ModRevision(key.clone(), revision)],
+            ops: vec![Op::Delete(key)],
+        };
+        let release = Release {
+            blocks: records.blocks_of(&holder),
+            handle: holder,
+            cleanup: extra.into(),
+        };
+        let released = match s.ipam.release(release).await {
+            Err(IpamError::Alloc(AllocError::Condition { .. })) => continue,
+            other => other.map_err(|e| address(&id, e))?,
+        };
+        tracing::info!(object = %id, addresses = ?released.addresses, "resource deleted");
+        return Ok(Applied {
+            object: id.to_string(),
+            action: Action::Deleted,
+            revision: released.revision,
+            before: None,
+            after: None,
+        });
+    }
 }
 
 /// The handle, if any, of an endpoint whose workload is gone without a DEL.
@@ -124,8 +139,9 @@ async fn left_over(
         ));
     }
     let records = crate::ipam::read(&*s.store).await?;
-    let mut handles = records.handles.into_keys();
-    Ok(handles.find(|h| crate::cni::endpoint_of_handle(node, h).as_ref() == Some(&id.name)))
+    let mut handles = records.allocations().filter_map(|(_, a)| a.live());
+    let its = handles.find(|h| crate::cni::endpoint_of_handle(node, h).as_ref() == Some(&id.name));
+    Ok(its.map(str::to_owned))
 }
 
 /// Takes the addresses in the transaction that writes the endpoint.
@@ -212,10 +228,11 @@ async fn pooled(s: &Services, endpoint: &Endpoint) -> Result<Vec<IpAddr>> {
         .collect())
 }
 
-async fn stored(s: &Services, id: &ObjectId) -> Result<Option<Endpoint>> {
+/// An endpoint as it stands, and the revision that wrote it.
+async fn stored(s: &Services, id: &ObjectId) -> Result<Option<(Endpoint, Revision)>> {
     let kv = s.store.get(&keys::resource(id)).await?;
     Ok(kv.and_then(|kv| match manifest::decode_stored(&kv.value) {
-        Ok(Object::WorkloadEndpoint(endpoint)) => Some(endpoint),
+        Ok(Object::WorkloadEndpoint(endpoint)) => Some((endpoint, kv.mod_revision)),
         _ => None,
     }))
 }

@@ -11,13 +11,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use datastore::Datastore;
+use datastore::{Datastore, Listing};
 use ipam::{
-    AllocError, Allocator, Assign, Assigned, Attach, Cleanup, Extra, Failure, Families, IpamView,
-    Options, Release, Released, Reply, Request, RequestId, Seen, TxnId,
+    AllocError, Allocator, Assign, Assigned, Attach, Cleanup, Failure, Families, IpamView, Options,
+    Release, Released, Reply, Request, RequestId, Seen, TxnId,
 };
 use model::block::Block;
-use model::kv::{Event, Op, Revision, TxnOutcome};
+use model::kv::{Event, Revision, TxnOutcome};
 use model::resources::AllowedUse;
 use model::{Cidr, Family, keys};
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +31,9 @@ const WAITING: usize = 4096;
 
 /// Longest wait for the next requests of those who were answered together.
 const GATHER: Duration = Duration::from_micros(300);
+
+/// Between attempts to list the blocks.
+const LIST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a request for addresses failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,8 @@ pub enum IpamInput {
     View(Box<IpamView>),
     /// A block changed.
     Block(Event),
+    /// Every block that stands at this revision was told.
+    Listed(Revision),
     /// The store has another history: every block comes anew.
     Rewound,
     /// The node's name is claimed by a key of this revision.
@@ -103,17 +108,9 @@ impl Ipam {
         }
     }
 
-    /// Frees what a handle holds; `ops` ride in the same transaction.
-    pub async fn release(&self, handle: &str, ops: Vec<Op>) -> Result<Released, IpamError> {
-        let extra = Extra {
-            compares: Vec::new(),
-            ops,
-        };
-        self.released(Request::Release(Release {
-            handle: handle.to_owned(),
-            extra,
-        }))
-        .await
+    /// Frees what a handle holds, or an identity keeps.
+    pub async fn release(&self, release: Release) -> Result<Released, IpamError> {
+        self.released(Request::Release(release)).await
     }
 
     /// Frees one address, whoever holds it.
@@ -147,9 +144,11 @@ impl Ipam {
 
     /// Gives the tunnel address back.
     pub async fn release_tunnel(&self, node: &str, family: Family) -> Result<(), IpamError> {
-        self.release(&tunnel_handle(node, family), Vec::new())
-            .await
-            .map(|_| ())
+        let release = Release {
+            handle: tunnel_handle(node, family),
+            ..Release::default()
+        };
+        self.release(release).await.map(|_| ())
     }
 
     /// Handles of this node that begin with `prefix` and are not `valid`.
@@ -221,7 +220,11 @@ pub fn workload(
     }
 }
 
-type Done = (TxnId, Result<TxnOutcome, datastore::Error>);
+/// What a task of the owner's comes back with.
+enum Done {
+    Txn(TxnId, Result<TxnOutcome, datastore::Error>),
+    Listed(Listing),
+}
 
 /// The owner's state.
 struct Owner {
@@ -229,19 +232,22 @@ struct Owner {
     allocator: Allocator,
     answers: HashMap<RequestId, Answer>,
     next_request: u64,
+    /// A listing of the blocks is under way.
+    listing: bool,
     done: mpsc::UnboundedSender<Done>,
 }
 
 /// Runs until every handle is gone. Sends nothing to the store before the first view.
 pub async fn run(node: &str, store: Arc<dyn Datastore>, mut inbox: Inbox) {
     let incarnation = u64::from_ne_bytes(crate::random::bytes());
-    // At most one transaction is under way, so this never holds more than one.
+    // At most one transaction or listing is under way, so this never holds more than one.
     let (done, mut outcomes) = mpsc::unbounded_channel();
     let mut owner = Owner {
         store,
         allocator: Allocator::new(Options::new(node, incarnation)),
         answers: HashMap::new(),
         next_request: 0,
+        listing: false,
         done,
     };
     let mut batch = Vec::new();
@@ -254,15 +260,33 @@ pub async fn run(node: &str, store: Arc<dyn Datastore>, mut inbox: Inbox) {
                 }
                 batch.drain(..).for_each(|message| owner.take(message));
             }
-            Some((id, result)) = outcomes.recv() => {
-                owner.allocator.handle_outcome(now_millis(), id, result.map_err(|e| failure(&e)));
-                let answered = owner.answer();
-                owner.gather(&mut inbox, answered).await;
-            }
+            Some(done) = outcomes.recv() => match done {
+                Done::Txn(id, result) => {
+                    let result = result.map_err(|e| failure(&e));
+                    owner.allocator.handle_outcome(now_millis(), id, result);
+                    let answered = owner.answer();
+                    owner.gather(&mut inbox, answered).await;
+                }
+                Done::Listed(listing) => owner.listed(listing),
+            },
             () = sleep_until(wake) => {}
         }
         owner.start();
         owner.answer();
+    }
+}
+
+/// Lists the blocks, however long the store takes.
+async fn list(store: Arc<dyn Datastore>, done: mpsc::UnboundedSender<Done>) {
+    loop {
+        match store.list(keys::BLOCKS).await {
+            Ok(listing) => {
+                let _ = done.send(Done::Listed(listing));
+                return;
+            }
+            Err(e) => tracing::debug!(error = %e, "the blocks cannot be listed"),
+        }
+        tokio::time::sleep(LIST_PAUSE).await;
     }
 }
 
@@ -291,6 +315,7 @@ impl Owner {
         match message {
             Message::Input(IpamInput::View(view)) => self.allocator.set_view(*view),
             Message::Input(IpamInput::Block(event)) => self.block(&event),
+            Message::Input(IpamInput::Listed(revision)) => self.allocator.listed(revision),
             Message::Input(IpamInput::Claimed(revision)) => self.allocator.claimed(revision),
             Message::Input(IpamInput::Rewound) => self.allocator.rewound(),
             Message::Ask(request, answer) => {
@@ -329,9 +354,26 @@ impl Owner {
             tokio::spawn(async move {
                 let outcome = store.txn(txn).await;
                 // The owner is gone only when the daemon ends.
-                let _ = done.send((id, outcome));
+                let _ = done.send(Done::Txn(id, outcome));
             });
         }
+        if self.allocator.wants_listing() && !self.listing {
+            self.listing = true;
+            tokio::spawn(list(Arc::clone(&self.store), self.done.clone()));
+        }
+    }
+
+    /// Takes in the blocks that stand. Those that do not come out by the watch.
+    fn listed(&mut self, listing: Listing) {
+        self.listing = false;
+        for kv in listing.items {
+            self.block(&Event {
+                key: kv.key,
+                value: Some(kv.value),
+                revision: kv.mod_revision,
+            });
+        }
+        self.allocator.listed(listing.revision);
     }
 
     /// Answers who is served, and says how many.

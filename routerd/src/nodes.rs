@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ::ipam::{Cleanup, Extra, Released};
+use ::ipam::{Cleanup, Extra, Holder, Released};
 use model::kv::{Compare, Op, Txn};
 use model::object::ObjectId;
 use model::snapshot::Snapshot;
@@ -36,32 +36,32 @@ pub async fn reclaim(s: &Services, node: String) -> Result<Released, ReclaimErro
             .unwrap_or_default()
     };
     let key_of = {
-        let (node, of_node) = (node.clone(), of_node.clone());
-        move |handle: &str| {
-            endpoints::key_of_handle(handle).or_else(|| {
-                let name = endpoint_of_handle(&node, handle)?;
-                let mut from = of_node.range((name.clone(), String::new())..);
-                from.next()
-                    .filter(|(n, _)| *n == name)
-                    .map(|(_, key)| key.clone())
+        let node = node.clone();
+        move |holder: &Holder| {
+            endpoints::key_of_handle(&holder.handle).or_else(|| {
+                Some(keys::resource(&ObjectId {
+                    kind: Kind::WorkloadEndpoint,
+                    namespace: Some(holder.namespace()?.to_owned()),
+                    name: endpoint_of_handle(&node, &holder.handle)?,
+                }))
             })
         }
     };
     let cleanup = {
         let key_of = key_of.clone();
-        Cleanup::new(move |handle| Extra {
+        Cleanup::new(move |holder| Extra {
             compares: Vec::new(),
-            ops: key_of(handle).map(Op::Delete).into_iter().collect(),
+            ops: key_of(holder).map(Op::Delete).into_iter().collect(),
         })
     };
     let released = s.ipam.reclaim_node(node.clone(), cleanup).await?;
-    let gone: BTreeSet<String> = released.handles.iter().filter_map(|h| key_of(h)).collect();
+    let gone: BTreeSet<String> = released.holders.iter().filter_map(key_of).collect();
     let still_deleted = Compare::Absent(keys::resource(&ObjectId {
         kind: Kind::Node,
         namespace: None,
         name: node.clone(),
     }));
-    for (_, key) in of_node.into_iter().filter(|(_, key)| !gone.contains(key)) {
+    for key in of_node.into_iter().filter(|key| !gone.contains(key)) {
         let txn = Txn::new().when(still_deleted.clone());
         s.store.txn(txn.then(Op::Delete(key))).await?;
     }
@@ -69,19 +69,18 @@ pub async fn reclaim(s: &Services, node: String) -> Result<Released, ReclaimErro
     Ok(released)
 }
 
-/// Names and keys of a node's endpoints.
-fn endpoints_of(snapshot: &Snapshot, node: &str) -> BTreeSet<(String, String)> {
+/// Keys of a node's endpoints.
+fn endpoints_of(snapshot: &Snapshot, node: &str) -> Vec<String> {
     let mine = snapshot
         .remote_endpoints
         .iter()
         .filter(|(_, e)| &*e.node == node);
     mine.map(|(key, _)| {
-        let id = ObjectId {
+        keys::resource(&ObjectId {
             kind: Kind::WorkloadEndpoint,
             namespace: Some(key.namespace.to_string()),
             name: key.name.to_string(),
-        };
-        (id.name.clone(), keys::resource(&id))
+        })
     })
     .collect()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use datastore::{DEFAULT_DEADLINE, Datastore, EtcdConfig};
-use ipam::{Assign, Attach, Extra, IpamView, PoolView};
+use ipam::{Assign, Attach, Extra, IpamView, PoolView, Release};
 use model::kv::{Op, Txn};
 use model::manifest::encode_stored;
 use model::resources::{IpPoolSpec, NodeSpec};
@@ -67,7 +67,7 @@ pub fn run() -> Result<Section> {
         title: "Addresses",
         how: "The daemon's owner of addresses over one connection to a real etcd on the same machine, 64 requests in \
               flight; seven rounds in turn, 2 s of each. A put is etcd's own: one key with a value of 300 bytes. An \
-              allocation is durable in etcd, block and handle; with an endpoint, its 300 bytes ride in the same \
+              allocation is durable in etcd; with an endpoint, its 300 bytes ride in the same \
               transaction, as they do in an ADD.",
         rows: vec![
             Row::shown("etcd's own puts", rate(|r| r.puts)),
@@ -170,12 +170,17 @@ async fn addresses(ipam: &Ipam, round: usize, with_endpoint: bool) -> Result<(f6
         if n >= count {
             return Ok(false);
         }
-        let ops = if with_endpoint {
-            vec![Op::Delete(key(n))]
-        } else {
-            Vec::new()
+        let ops = with_endpoint.then(|| Op::Delete(key(n)));
+        let extra = Extra {
+            compares: Vec::new(),
+            ops: ops.into_iter().collect(),
         };
-        ipam.release(&handle(n), ops).await?;
+        let release = Release {
+            handle: handle(n),
+            cleanup: extra.into(),
+            ..Release::default()
+        };
+        ipam.release(release).await?;
         Ok(true)
     })
     .await?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use model::block::{Allocation, Block, FORMAT, Handle};
+use model::block::{Allocation, Block, FORMAT};
 use model::kernel::Mac;
 use model::kv::Event;
 use model::manifest::encode_stored;
@@ -71,7 +71,7 @@ pub fn run() -> Result<Section> {
     let shown = spread(&mut recompute, millis);
     Ok(Section {
         title: "A large mesh",
-        how: "One daemon over an etcd that holds 5,000 nodes and blocks, 100,000 endpoints and their handles; three \
+        how: "One daemon over an etcd that holds 5,000 nodes and blocks, 100,000 endpoints; three \
               starts, each over an empty kernel, from exec to `inSync`, every route, neighbour and forwarding entry in \
               the kernel; median and extremes. Memory is the largest resident set seen; the processor is watched for \
               30 s after the last start. `cargo bench -p calc` calculates a mesh with two families and two pools.",
@@ -205,11 +205,11 @@ fn node(pairs: &mut Vec<(String, String)>, n: u32) -> Result<()> {
     resource(pairs, &Object::Node(Resource::named(&name, spec)))?;
 
     let mut block = Block::new(cidr, Some(name.clone()));
-    take(pairs, &mut block, 0, &format!("tunnel.{name}"), &name, "")?;
+    take(&mut block, 0, &format!("tunnel4:{name}"), &name, None)?;
     for place in 1..=ENDPOINTS_PER_NODE {
         let workload = format!("w-{n:04}-{place:02}");
         let handle = format!("cni.{n:032x}{place:032x}.eth0");
-        let ip = take(pairs, &mut block, place, &handle, &name, &workload)?;
+        let ip = take(&mut block, place, &handle, &name, Some(&workload))?;
         let spec = WorkloadEndpointSpec {
             orchestrator: "cni".to_owned(),
             workload: workload.clone(),
@@ -242,14 +242,13 @@ fn node(pairs: &mut Vec<(String, String)>, n: u32) -> Result<()> {
     Ok(())
 }
 
-/// Hands out one place of a block and writes its handle.
+/// Hands out one place of a block.
 fn take(
-    pairs: &mut Vec<(String, String)>,
     block: &mut Block,
     place: u32,
     handle: &str,
     node: &str,
-    workload: &str,
+    workload: Option<&str>,
 ) -> Result<IpAddr> {
     let ip = block
         .cidr
@@ -259,26 +258,9 @@ fn take(
         handle: handle.to_owned(),
         node: Some(node.to_owned()),
         holder: None,
+        workload: workload.map(|name| format!("default/{name}")),
     };
     block.used.insert(place, allocation);
-    let record = Handle {
-        version: FORMAT,
-        addresses: vec![ip],
-        node: Some(node.to_owned()),
-        identity: None,
-        namespace: if workload.is_empty() {
-            String::new()
-        } else {
-            "default".to_owned()
-        },
-        name: workload.to_owned(),
-        blocks: vec![block.cidr],
-    };
-    put(
-        pairs,
-        &keys::handle(handle),
-        &String::from_utf8(record.encode())?,
-    );
     Ok(ip)
 }
 
@@ -301,7 +283,8 @@ mod tests {
         let mut pairs = Vec::new();
         node(&mut pairs, 4999).unwrap();
         let count = usize::try_from(ENDPOINTS_PER_NODE).unwrap();
-        assert_eq!(pairs.len(), 1 + 2 * count + 1 + 2);
+        // The node, its endpoints, the block and its affinity.
+        assert_eq!(pairs.len(), 1 + count + 2);
         for (key, value) in &pairs {
             let key = key.strip_prefix(PREFIX).unwrap();
             if let Some(id) = keys::parse_resource(key) {
@@ -315,8 +298,6 @@ mod tests {
                 let block = Block::decode(value.as_bytes()).unwrap();
                 assert_eq!(keys::parse_block(key), Some(block.cidr));
                 assert_eq!(block.used.len(), count + 1);
-            } else if key.starts_with(keys::HANDLES) {
-                assert_eq!(Handle::decode(value.as_bytes()).unwrap().addresses.len(), 1);
             }
         }
     }

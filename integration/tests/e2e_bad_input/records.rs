@@ -27,6 +27,8 @@ fn broken_address_records_are_named_and_nothing_is_lost() -> Result<()> {
         scenario::start(&mut mesh, "Never")?;
         let cni = Cni::of(mesh.node(0)?)?;
         let mut standing = scenario::populate(lab, &mesh, 1)?;
+        let sticky = serde_json::json!({ "args": { "cni": { "sticky": true } } });
+        standing.push(cni.add_with(lab, "pet", &sticky)?);
         let records = mesh.etcd.list(&format!("{STORE}ipam/"))?;
         let find = |what: &str, holder: &str| {
             let wanted = format!("{STORE}ipam/{what}/");
@@ -38,8 +40,8 @@ fn broken_address_records_are_named_and_nothing_is_lost() -> Result<()> {
                 .with_context(|| format!("no {what} of {holder}"))
         };
         let block = find("blocks", "\"n1\"")?;
-        let handle = find("handles", "n1-w0")?;
-        for (key, good) in [block, handle] {
+        let identity = find("identities", "sticky:default:pet")?;
+        for (key, good) in [block, identity] {
             for (i, bad) in junk(&good).into_iter().enumerate() {
                 mesh.etcd.put(&key, &bad)?;
                 let node = mesh.node(0)?;
@@ -76,7 +78,7 @@ fn broken_address_records_are_named_and_nothing_is_lost() -> Result<()> {
         let keys = [
             "ipam/blocks/10.65.77.0/26",
             "ipam/blocks/../../x",
-            "ipam/handles/stray",
+            "ipam/identities/stray",
             "ipam/affinity/n1/nonsense",
             "resources/unknownkind/x",
             "resources/ippools/a/b/c",

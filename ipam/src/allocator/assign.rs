@@ -1,15 +1,16 @@
 //! Plans the assignment of addresses: who may have which, and from where.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use model::block::{Allocation, FORMAT, Handle};
+use model::block::{Allocation, FORMAT, Identity};
 use model::kv::{Compare, Revision};
 use model::resources::AllowedUse;
 use model::{Cidr, Family, keys};
 
 use super::draft::{Change, Step, Why};
-use super::plan::{Halt, Planned, Planner, caller, node_key, put_handle};
-use super::world::HandleState;
+use super::plan::{Halt, Planned, Planner, caller, node_key};
+use super::world::IdentityState;
 use crate::error::{AllocError, PoolVerdict};
 use crate::request::{Assign, Assigned, Families, Reply};
 use crate::view::PoolView;
@@ -25,15 +26,15 @@ pub(crate) struct Pick {
 
 impl Planner<'_> {
     pub(crate) fn assign(&self, wanted: &Assign) -> Planned {
-        if let Some(HandleState::Is(handle, rev)) = self.handle(&wanted.handle)? {
-            return self.confirm(wanted, handle, *rev);
+        let held = self.world.held(&wanted.handle);
+        if !held.is_empty() {
+            return self.confirm(wanted, held);
         }
-        // A new request is planned at once on the guess that its handle is new, which the transaction
-        // compares; a refusal is given only when that has been read.
+        // A new identity is planned on the guess that it is new, which the transaction compares; a
+        // refusal is given only when that has been read.
         self.assign_new(wanted).map_err(|halt| match halt {
             Halt::Answer(result, mut depends) => {
-                depends.push(keys::handle(&wanted.handle));
-                depends.extend(wanted.identity.as_deref().map(keys::handle));
+                depends.extend(wanted.identity.as_deref().map(keys::identity));
                 Halt::Answer(result, depends)
             }
             other => other,
@@ -41,39 +42,28 @@ impl Planner<'_> {
     }
 
     /// The same request again: the same answer, and the caller's writes once more.
-    fn confirm(&self, wanted: &Assign, handle: &Handle, rev: Revision) -> Planned {
-        let key = keys::handle(&wanted.handle);
-        if handle.node.as_deref() != Some(self.node) {
-            let error = match &handle.node {
-                Some(node) => AllocError::HandleElsewhere {
-                    handle: wanted.handle.clone(),
-                    node: node.clone(),
-                },
-                None => AllocError::Invalid {
-                    handle: wanted.handle.clone(),
-                    message: "is an identity, not a workload".into(),
-                },
-            };
-            return Err(Halt::refuse(error, vec![key]));
-        }
+    fn confirm(&self, wanted: &Assign, held: &[(Cidr, u32)]) -> Planned {
+        let mut places: Vec<(IpAddr, Cidr)> = held
+            .iter()
+            .filter_map(|(cidr, place)| Some((cidr.nth(u128::from(*place))?, *cidr)))
+            .collect();
+        in_order(wanted, &mut places);
+        let (addresses, blocks) = places.into_iter().unzip();
         let assigned = Assigned {
-            addresses: handle.addresses.clone(),
-            blocks: handle.blocks.clone(),
+            addresses,
+            blocks,
             existing: true,
             revision: 0,
         };
         let extra = wanted.extra.make(&assigned);
-        let mut compares = vec![
-            (Compare::ModRevision(key, rev), Why::Record),
-            (Compare::Present(node_key(self.node)), Why::NodeExists),
-        ];
+        let mut compares = vec![(Compare::Present(node_key(self.node)), Why::NodeExists)];
+        let blocks: BTreeSet<&Cidr> = assigned.blocks.iter().collect();
+        compares.extend(blocks.into_iter().map(|c| (self.as_known(c), Why::Record)));
         compares.extend(caller(&extra));
         Ok(Step {
-            changes: Vec::new(),
             compares,
             writes: extra.ops,
-            handles: Vec::new(),
-            reply: Reply::Assigned(assigned),
+            ..Step::answering(Reply::Assigned(assigned))
         })
     }
 
@@ -83,7 +73,7 @@ impl Planner<'_> {
             return Err(Halt::refuse(AllocError::Cordoned { handle, node }, vec![]));
         }
         if let Some(identity) = &wanted.identity
-            && let Some(HandleState::Is(kept, rev)) = self.handle(identity)?
+            && let Some(IdentityState::Is(kept, rev)) = self.identity(identity)?
         {
             return self.resume(wanted, identity, kept, *rev);
         }
@@ -96,13 +86,21 @@ impl Planner<'_> {
         for family in self.families(wanted)? {
             picks.push(self.pick_automatic(wanted, family)?);
         }
+        let mut places: Vec<(IpAddr, Cidr)> = picks.iter().map(|p| (p.ip, p.cidr)).collect();
+        in_order(wanted, &mut places);
+        let (addresses, blocks): (Vec<_>, Vec<_>) = places.into_iter().unzip();
+        let kept = Identity {
+            version: FORMAT,
+            addresses: addresses.clone(),
+            blocks: blocks.clone(),
+        };
         let assigned = Assigned {
-            addresses: picks.iter().map(|p| p.ip).collect(),
-            blocks: picks.iter().map(|p| p.cidr).collect(),
+            addresses,
+            blocks,
             existing: false,
             revision: 0,
         };
-        let mut step = self.bind(wanted, assigned)?;
+        let mut step = self.bind(wanted, assigned);
         if picks.iter().any(|p| p.block.is_some()) {
             step.compares.push(self.pools_unchanged()?);
         }
@@ -114,28 +112,17 @@ impl Planner<'_> {
             step.changes.push((pick.cidr, take));
         }
         if let Some(identity) = &wanted.identity {
-            let kept = Handle {
-                node: None,
-                identity: None,
-                ..self.record(wanted, &step.reply)
-            };
-            let absent = Compare::Absent(keys::handle(identity));
+            let absent = Compare::Absent(keys::identity(identity));
             step.compares.push((absent, Why::Record));
-            step.writes.push(put_handle(identity, &kept));
-            step.handles.push((identity.clone(), Some(kept)));
+            step.identities.push((identity.clone(), Some(kept)));
         }
         Ok(step)
     }
 
     /// A new workload of an identity that holds addresses already.
-    fn resume(&self, wanted: &Assign, identity: &str, kept: &Handle, rev: Revision) -> Planned {
+    fn resume(&self, wanted: &Assign, identity: &str, kept: &Identity, rev: Revision) -> Planned {
         let handle = wanted.handle.clone();
-        let key = keys::handle(identity);
-        if kept.node.is_some() {
-            let message = format!("identity {identity} is a workload's handle");
-            let error = AllocError::Invalid { handle, message };
-            return Err(Halt::refuse(error, vec![key]));
-        }
+        let key = keys::identity(identity);
         if !wanted
             .addresses
             .iter()
@@ -149,13 +136,17 @@ impl Planner<'_> {
             };
             return Err(Halt::refuse(error, vec![key]));
         }
+        let both = kept.addresses.iter().copied();
+        let mut places: Vec<(IpAddr, Cidr)> = both.zip(kept.blocks.iter().copied()).collect();
+        in_order(wanted, &mut places);
+        let (addresses, blocks) = places.into_iter().unzip();
         let assigned = Assigned {
-            addresses: kept.addresses.clone(),
-            blocks: kept.blocks.clone(),
+            addresses,
+            blocks,
             existing: true,
             revision: 0,
         };
-        let mut step = self.bind(wanted, assigned)?;
+        let mut step = self.bind(wanted, assigned);
         let unchanged = Compare::ModRevision(key.clone(), rev);
         step.compares.push((unchanged, Why::Record));
         for (ip, cidr) in kept.addresses.iter().zip(&kept.blocks) {
@@ -163,7 +154,7 @@ impl Planner<'_> {
             let block = self.block(cidr)?;
             let place = place_of(cidr, *ip);
             let held = block.and_then(|b| Some((b, b.used.get(&place?)?)));
-            let Some((block, held)) = held.filter(|(_, a)| a.handle == identity) else {
+            let Some((block, held)) = held.filter(|(_, a)| a.identity() == Some(identity)) else {
                 let error = AllocError::Unreadable {
                     handle,
                     key,
@@ -200,56 +191,30 @@ impl Planner<'_> {
         Ok(step)
     }
 
-    /// The part that every new assignment has: the workload's handle and the caller's writes.
-    fn bind(&self, wanted: &Assign, assigned: Assigned) -> Planned {
+    /// The part that every new assignment has: the node's existence and the caller's writes.
+    fn bind(&self, wanted: &Assign, assigned: Assigned) -> Step {
         let extra = wanted.extra.make(&assigned);
-        let reply = Reply::Assigned(assigned);
-        let record = self.record(wanted, &reply);
-        let mut compares = vec![
-            (Compare::Absent(keys::handle(&wanted.handle)), Why::Record),
-            (Compare::Present(node_key(self.node)), Why::NodeExists),
-        ];
+        let mut compares = vec![(Compare::Present(node_key(self.node)), Why::NodeExists)];
         compares.extend(caller(&extra));
-        let mut writes = vec![put_handle(&wanted.handle, &record)];
-        writes.extend(extra.ops);
-        Ok(Step {
-            changes: Vec::new(),
+        Step {
             compares,
-            writes,
-            handles: vec![(wanted.handle.clone(), Some(record))],
-            reply,
-        })
-    }
-
-    fn record(&self, wanted: &Assign, reply: &Reply) -> Handle {
-        let (addresses, blocks) = match reply {
-            Reply::Assigned(a) => (a.addresses.clone(), a.blocks.clone()),
-            Reply::Released(_) => (Vec::new(), Vec::new()),
-        };
-        Handle {
-            version: FORMAT,
-            addresses,
-            node: Some(self.node.to_owned()),
-            namespace: wanted.namespace.clone(),
-            name: wanted.name.clone(),
-            blocks,
-            identity: wanted.identity.clone(),
+            writes: extra.ops,
+            ..Step::answering(Reply::Assigned(assigned))
         }
     }
 
     fn allocation(&self, wanted: &Assign) -> Allocation {
-        let node = Some(self.node.to_owned());
-        match &wanted.identity {
-            Some(identity) => Allocation {
-                handle: identity.clone(),
-                node,
-                holder: Some(wanted.handle.clone()),
-            },
-            None => Allocation {
-                handle: wanted.handle.clone(),
-                node,
-                holder: None,
-            },
+        let (namespace, name) = (&wanted.namespace, &wanted.name);
+        let workload = (!namespace.is_empty()).then(|| format!("{namespace}/{name}"));
+        let (handle, holder) = match &wanted.identity {
+            Some(identity) => (identity.clone(), Some(wanted.handle.clone())),
+            None => (wanted.handle.clone(), None),
+        };
+        Allocation {
+            handle,
+            node: Some(self.node.to_owned()),
+            holder,
+            workload,
         }
     }
 
@@ -305,6 +270,13 @@ impl Planner<'_> {
         verdicts.extend(unknown);
         (pools, verdicts)
     }
+}
+
+/// The order of an answer: addresses that were asked for as they were, then IPv4 before IPv6. A request
+/// that comes again gets the same.
+fn in_order(wanted: &Assign, places: &mut [(IpAddr, Cidr)]) {
+    let asked = |ip: &IpAddr| wanted.addresses.iter().position(|a| a == ip);
+    places.sort_by_key(|(ip, _)| (asked(ip).unwrap_or(usize::MAX), *ip));
 }
 
 /// The refusal when no pool serves.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::block::{Allocation, Block, Handle};
+use model::block::{Allocation, Block, Identity};
 use model::kv::{Compare, Op, Revision, Txn};
 use model::{Cidr, keys};
 
@@ -50,9 +50,25 @@ pub(crate) struct Step {
     pub changes: Vec<(Cidr, Change)>,
     pub compares: Vec<(Compare, Why)>,
     pub writes: Vec<Op>,
-    /// Handles as they are after, for the cache.
-    pub handles: Vec<(String, Option<Handle>)>,
+    /// Handles whose addresses it changes, beside the request's own.
+    pub touches: Vec<String>,
+    /// Identities as they are after, which is written.
+    pub identities: Vec<(String, Option<Identity>)>,
     pub reply: Reply,
+}
+
+impl Step {
+    /// One that does nothing yet.
+    pub(crate) fn answering(reply: Reply) -> Step {
+        Step {
+            changes: Vec::new(),
+            compares: Vec::new(),
+            writes: Vec::new(),
+            touches: Vec::new(),
+            identities: Vec::new(),
+            reply,
+        }
+    }
 }
 
 /// Why a step did not go in.
@@ -95,8 +111,8 @@ pub(crate) struct Draft {
     pub blocks: BTreeMap<Cidr, DraftBlock>,
     compares: BTreeMap<String, Compare>,
     writes: BTreeMap<String, Op>,
-    handles: BTreeMap<String, Option<Handle>>,
-    /// Handles that its requests have to do with.
+    identities: BTreeMap<String, Option<Identity>>,
+    /// Handles and identities that its requests have to do with.
     touched: BTreeSet<String>,
     /// Keys read on the way, for requests that are still waiting.
     pub reads: BTreeSet<String>,
@@ -115,9 +131,9 @@ impl Draft {
         self.touched.contains(handle)
     }
 
-    /// The handles that it writes.
-    pub(crate) fn handles(&self) -> impl Iterator<Item = &str> {
-        self.handles.keys().map(String::as_str)
+    /// The identities that it writes.
+    pub(crate) fn identities(&self) -> impl Iterator<Item = &str> {
+        self.identities.keys().map(String::as_str)
     }
 
     /// The new blocks of a node in this transaction.
@@ -142,8 +158,8 @@ impl Draft {
         let (blocks, compares) = (new_blocks.count(), new_compares.count());
         // One for the fence. The failure branch reads every key that is compared.
         let compares = 1 + self.blocks.len() + blocks + self.compares.len() + compares;
-        let writes = 1 + self.blocks.len() + blocks + self.writes.len() + step.writes.len();
-        let writes = writes + self.affinities + affinities(step);
+        let writes = self.writes.len() + step.writes.len() + step.identities.len();
+        let writes = 1 + self.blocks.len() + blocks + writes + self.affinities + affinities(step);
         if compares.max(writes) + self.reads.len() > Txn::MAX_OPS {
             return Err(NoFit::Full);
         }
@@ -174,9 +190,17 @@ impl Draft {
             self.writes.insert(op_key(&op).to_owned(), op);
         }
         self.touched.extend(pending.handles().map(str::to_owned));
-        self.touched
-            .extend(step.handles.iter().map(|(h, _)| h.clone()));
-        self.handles.extend(step.handles);
+        self.touched.extend(step.touches);
+        for (id, identity) in step.identities {
+            let key = keys::identity(&id);
+            let op = match &identity {
+                Some(identity) => Op::put(key.clone(), identity.encode()),
+                None => Op::Delete(key.clone()),
+            };
+            self.writes.insert(key, op);
+            self.touched.insert(id.clone());
+            self.identities.insert(id, identity);
+        }
         self.entries.push(Entry {
             pending,
             compares: step.compares,
@@ -197,7 +221,8 @@ impl Draft {
         compares
             || writes.any(|key| self.writes.contains_key(key) || self.reads.contains(key))
             || (!self.reads.is_empty() && blocks.any(|key| self.reads.contains(&key)))
-            || step.handles.iter().any(|(h, _)| self.touches(h))
+            || step.touches.iter().any(|h| self.touches(h))
+            || step.identities.iter().any(|(id, _)| self.touches(id))
     }
 
     /// Adds a read when there is room and no request here writes the key.
@@ -251,19 +276,19 @@ impl Draft {
 
     /// Takes note that the transaction was done at a revision.
     pub(crate) fn commit(&self, world: &mut World, rev: Revision) {
-        use super::world::HandleState;
+        use super::world::IdentityState;
         for (cidr, draft) in &self.blocks {
             match &draft.block {
                 Some(block) => world.learn(*cidr, Seen::Is(block), rev),
                 None => world.learn(*cidr, Seen::Gone, rev),
             };
         }
-        for (id, handle) in &self.handles {
-            let state = match handle {
-                Some(h) => HandleState::Is(h.clone(), rev),
-                None => HandleState::Absent,
+        for (id, identity) in &self.identities {
+            let state = match identity {
+                Some(i) => IdentityState::Is(i.clone(), rev),
+                None => IdentityState::Absent,
             };
-            world.handles.insert(id.clone(), state);
+            world.identities.insert(id.clone(), state);
         }
     }
 }
@@ -305,6 +330,7 @@ fn apply(slot: &mut Option<Block>, cidr: Cidr, change: Change, now: u64) {
                     if let Some(allocation) = block.used.get_mut(&place) {
                         allocation.node = None;
                         allocation.holder = None;
+                        allocation.workload = None;
                     }
                 }
                 Change::Create(_) | Change::Delete => {}

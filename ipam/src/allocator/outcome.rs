@@ -46,6 +46,7 @@ impl Allocator {
             (What::Batch(batch), Ok(outcome)) if outcome.succeeded => {
                 if !batch.draft.entries.is_empty() {
                     self.fence.seen = Some(outcome.revision);
+                    self.fence.own = self.fence.seen;
                 }
                 self.committed(*batch, outcome.revision, &outcome);
             }
@@ -65,8 +66,15 @@ impl Allocator {
     fn taken(&mut self, now: u64, outcome: &TxnOutcome) {
         let compared = self.fence.seen;
         self.fence.held = outcome.succeeded;
+        if outcome.succeeded && compared > Some(self.known_to).max(self.fence.own) {
+            // Whoever held it before may have handed out what is not known here yet.
+            self.fence.unseen = Some(outcome.revision);
+        }
         self.fence.seen = match outcome.gets.first() {
-            _ if outcome.succeeded => Some(outcome.revision),
+            _ if outcome.succeeded => {
+                self.fence.own = Some(outcome.revision);
+                Some(outcome.revision)
+            }
             Some(Some(kv)) => Some(kv.mod_revision),
             _ => None,
         };
@@ -89,12 +97,12 @@ impl Allocator {
         draft.commit(&mut self.world, at);
         self.learn(reads.iter().zip(&outcome.gets), outcome.revision);
         self.mark_read(readers);
-        let handles: Vec<String> = draft.handles().map(str::to_owned).collect();
+        let identities: Vec<String> = draft.identities().map(str::to_owned).collect();
         for entry in draft.entries {
             self.finish(&entry.pending, Ok(entry.reply.committed(at)));
         }
-        for handle in handles {
-            self.world.forget(&handle);
+        for identity in identities {
+            self.world.forget(&identity);
         }
     }
 
@@ -289,6 +297,9 @@ impl Allocator {
         } else {
             fence.map(|kv| kv.mod_revision)
         };
+        if self.fence.held {
+            self.fence.own = self.fence.seen;
+        }
         let applied_at = ours.map(|kv| kv.mod_revision);
         if let Some(at) = applied_at {
             doubt.draft.commit(&mut self.world, at);
@@ -297,7 +308,7 @@ impl Allocator {
             self.world.learn_key(key, kv.as_ref(), outcome.revision);
         }
         self.world.removals += 1;
-        let handles: Vec<String> = doubt.draft.handles().map(str::to_owned).collect();
+        let identities: Vec<String> = doubt.draft.identities().map(str::to_owned).collect();
         for entry in doubt.draft.entries {
             match applied_at {
                 Some(at) => self.finish(&entry.pending, Ok(entry.reply.committed(at))),
@@ -306,8 +317,8 @@ impl Allocator {
                 }
             }
         }
-        for handle in handles {
-            self.world.forget(&handle);
+        for identity in identities {
+            self.world.forget(&identity);
         }
     }
 }

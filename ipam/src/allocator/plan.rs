@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use model::block::{Block, Handle};
-use model::kv::{Compare, Op};
+use model::block::Block;
+use model::kv::Compare;
 use model::{Cidr, Family, keys};
 
 use super::draft::{Draft, Step, Why};
 use super::pending::{Pending, Work};
-use super::world::{HandleState, World};
+use super::world::{IdentityState, World};
 use crate::blocks::Rest;
 use crate::error::AllocError;
 use crate::request::{Extra, Reply};
@@ -115,18 +115,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A handle as known; `None` when it was never read.
-    pub(crate) fn handle(&self, id: &str) -> Result<Option<&'a HandleState>, Halt> {
-        match self.world.handles.get(id) {
-            Some(HandleState::Unreadable(message)) => {
-                let (key, message) = (keys::handle(id), message.clone());
+    /// An identity as known; `None` when it was not read.
+    pub(crate) fn identity(&self, id: &str) -> Result<Option<&'a IdentityState>, Halt> {
+        match self.world.identities.get(id) {
+            Some(IdentityState::Unreadable(message)) => {
+                let (key, message) = (keys::identity(id), message.clone());
                 let handle = id.to_owned();
                 let error = AllocError::Unreadable {
                     handle,
                     key,
                     message,
                 };
-                Err(Halt::refuse(error, vec![keys::handle(id)]))
+                Err(Halt::refuse(error, vec![keys::identity(id)]))
             }
             other => Ok(other),
         }
@@ -165,11 +165,6 @@ pub(crate) fn node_key(node: &str) -> String {
     format!("{}{node}", keys::resources_of(model::Kind::Node))
 }
 
-/// A put of a handle.
-pub(crate) fn put_handle(id: &str, handle: &Handle) -> Op {
-    Op::put(keys::handle(id), handle.encode())
-}
-
 /// The caller's conditions, marked as such.
 pub(crate) fn caller(extra: &Extra) -> impl Iterator<Item = (Compare, Why)> + '_ {
     extra.compares.iter().map(|c| (c.clone(), Why::Caller))
@@ -190,8 +185,8 @@ fn check_form(step: &Step, subject: &str) -> Result<(), Halt> {
     if let Some(twice) = compared.windows(2).find(differ) {
         message = Some(format!("compares {} in two ways", key_of(twice[0])));
     }
-    let blocks = written.iter().find(|k| k.starts_with(keys::BLOCKS));
-    if let Some(key) = blocks {
+    let ours = |k: &&&str| k.starts_with(keys::BLOCKS) || k.starts_with(keys::IDENTITIES);
+    if let Some(key) = written.iter().find(ours) {
         message = Some(format!(
             "extra operations write {key}, which is the allocator's"
         ));

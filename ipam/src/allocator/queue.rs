@@ -122,9 +122,6 @@ impl Allocator {
         for handle in pending.handles() {
             self.world.forget(handle);
         }
-        if let Work::Reclaim(_) = &pending.work {
-            self.world.forget_foreign();
-        }
         match pending.origin {
             Origin::Caller(id) => self.replies.push_back((id, result)),
             Origin::Reclaim(seq) => self.child_done(seq, result),
@@ -143,7 +140,7 @@ impl Allocator {
         parent.outstanding -= 1;
         match (result, &mut parent.pending.work) {
             (Ok(Reply::Released(released)), Work::Reclaim(reclaim)) => {
-                reclaim.released.handles.extend(released.handles);
+                reclaim.released.holders.extend(released.holders);
                 reclaim.released.addresses.extend(released.addresses);
                 reclaim.released.blocks.extend(released.blocks);
             }

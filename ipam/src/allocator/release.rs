@@ -1,83 +1,114 @@
 //! Plans releases: of a handle, an address, a block.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use model::block::{Allocation, Handle};
-use model::kv::{Compare, Op};
+use model::block::{Allocation, Identity};
+use model::kv::Compare;
 use model::{Cidr, keys};
 
 use super::assign::place_of;
 use super::draft::{Change, Step, Why};
-use super::plan::{Halt, Planned, Planner, caller, put_handle};
-use super::world::HandleState;
+use super::plan::{Halt, Planned, Planner, caller};
+use super::world::IdentityState;
 use crate::error::AllocError;
-use crate::request::{Release, Released, Reply};
+use crate::request::{Holder, Release, Released, Reply};
 
 impl Planner<'_> {
     pub(crate) fn release(&self, wanted: &Release) -> Planned {
         let id = &wanted.handle;
-        let key = keys::handle(id);
-        let mut step = empty_step();
-        step.compares.extend(caller(&wanted.extra));
-        step.writes.extend(wanted.extra.ops.iter().cloned());
+        let mut step = Step::answering(Reply::Released(Released::default()));
         let mut released = Released::default();
-        match self.handle(id)? {
-            None => return Err(Halt::Read(vec![key])),
-            Some(HandleState::Is(handle, rev)) => {
-                let unchanged = Compare::ModRevision(key.clone(), *rev);
-                step.compares.push((unchanged, Why::Record));
-                for (ip, cidr) in handle.addresses.iter().zip(&handle.blocks) {
-                    self.let_go(id, handle, *ip, cidr, &mut step, &mut released)?;
-                }
-                step.writes.push(Op::Delete(key));
-                step.handles.push((id.clone(), None));
-                released.handles.push(id.clone());
-            }
-            Some(_) if wanted.extra.ops.is_empty() && wanted.extra.compares.is_empty() => {
-                return Err(Halt::Answer(Ok(Reply::Released(released)), vec![key]));
-            }
-            Some(_) => step.compares.push((Compare::Absent(key), Why::Record)),
+        let mut holder = Holder {
+            handle: id.clone(),
+            workload: None,
+        };
+        for cidr in &wanted.blocks {
+            // Should it hold nothing there, that must be so as of now.
+            step.compares.push((self.as_known(cidr), Why::Record));
         }
+        for (cidr, place, allocation) in self.held_by(id, &wanted.blocks)? {
+            holder.workload.clone_from(&allocation.workload);
+            if allocation.identity().is_some() {
+                step.changes.push((cidr, Change::Vacate(place)));
+                step.touches.push(allocation.handle.clone());
+            } else {
+                step.changes.push((cidr, Change::Free(place)));
+                released.addresses.extend(cidr.nth(u128::from(place)));
+            }
+        }
+        if step.changes.is_empty() {
+            self.release_identity(id, &mut step, &mut released)?;
+        }
+        if !step.changes.is_empty() || !step.identities.is_empty() {
+            released.holders.push(holder.clone());
+        }
+        let extra = wanted.cleanup.make(&holder);
+        step.compares.extend(caller(&extra));
+        step.writes.extend(extra.ops);
+        // One that does nothing is carried out too: its fence is the proof that nothing was held.
         step.reply = Reply::Released(released);
         Ok(step)
     }
 
-    /// Frees one address of a handle, or leaves it with its identity.
-    fn let_go(
+    /// What a handle holds: of this node by what is known, of others in the blocks that are named.
+    fn held_by(&self, id: &str, blocks: &[Cidr]) -> Result<Vec<(Cidr, u32, &Allocation)>, Halt> {
+        let own = self.world.held(id).iter().map(|(cidr, _)| cidr);
+        let blocks: BTreeSet<&Cidr> = own.chain(blocks).collect();
+        let (mut held, mut unread) = (Vec::new(), Vec::new());
+        for cidr in blocks {
+            match self.block(cidr) {
+                Ok(block) => {
+                    let used = block.into_iter().flat_map(|b| &b.used);
+                    let its = used.filter(|(_, a)| a.live() == Some(id));
+                    held.extend(its.map(|(place, a)| (*cidr, *place, a)));
+                }
+                Err(Halt::Read(keys)) => unread.extend(keys),
+                Err(other) => return Err(other),
+            }
+        }
+        match unread.is_empty() {
+            true => Ok(held),
+            false => Err(Halt::Read(unread)),
+        }
+    }
+
+    /// Frees the addresses of an identity, also under a workload that lives on them.
+    fn release_identity(
         &self,
         id: &str,
-        handle: &Handle,
-        ip: IpAddr,
-        cidr: &Cidr,
         step: &mut Step,
         released: &mut Released,
     ) -> Result<(), Halt> {
-        // A block that does not agree is left alone, and the handle goes; but first it is made sure
-        // that the block is as known: it may just not have been seen yet.
-        let held = self.block(cidr)?.and_then(|block| {
-            let place = place_of(cidr, ip)?;
-            Some((place, block.used.get(&place)?))
-        });
-        let vacates = |a: &Allocation| {
-            handle.identity.as_ref() == Some(&a.handle) && a.holder.as_deref() == Some(id)
-        };
-        let held = held.filter(|(_, a)| a.handle == id || vacates(a));
-        let Some((place, held)) = held else {
-            step.compares.push((self.as_known(cidr), Why::Record));
+        let key = keys::identity(id);
+        let Some(IdentityState::Is(identity, rev)) = self.identity(id)? else {
+            step.compares.push((Compare::Absent(key), Why::Record));
             return Ok(());
         };
-        if vacates(held) {
-            step.changes.push((*cidr, Change::Vacate(place)));
-        } else {
+        let unchanged = Compare::ModRevision(key, *rev);
+        step.compares.push((unchanged, Why::Record));
+        step.identities.push((id.to_owned(), None));
+        for (ip, cidr) in identity.addresses.iter().zip(&identity.blocks) {
+            let held = self.block(cidr)?.and_then(|block| {
+                let place = place_of(cidr, *ip)?;
+                Some((place, block.used.get(&place)?))
+            });
+            let Some((place, held)) = held.filter(|(_, a)| a.identity() == Some(id)) else {
+                // A block that does not agree is left alone, and the identity goes; but first it is
+                // made sure that the block is as known: it may just not have been seen yet.
+                step.compares.push((self.as_known(cidr), Why::Record));
+                continue;
+            };
             step.changes.push((*cidr, Change::Free(place)));
-            released.addresses.push(ip);
-            // An identity is released with a workload on it: that handle holds nothing any more.
-            if let Some(holder) = &held.holder
-                && !step.handles.iter().any(|(h, _)| h == holder)
+            released.addresses.push(*ip);
+            if let Some(handle) = &held.holder
+                && !step.touches.contains(handle)
             {
-                step.writes.push(Op::Delete(keys::handle(holder)));
-                step.handles.push((holder.clone(), None));
-                released.handles.push(holder.clone());
+                step.touches.push(handle.clone());
+                released.holders.push(Holder {
+                    handle: handle.clone(),
+                    workload: held.workload.clone(),
+                });
             }
         }
         Ok(())
@@ -96,35 +127,25 @@ impl Planner<'_> {
         let Some((place, held)) = held else {
             return Err(nothing(vec![keys::block(&cidr)]));
         };
-        let mut step = empty_step();
-        let mut released = Released::default();
+        let mut step = Step::answering(Reply::Released(Released {
+            addresses: vec![ip],
+            ..Released::default()
+        }));
         step.changes.push((cidr, Change::Free(place)));
-        released.addresses.push(ip);
-        // The handle, and the workload's handle on an identity, lose this address.
-        for id in [Some(&held.handle), held.holder.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            let key = keys::handle(id);
-            match self.handle(id)? {
+        step.touches.push(held.handle.clone());
+        step.touches.extend(held.holder.clone());
+        if let Some(id) = held.identity() {
+            let key = keys::identity(id);
+            match self.identity(id)? {
                 None => return Err(Halt::Read(vec![key])),
-                Some(HandleState::Is(handle, rev)) => {
-                    let unchanged = Compare::ModRevision(key.clone(), *rev);
+                Some(IdentityState::Is(identity, rev)) => {
+                    let unchanged = Compare::ModRevision(key, *rev);
                     step.compares.push((unchanged, Why::Record));
-                    let rest = without(handle, ip);
-                    if rest.addresses.is_empty() {
-                        step.writes.push(Op::Delete(key));
-                        step.handles.push((id.clone(), None));
-                        released.handles.push(id.clone());
-                    } else {
-                        step.writes.push(put_handle(id, &rest));
-                        step.handles.push((id.clone(), Some(rest)));
-                    }
+                    step.identities.push((id.to_owned(), without(identity, ip)));
                 }
                 Some(_) => step.compares.push((Compare::Absent(key), Why::Record)),
             }
         }
-        step.reply = Reply::Released(released);
         Ok(step)
     }
 
@@ -147,7 +168,6 @@ impl Planner<'_> {
         let rest = self.rest();
         // A block takes its cooldowns along when it goes, so it stays until they are over.
         let rested = block.cooldown.values().all(|freed| rest.over(*freed));
-        let mut step = empty_step();
         let change = match (&block.node, block.used.is_empty()) {
             (_, true) if rested => Change::Delete,
             (Some(_), _) => Change::Disown,
@@ -157,37 +177,28 @@ impl Planner<'_> {
                 return Err(refuse(format!("{used} of its addresses are used")));
             }
         };
-        step.changes.push((*cidr, change));
         let blocks = vec![*cidr];
-        step.reply = Reply::Released(Released {
+        let mut step = Step::answering(Reply::Released(Released {
             blocks,
             ..Released::default()
-        });
+        }));
+        step.changes.push((*cidr, change));
         Ok(step)
     }
 }
 
-fn without(handle: &Handle, ip: IpAddr) -> Handle {
-    let both = handle.addresses.iter().zip(&handle.blocks);
-    let (addresses, blocks) = both
+/// An identity without an address; `None` when it has no other.
+fn without(identity: &Identity, ip: IpAddr) -> Option<Identity> {
+    let both = identity.addresses.iter().zip(&identity.blocks);
+    let (addresses, blocks): (Vec<_>, Vec<_>) = both
         .filter(|(a, _)| **a != ip)
         .map(|(a, b)| (*a, *b))
         .unzip();
-    Handle {
+    (!addresses.is_empty()).then(|| Identity {
         addresses,
         blocks,
-        ..handle.clone()
-    }
-}
-
-pub(crate) fn empty_step() -> Step {
-    Step {
-        changes: Vec::new(),
-        compares: Vec::new(),
-        writes: Vec::new(),
-        handles: Vec::new(),
-        reply: Reply::Released(Released::default()),
-    }
+        ..identity.clone()
+    })
 }
 
 fn nothing(depends: Vec<String>) -> Halt {

@@ -1,10 +1,11 @@
 //! What the allocator knows of the store: every block in brief, its own and those it works with in
-//! full, and the handles it has met. Never trusted for a write: every transaction compares revisions.
+//! full, who on this node holds what, and the identities it has met. Never trusted for a write: every
+//! transaction compares revisions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use model::block::{Block, Handle};
+use model::block::{Block, Identity};
 use model::kv::{KeyValue, Revision};
 use model::{Cidr, Family, keys};
 
@@ -38,10 +39,10 @@ pub(crate) struct Room {
     pub resting: BTreeSet<(u64, Cidr)>,
 }
 
-/// A handle as last read.
-pub(crate) enum HandleState {
+/// An identity as last read.
+pub(crate) enum IdentityState {
     Absent,
-    Is(Handle, Revision),
+    Is(Identity, Revision),
     Unreadable(String),
 }
 
@@ -60,7 +61,9 @@ pub enum Seen<'a> {
 pub(crate) struct World {
     pub node: String,
     pub blocks: BTreeMap<Cidr, Known>,
-    pub handles: HashMap<String, HandleState>,
+    pub identities: HashMap<String, IdentityState>,
+    /// What the handles of this node hold. Complete once the fence is held: none but its holder adds to it.
+    held: HashMap<String, Vec<(Cidr, u32)>>,
     /// Blocks of this node.
     pub own: BTreeSet<Cidr>,
     /// Where this node's addresses come from: its own blocks.
@@ -161,6 +164,8 @@ impl World {
         let width = (cidr.family(), cidr.prefix_len());
         let old = self.blocks.remove(&cidr);
         let existed = old.is_some();
+        let before = old.as_ref().and_then(|k| k.full.as_deref());
+        self.hold(&cidr, before, new.as_ref().and_then(|k| k.full.as_deref()));
         if let Some(old) = old {
             self.own.remove(&cidr);
             self.orphans.remove(&cidr);
@@ -229,38 +234,55 @@ impl World {
                     Err(e) => self.learn(cidr, Seen::Unreadable(&e.to_string()), kv.mod_revision),
                 },
             };
-        } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
+        } else if let Some(id) = key.strip_prefix(keys::IDENTITIES) {
             let state = match kv {
-                None => HandleState::Absent,
-                Some(kv) => match Handle::decode(&kv.value) {
-                    Ok(handle) => HandleState::Is(handle, kv.mod_revision),
-                    Err(e) => HandleState::Unreadable(e.to_string()),
+                None => IdentityState::Absent,
+                Some(kv) => match Identity::decode(&kv.value) {
+                    Ok(identity) => IdentityState::Is(identity, kv.mod_revision),
+                    Err(e) => IdentityState::Unreadable(e.to_string()),
                 },
             };
-            self.handles.insert(id.to_owned(), state);
+            self.identities.insert(id.to_owned(), state);
         } else if key == keys::POOLS_GUARD {
             self.guard = kv.map(|kv| kv.mod_revision);
         }
     }
 
-    /// Forgets a handle that a finished request met, unless it is one of this node's.
-    pub(crate) fn forget(&mut self, handle: &str) {
-        let keep = match self.handles.get(handle) {
-            Some(HandleState::Is(h, _)) => h.node.as_deref() == Some(&self.node),
+    /// Keeps `held` true to a block's content.
+    fn hold(&mut self, cidr: &Cidr, old: Option<&Block>, new: Option<&Block>) {
+        let node = self.node.as_str();
+        let same = |place: &u32| match (old, new) {
+            (Some(old), Some(new)) => old.used.get(place) == new.used.get(place),
             _ => false,
         };
-        if !keep {
-            self.handles.remove(handle);
+        let changed = |block: Option<&Block>| -> Vec<(u32, String)> {
+            let used = block.into_iter().flat_map(|b| &b.used);
+            let mine = used.filter(|(place, a)| a.node.as_deref() == Some(node) && !same(place));
+            let live = mine.filter_map(|(place, a)| Some((*place, a.live()?.to_owned())));
+            live.collect()
+        };
+        let (gone, come) = (changed(old), changed(new));
+        for (place, handle) in gone {
+            if let Some(places) = self.held.get_mut(&handle) {
+                places.retain(|at| *at != (*cidr, place));
+                if places.is_empty() {
+                    self.held.remove(&handle);
+                }
+            }
+        }
+        for (place, handle) in come {
+            self.held.entry(handle).or_default().push((*cidr, place));
         }
     }
 
-    /// Forgets every handle that is not one of this node's.
-    pub(crate) fn forget_foreign(&mut self) {
-        let node = Some(self.node.as_str());
-        self.handles.retain(|_, state| match state {
-            HandleState::Is(h, _) => h.node.as_deref() == node,
-            _ => false,
-        });
+    /// Where the addresses of a handle of this node are.
+    pub(crate) fn held(&self, handle: &str) -> &[(Cidr, u32)] {
+        self.held.get(handle).map_or(&[], Vec::as_slice)
+    }
+
+    /// Forgets an identity that a finished request met: others change it unseen.
+    pub(crate) fn forget(&mut self, identity: &str) {
+        self.identities.remove(identity);
     }
 
     /// The block that an address lies in.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use model::block::Block;
 use model::kv::KeyValue;
 use model::{Cidr, keys};
 
@@ -45,14 +46,14 @@ impl Oracle {
                     records.blocks.remove(&cidr);
                 }
             }
-        } else if let Some(id) = key.strip_prefix(keys::HANDLES) {
+        } else if let Some(id) = key.strip_prefix(keys::IDENTITIES) {
             match value {
                 Some(value) => {
-                    let handle = serde_json::from_slice(value).map_err(wrong)?;
-                    records.handles.insert(id.to_owned(), handle);
+                    let identity = serde_json::from_slice(value).map_err(wrong)?;
+                    records.identities.insert(id.to_owned(), identity);
                 }
                 None => {
-                    records.handles.remove(id);
+                    records.identities.remove(id);
                 }
             }
         } else if let Some(rest) = key.strip_prefix(keys::AFFINITY) {
@@ -117,28 +118,27 @@ impl Oracle {
             }
         }
         for (id, certain) in &self.containers {
-            let stored = self.records.handles.get(id);
-            let held = by_handle.get(id.as_str());
-            match (certain, stored) {
-                (Certain::Nothing, _) => {}
-                (Certain::Free, None) if held.is_none() => {}
-                (Certain::Free, _) => {
-                    return Err(format!("3: {id} was freed; {stored:?}, {held:?} stand"));
+            match (certain, by_handle.get(id.as_str())) {
+                (Certain::Nothing, _) | (Certain::Free, None) => {}
+                (Certain::Free, Some(held)) => {
+                    return Err(format!("3: {id} was freed, and holds {held:?}"));
                 }
-                (Certain::Owns(ips), Some(h)) if h.addresses == *ips => {
-                    if !ips
-                        .iter()
-                        .all(|ip| held.is_some_and(|held| held.contains(ip)))
-                    {
+                (Certain::Owns(ips), held) => {
+                    let owned: BTreeSet<IpAddr> = ips.iter().copied().collect();
+                    if held != Some(&owned) {
                         return Err(format!("2: {id} owns {ips:?}, the blocks say {held:?}"));
                     }
-                }
-                (Certain::Owns(ips), other) => {
-                    return Err(format!("2: {id} owns {ips:?}, the store says {other:?}"));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Where a handle holds addresses at the present revision.
+    pub(crate) fn blocks_of(&self, handle: &str) -> Vec<Cidr> {
+        let its = |b: &&Block| b.used.values().any(|a| a.live() == Some(handle));
+        let blocks = self.records.blocks.values().filter(its);
+        blocks.map(|b| b.cidr).collect()
     }
 
     /// Addresses in use on another node than their block's.

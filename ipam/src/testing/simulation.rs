@@ -56,6 +56,8 @@ pub struct Stats {
     pub borrowed: u64,
     /// Nodes reclaimed.
     pub reclaimed: u64,
+    /// Listings that a daemon needed because of what its predecessor left on the way.
+    pub listings: u64,
 }
 
 impl std::ops::AddAssign for Stats {
@@ -69,6 +71,7 @@ impl std::ops::AddAssign for Stats {
         self.crashes += other.crashes;
         self.borrowed += other.borrowed;
         self.reclaimed += other.reclaimed;
+        self.listings += other.listings;
     }
 }
 
@@ -272,8 +275,23 @@ impl<S: TestStore> Simulation<S> {
                 node.guard = Some(kv.mod_revision);
             }
         }
+        allocator.listed(self.log.last().map_or(0, |(_, revision)| *revision));
         node.allocator = Some(allocator);
         self.refresh_view(i);
+        Ok(())
+    }
+
+    /// Hands every block that stands to a node, ahead of its watch.
+    fn list_blocks(&mut self, i: usize) -> Result<(), String> {
+        let Some(allocator) = &mut self.nodes[i].allocator else {
+            return Ok(());
+        };
+        for kv in self.store.list(keys::BLOCKS) {
+            let cidr = keys::parse_block(&kv.key).ok_or("no block's key")?;
+            let block = serde_json::from_slice(&kv.value).map_err(|e| e.to_string())?;
+            allocator.block_event(cidr, Seen::Is(&block), kv.mod_revision);
+        }
+        allocator.listed(self.log.last().map_or(0, |(_, revision)| *revision));
         Ok(())
     }
 
@@ -354,7 +372,11 @@ impl<S: TestStore> Simulation<S> {
                     self.stats.reclaimed += 1;
                     continue;
                 }
-                (Purpose::Add(c), Ok(Reply::Assigned(assigned))) => (c, Some(assigned.addresses)),
+                (Purpose::Add(c), Ok(Reply::Assigned(mut assigned))) => {
+                    // A container may ask in another order than before.
+                    assigned.addresses.sort_unstable();
+                    (c, Some(assigned.addresses))
+                }
                 (Purpose::Del(c), result) => {
                     if i != self.home(c) {
                         // Whatever was asked before this answer may have been undone by it.

@@ -9,12 +9,13 @@
 
 use std::net::IpAddr;
 
+use ipam::check::Records;
 use ipam::testing::{MemoryStore, TestStore};
 use ipam::{
     AllocError, Allocator, Assign, Assigned, Failure, IpamView, Options, PoolView, Release,
     Released, Reply, Request, RequestId, Seen,
 };
-use model::block::{Block, Handle};
+use model::block::Block;
 use model::kv::{Op, Txn};
 use model::resources::IpPoolSpec;
 use model::{Cidr, Kind, keys};
@@ -79,8 +80,10 @@ impl Lab {
             .unwrap();
     }
 
-    /// All blocks as events.
+    /// All blocks as events, as of now.
     pub(crate) fn tell(&mut self, allocator: &mut Allocator) {
+        let all = self.store.list("");
+        let newest = all.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
         for kv in self.store.list(keys::BLOCKS) {
             let cidr = keys::parse_block(&kv.key).unwrap();
             match serde_json::from_slice::<Block>(&kv.value) {
@@ -91,10 +94,14 @@ impl Lab {
                 }
             }
         }
+        allocator.listed(newest);
     }
 
     /// Carries out one transaction; false when there is none.
     pub(crate) fn step(&mut self, allocator: &mut Allocator) -> bool {
+        if allocator.wants_listing() {
+            self.tell(allocator);
+        }
         let Some((id, txn)) = allocator.poll_txn(self.now) else {
             return false;
         };
@@ -186,9 +193,18 @@ impl Lab {
         Some(serde_json::from_slice(&kv.value).unwrap())
     }
 
-    pub(crate) fn handle(&mut self, id: &str) -> Option<Handle> {
-        let kv = self.store.list(&keys::handle(id)).pop()?;
-        Some(serde_json::from_slice(&kv.value).unwrap())
+    /// What the blocks say that a handle holds.
+    pub(crate) fn held(&mut self, handle: &str) -> Vec<IpAddr> {
+        let records = Records::from_pairs(&self.store.list("ipam/"));
+        let all = records.allocations();
+        let its = all.filter(|(_, a)| a.live() == Some(handle));
+        its.map(|(ip, _)| ip).collect()
+    }
+
+    /// How many addresses are handed out or kept.
+    pub(crate) fn used(&mut self) -> usize {
+        let records = Records::from_pairs(&self.store.list("ipam/"));
+        records.allocations().count()
     }
 
     pub(crate) fn count(&mut self, prefix: &str) -> usize {

@@ -172,7 +172,7 @@ fn what_is_unusable_is_reported_and_replaces_nothing() {
 fn keys_that_are_not_kept_change_nothing() {
     let mut s = Snapshot::default();
     for key in [
-        "ipam/handles/h",
+        "ipam/identities/i",
         "ipam/affinity/a/10.0.0.0/26",
         "ipam/pools",
         "owners/a",
@@ -356,7 +356,7 @@ fn change() -> impl Strategy<Value = (&'static str, Option<Vec<u8>>)> {
         "resources/namespaces/shop",
         "resources/ipreservations/r",
         "resources/odd/key",
-        "ipam/handles/h",
+        "ipam/identities/i",
     ];
     let any = (
         prop::sample::select(keys),
@@ -418,7 +418,7 @@ fn last_readable(history: &[Event]) -> Snapshot {
 
 /// The listing holds exactly what the naive map does, each key in one place.
 fn check_listing(s: &Snapshot, map: &BTreeMap<String, (Vec<u8>, Revision)>) {
-    let kept = map.keys().filter(|k| !k.starts_with("ipam/handles/"));
+    let kept = map.keys().filter(|k| !k.starts_with("ipam/identities/"));
     let configured = map.contains_key("resources/meshconfigurations/default")
         && !s
             .rejected

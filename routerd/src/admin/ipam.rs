@@ -9,6 +9,7 @@ use ipam::blocks::{Reserved, Rest};
 use ipam::check::Records;
 use ipam::{AllocError, check, show};
 use model::api::{AddressShow, IpamCheck, IpamShow, Release, Released};
+use model::block::Allocation;
 use model::object::ObjectId;
 use model::{Kind, keys};
 use serde::Deserialize;
@@ -86,14 +87,7 @@ pub(super) async fn address(
             .collect()
     });
     let reserved = Reserved::new(reserved.await.unwrap_or_default());
-    let find = |id: &str| records.handles.get(id);
-    Ok(Json(show::address(
-        ip,
-        block,
-        find,
-        &reserved,
-        rest(&s).await,
-    )))
+    Ok(Json(show::address(ip, block, &reserved, rest(&s).await)))
 }
 
 /// Since when a freed address is free again.
@@ -121,15 +115,22 @@ pub(super) async fn release(
     Json(what): Json<Release>,
 ) -> ApiResult<Released> {
     let records = match &what {
-        Release::Ip(_) | Release::Handle(_) => Some(read(&*s.store).await?),
-        Release::Node(_) => None,
+        Release::Ip(_) | Release::Handle(_) => read(&*s.store).await?,
+        Release::Node(_) => Records::default(),
     };
-    if let Some(user) = records.and_then(|records| user_of(&records, &what)) {
+    if let Some(user) = user_of(&records, &what) {
         return Err(ApiError::new(StatusCode::CONFLICT, user, false));
     }
     let released = match what {
         Release::Ip(ip) => s.ipam.release_address(ip).await?,
-        Release::Handle(handle) => s.ipam.release(&handle, Vec::new()).await?,
+        Release::Handle(handle) => {
+            let release = ipam::Release {
+                blocks: records.blocks_of(&handle),
+                handle,
+                ..ipam::Release::default()
+            };
+            s.ipam.release(release).await?
+        }
         Release::Node(node) => {
             let id = ObjectId {
                 kind: Kind::Node,
@@ -155,11 +156,21 @@ pub(super) async fn release(
 /// Who uses what is to be released, and the mend. Freed under its user, an address would be given to
 /// another while the first still answers.
 fn user_of(records: &Records, what: &Release) -> Option<String> {
-    let ips: Vec<IpAddr> = match what {
-        Release::Ip(ip) => vec![*ip],
-        Release::Handle(handle) => records.handles.get(handle)?.addresses.clone(),
-        Release::Node(_) => return None,
+    let its = |ip: IpAddr, a: &Allocation| match what {
+        Release::Ip(asked) => ip == *asked,
+        Release::Handle(h) => a.live() == Some(h.as_str()) || a.identity() == Some(h.as_str()),
+        Release::Node(_) => false,
     };
+    let mut ips: Vec<IpAddr> = Vec::new();
+    let mut tunnel_of = None;
+    for (ip, allocation) in records.allocations().filter(|(ip, a)| its(*ip, a)) {
+        ips.push(ip);
+        let node = allocation
+            .node
+            .as_ref()
+            .filter(|n| records.nodes.contains(*n));
+        tunnel_of = tunnel_of.or(node.filter(|_| allocation.workload.is_none()));
+    }
     let mut endpoints = records.endpoints.iter().flatten();
     if let Some((name, ip)) = endpoints.find(|(_, ip)| ips.contains(ip)) {
         return Some(format!(
@@ -167,14 +178,7 @@ fn user_of(records: &Records, what: &Release) -> Option<String> {
              or an endpoint that you wrote with `routerctl delete workloadendpoint`"
         ));
     }
-    // What has a node and no namespace is a tunnel's.
-    let mut handles = records.handles.values();
-    let tunnel =
-        handles.find(|h| h.namespace.is_empty() && h.addresses.iter().any(|a| ips.contains(a)));
-    let node = tunnel?
-        .node
-        .as_ref()
-        .filter(|n| records.nodes.contains(*n))?;
+    let node = tunnel_of?;
     Some(format!(
         "it is the address of a tunnel of Node/{node}: it goes back when no IPPool of its family \
          uses VXLAN, or with `routerctl delete node {node}`"
@@ -183,21 +187,9 @@ fn user_of(records: &Records, what: &Release) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use model::block::{FORMAT, Handle};
+    use model::block::Block;
 
     use super::*;
-
-    fn handle(node: &str, namespace: &str, ip: &str) -> Handle {
-        Handle {
-            version: FORMAT,
-            addresses: vec![ip.parse().unwrap()],
-            node: Some(node.to_owned()),
-            namespace: namespace.to_owned(),
-            name: "web".to_owned(),
-            blocks: vec!["10.0.0.0/26".parse().unwrap()],
-            identity: None,
-        }
-    }
 
     #[test]
     fn what_is_in_use_is_named_with_the_mend() {
@@ -205,15 +197,22 @@ mod tests {
         records.nodes.insert("n1".to_owned());
         let web = "10.0.0.1".parse().unwrap();
         records.endpoints = Some(vec![("shop/web".to_owned(), web)]);
-        let all = [
-            ("h1", handle("n1", "shop", "10.0.0.1")),
-            ("h2", handle("n1", "shop", "10.0.0.2")),
-            ("t1", handle("n1", "", "10.0.0.3")),
-            ("t2", handle("gone", "", "10.0.0.4")),
-        ];
-        records
-            .handles
-            .extend(all.map(|(name, handle)| (name.to_owned(), handle)));
+        let mut block = Block::new("10.0.0.0/26".parse().unwrap(), Some("n1".to_owned()));
+        for (place, handle, node, workload) in [
+            (1, "h1", "n1", Some("shop/web")),
+            (2, "h2", "n1", Some("shop/web")),
+            (3, "t1", "n1", None),
+            (4, "t2", "gone", None),
+        ] {
+            let allocation = Allocation {
+                handle: handle.to_owned(),
+                node: Some(node.to_owned()),
+                holder: None,
+                workload: workload.map(str::to_owned),
+            };
+            block.used.insert(place, allocation);
+        }
+        records.blocks.insert(block.cidr, block);
         let ip = |ip: &str| user_of(&records, &Release::Ip(ip.parse().unwrap()));
         let held = |handle: &str| user_of(&records, &Release::Handle(handle.to_owned()));
         for used in [ip("10.0.0.1"), held("h1")] {

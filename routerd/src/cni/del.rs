@@ -1,9 +1,9 @@
 //! DEL: the interface first, then the address, so that no address is free while it is in use.
 
-use model::block::Handle;
+use ::ipam::{Cleanup, Extra, Holder, Release};
+use model::keys;
 use model::kv::{Event, Op};
 use model::object::ObjectId;
-use model::{Kind, keys};
 
 use super::attachment::Target;
 use super::{CniError, Context};
@@ -26,28 +26,34 @@ pub(super) async fn del(context: &Context, target: &Target) -> Result<(), CniErr
 
 /// Gives the addresses back and deletes the endpoint in one transaction.
 pub(super) async fn release(context: &Context, target: &Target) -> Result<(), CniError> {
-    // The runtime need not say the namespace again: the handle knows it.
-    let mut endpoint = target.endpoint.clone();
-    if let Some(kv) = context.store.get(&keys::handle(&target.handle)).await?
-        && let Ok(handle) = Handle::decode(&kv.value)
-    {
-        endpoint = ObjectId {
-            kind: Kind::WorkloadEndpoint,
-            namespace: Some(handle.namespace),
-            name: endpoint.name,
-        };
-    }
-    let key = keys::resource(&endpoint);
-    let released = context
-        .ipam
-        .release(&target.handle, vec![Op::Delete(key.clone())])
-        .await?;
-    let revision = released.revision;
+    let endpoint = target.endpoint.clone();
+    let cleanup = Cleanup::new(move |holder| Extra {
+        compares: Vec::new(),
+        ops: vec![Op::Delete(key_of(&endpoint, holder))],
+    });
+    let release = Release {
+        handle: target.handle.clone(),
+        blocks: Vec::new(),
+        cleanup,
+    };
+    let released = context.ipam.release(release).await?;
+    let holder = released.holders.into_iter().next().unwrap_or_default();
     let gone = Event {
-        key,
+        key: key_of(&target.endpoint, &holder),
         value: None,
-        revision,
+        revision: released.revision,
     };
     context.control.echo(vec![gone]).await;
     Ok(())
+}
+
+/// Key of an endpoint. The runtime need not say the namespace again: the allocation knows it.
+fn key_of(endpoint: &ObjectId, holder: &Holder) -> String {
+    match holder.namespace() {
+        Some(namespace) => keys::resource(&ObjectId {
+            namespace: Some(namespace.to_owned()),
+            ..endpoint.clone()
+        }),
+        None => keys::resource(endpoint),
+    }
 }

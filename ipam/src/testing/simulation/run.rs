@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::kv::{Op as KvOp, Txn};
+use model::kv::{Compare, Op as KvOp, Txn};
 use model::{Family, Kind, keys};
 
 use super::super::action::{Action, Op};
 use super::super::oracle::Certain;
 use super::{Asked, Purpose, Simulation, Stats, default_pools, handle, open_of};
 use crate::testing::TestStore;
-use crate::{Assign, Attach, Cleanup, Extra, Failure, Release, Request, RequestId};
+use crate::{Allocator, Assign, Attach, Cleanup, Extra, Failure, Release, Request, RequestId};
 
 impl<S: TestStore> Simulation<S> {
     /// Runs a history to its end and to rest.
@@ -42,10 +42,10 @@ impl<S: TestStore> Simulation<S> {
             Op::Del => self.del(self.home(c), c),
             Op::Gc => self.gc(c)?,
             Op::Step => {
-                self.send(i);
+                self.send(i)?;
                 self.land(i)?;
             }
-            Op::Send => self.send(i),
+            Op::Send => self.send(i)?,
             Op::Land => self.land(i)?,
             Op::LoseReply => {
                 if let Some((_, txn)) = &self.nodes[i].flight {
@@ -128,13 +128,24 @@ impl<S: TestStore> Simulation<S> {
     }
 
     fn del(&mut self, i: usize, c: usize) {
-        let release = Release {
+        let mut release = Release {
             handle: handle(c),
-            extra: Extra {
-                compares: Vec::new(),
-                ops: vec![KvOp::Delete(endpoint(c))],
-            },
+            ..Release::default()
         };
+        let mut extra = Extra {
+            compares: Vec::new(),
+            ops: vec![KvOp::Delete(endpoint(c))],
+        };
+        if i != self.home(c) {
+            // Another node's daemon has to be told where to look; that this was not outdated is told
+            // by the endpoint, which is written together with the addresses.
+            release.blocks = self.oracle.blocks_of(&release.handle);
+            extra.compares = vec![match self.oracle.pairs.get(&endpoint(c)) {
+                Some(kv) => Compare::ModRevision(endpoint(c), kv.mod_revision),
+                None => Compare::Absent(endpoint(c)),
+            }];
+        }
+        release.cleanup = extra.into();
         if let Some(id) = self.ask(i, Purpose::Del(c), Request::Release(release)) {
             let home = self.home(c);
             let container = &mut self.containers[c];
@@ -168,12 +179,21 @@ impl<S: TestStore> Simulation<S> {
         Ok(())
     }
 
-    fn send(&mut self, i: usize) {
+    fn send(&mut self, i: usize) -> Result<(), String> {
         let now = self.now;
+        if self.nodes[i]
+            .allocator
+            .as_ref()
+            .is_some_and(Allocator::wants_listing)
+        {
+            self.stats.listings += 1;
+            self.list_blocks(i)?;
+        }
         let node = &mut self.nodes[i];
         if node.flight.is_none() {
             node.flight = node.allocator.as_mut().and_then(|a| a.poll_txn(now));
         }
+        Ok(())
     }
 
     fn land(&mut self, i: usize) -> Result<(), String> {
@@ -267,10 +287,10 @@ impl<S: TestStore> Simulation<S> {
         let keys: BTreeMap<String, String> = (0..self.containers.len())
             .map(|c| (handle(c), endpoint(c)))
             .collect();
-        let cleanup = Cleanup::new(move |handle| Extra {
+        let cleanup = Cleanup::new(move |holder| Extra {
             compares: Vec::new(),
             ops: keys
-                .get(handle)
+                .get(&holder.handle)
                 .cloned()
                 .map(KvOp::Delete)
                 .into_iter()
@@ -317,7 +337,7 @@ impl<S: TestStore> Simulation<S> {
         }
         self.settle()?;
         self.clean("after the identities are gone")?;
-        if let Some(key) = self.standing(keys::HANDLES).next() {
+        if let Some(key) = self.standing(keys::IDENTITIES).next() {
             return Err(format!("leaked {key}"));
         }
         // Empty blocks go back, all but one of each family and node.
@@ -370,7 +390,7 @@ impl<S: TestStore> Simulation<S> {
             let mut busy = false;
             for i in 0..self.nodes.len() {
                 self.watch(i, usize::MAX)?;
-                self.send(i);
+                self.send(i)?;
                 busy |= self.nodes[i].flight.is_some();
                 self.land(i)?;
                 self.replies(i)?;
