@@ -23,7 +23,7 @@ use std::io;
 
 pub use request::{Request, RequestParser, render_request};
 pub use response::{Response, ResponseParser, render_state, render_status};
-pub use server::{DeviceControl, Server};
+pub use server::{DeviceControl, Listener, Server};
 
 /// Where `wg` looks for the sockets of userspace devices.
 pub const RUN_DIR: &str = "/var/run/wireguard";

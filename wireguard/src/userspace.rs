@@ -20,6 +20,7 @@
 //! | `segment`, `coalesce`, `checksum`, `offload` | pure: units and packets |
 //! | `tun`, `udp` | the two devices |
 //! | `tx`, `rx`, `control` | the threads |
+//! | `served` | the tunnel as the socket of `wg` sees it |
 //! | `sys`, `mmsg` | system calls |
 
 mod checksum;
@@ -30,6 +31,7 @@ mod mmsg;
 mod offload;
 mod rx;
 mod segment;
+mod served;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -196,14 +198,11 @@ impl Tunnel {
     /// # Errors
     /// Without the right to.
     pub fn set_mark(&self, mark: u32) -> Result<(), TunnelError> {
-        let result = self.call(move |c| {
-            c.mark = mark;
-            c.queues.iter().try_for_each(|q| q.sockets.set_mark(mark))
-        })?;
+        let result = self.call(move |c| c.set_mark(mark))?;
         result.map_err(|source| TunnelError::Mark { mark, source })
     }
 
-    /// Moves to other sockets, as many sets as there are queues. Sessions go on.
+    /// Moves to other sockets, as many sets as there are queues; they get the mark. Sessions go on.
     ///
     /// # Errors
     /// When there are too few or too many, or threads run out.
@@ -219,8 +218,8 @@ impl Tunnel {
     pub fn status(&self) -> Result<TunnelStatus, TunnelError> {
         self.call(|c| TunnelStatus {
             public_key: c.device.public_key(),
-            port: c.queues.first().and_then(|q| q.sockets.port()),
-            mark: c.mark,
+            port: c.port(),
+            mark: c.mark(),
             peers: c.device.statuses(worker::mono()),
             drops: c.counters.read(),
         })

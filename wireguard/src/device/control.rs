@@ -12,6 +12,10 @@ use crate::peer::PeerConfig;
 use crate::peer_id::PeerId;
 use crate::time::{Now, Time};
 
+/// Requests do not say what a path carries. Packets longer than any IPv6 path takes with the overhead
+/// of 80 bytes are not padded, as they might not fit then.
+const PADDED_UP_TO: u16 = 1200;
+
 impl Device {
     /// What it is now. Port and mark are 0: they belong to whoever owns the sockets.
     pub fn state(&self, now: Now) -> DeviceState {
@@ -114,7 +118,10 @@ impl Device {
         }
         let config = known.and_then(|id| self.peer(id)).map(|p| p.config.clone());
         let is_new = config.is_none();
-        let mut config = config.unwrap_or_else(|| PeerConfig::new(key));
+        let mut config = config.unwrap_or_else(|| PeerConfig {
+            mtu: PADDED_UP_TO,
+            ..PeerConfig::new(key)
+        });
         if let Some(preshared_key) = &change.preshared_key {
             config.preshared_key = preshared_key.clone();
         }

@@ -41,25 +41,21 @@ pub trait DeviceControl: Send + Sync {
     fn set(&self, request: SetRequest) -> io::Result<()>;
 }
 
-/// A socket and the threads that serve it; dropping it ends them and removes the socket.
+/// A socket that clients can connect to already, though nobody answers yet: what needs privileges is
+/// done.
 #[derive(Debug)]
-pub struct Server {
+pub struct Listener {
     path: PathBuf,
     inode: u64,
     listener: Arc<UnixListener>,
-    thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Serves `control` on `directory/interface.sock`, in place of a socket that a dead process left.
+impl Listener {
+    /// Makes `directory/interface.sock`, in place of a socket that a dead process left.
     ///
     /// # Errors
     /// When another process serves that socket, or it cannot be made.
-    pub fn start(
-        directory: &Path,
-        interface: &str,
-        control: Arc<dyn DeviceControl>,
-    ) -> Result<Server, UapiError> {
+    pub fn bind(directory: &Path, interface: &str) -> Result<Listener, UapiError> {
         let path = directory.join(format!("{interface}.sock"));
         let failed = |operation| UapiError::io(operation, path.display());
         let mut private = fs::DirBuilder::new();
@@ -71,36 +67,70 @@ impl Server {
             let source = io::ErrorKind::AddrInUse.into();
             return Err(failed("take over from another process")(source));
         }
-        let listener = listen_at(&path).map_err(failed("listen on"))?;
+        let listener = Arc::new(listen_at(&path).map_err(failed("listen on"))?);
         let inode = fs::metadata(&path).map_err(failed("look at"))?.ino();
-        let listener = Arc::new(listener);
-        let accepting = Arc::clone(&listener);
-        let thread = std::thread::Builder::new().name("uapi".to_owned());
-        let thread = thread.spawn(move || accept(&accepting, &control));
-        let thread = Some(thread.map_err(failed("start a thread for"))?);
-        Ok(Server {
+        Ok(Listener {
             path,
             inode,
             listener,
-            thread,
         })
+    }
+
+    /// Answers for `control`.
+    ///
+    /// # Errors
+    /// When threads run out.
+    pub fn serve(self, control: Arc<dyn DeviceControl>) -> Result<Server, UapiError> {
+        let accepting = Arc::clone(&self.listener);
+        let thread = std::thread::Builder::new().name("uapi".to_owned());
+        let thread = thread.spawn(move || accept(&accepting, &control));
+        let failed = UapiError::io("start a thread for", self.path.display());
+        Ok(Server {
+            thread: Some(thread.map_err(failed)?),
+            at: self,
+        })
+    }
+}
+
+/// A socket and the threads that serve it; dropping it ends them and removes the socket.
+#[derive(Debug)]
+pub struct Server {
+    at: Listener,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Serves `control` on `directory/interface.sock`.
+    ///
+    /// # Errors
+    /// As [`Listener::bind`] and [`Listener::serve`].
+    pub fn start(
+        directory: &Path,
+        interface: &str,
+        control: Arc<dyn DeviceControl>,
+    ) -> Result<Server, UapiError> {
+        Listener::bind(directory, interface)?.serve(control)
     }
 
     /// Where clients find it.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.at.path
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let Listener {
+            path,
+            inode,
+            listener,
+        } = &self.at;
         // The socket of a successor stays.
-        let is_ours = fs::metadata(&self.path).is_ok_and(|m| m.ino() == self.inode);
-        if is_ours {
-            let _ = fs::remove_file(&self.path);
+        if fs::metadata(path).is_ok_and(|m| m.ino() == *inode) {
+            let _ = fs::remove_file(path);
         }
         // Wakes the thread that accepts.
-        let _ = shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        let _ = shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -29,7 +29,6 @@ pub(super) struct Control {
     pub(super) device: Device,
     pub(super) queues: Vec<Queue>,
     pub(super) counters: Arc<Counters>,
-    pub(super) mark: u32,
     pub(super) is_ending: bool,
     inbox: Arc<Inbox<Order>>,
     outlet: Option<Outlet>,
@@ -56,7 +55,6 @@ impl Control {
             device,
             queues,
             counters: Arc::default(),
-            mark: 0,
             is_ending: false,
             inbox,
             outlet: None,
@@ -134,12 +132,6 @@ impl Control {
     }
 
     fn try_start_workers(&mut self) -> io::Result<()> {
-        for queue in &self.queues {
-            queue.sockets.tune();
-            if self.mark != 0 {
-                queue.sockets.set_mark(self.mark)?;
-            }
-        }
         if let Some(queue) = self.queues.first() {
             self.outlet = Some(Outlet::new(queue.sockets.try_clone()?));
         }
@@ -207,7 +199,23 @@ impl Control {
         self.outlet = None;
     }
 
-    /// Moves to other sockets; sessions go on. On failure the old ones stay.
+    /// The mark of what is sent.
+    pub(super) fn mark(&self) -> u32 {
+        self.queues.first().map_or(0, |q| q.sockets.mark())
+    }
+
+    /// Marks what is sent from now on.
+    pub(super) fn set_mark(&self, mark: u32) -> io::Result<()> {
+        let mut sockets = self.queues.iter().map(|q| &q.sockets);
+        sockets.try_for_each(|s| s.set_mark(mark))
+    }
+
+    /// The port that peers reach this tunnel at.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.queues.first().and_then(|q| q.sockets.port())
+    }
+
+    /// Moves to other sockets, which get the mark; sessions go on. On failure the old ones stay.
     pub(super) fn rebind(&mut self, sockets: Vec<Sockets>) -> io::Result<()> {
         if sockets.len() != self.queues.len() {
             let message = format!(
@@ -216,6 +224,10 @@ impl Control {
                 self.queues.len()
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let mark = self.mark();
+        if mark != 0 {
+            sockets.iter().try_for_each(|s| s.set_mark(mark))?;
         }
         self.stop_workers();
         let mut others = sockets;

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, setsockopt, socket, sockopt,
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, getsockopt, setsockopt,
+    socket, sockopt,
 };
 
 use super::mmsg::{MESSAGES, Run, Sender};
@@ -30,7 +31,8 @@ pub struct Sockets {
 
 impl Sockets {
     /// Binds sockets of both families for `queues` queues, all to one port; zero: any free one. A
-    /// family that the machine does not have is left out.
+    /// family that the machine does not have is left out. All that needs privileges is done here, and
+    /// in [`Sockets::set_mark`].
     ///
     /// # Errors
     /// When the port is taken or no family is there.
@@ -62,7 +64,9 @@ impl Sockets {
                     "neither IPv4 nor IPv6 is there",
                 ));
             }
-            all.push(Sockets { v4, v6 });
+            let sockets = Sockets { v4, v6 };
+            sockets.tune();
+            all.push(sockets);
         }
         Ok(all)
     }
@@ -87,7 +91,7 @@ impl Sockets {
     }
 
     /// Asks for units, marks and large buffers. What the kernel refuses is done without.
-    pub(super) fn tune(&self) {
+    fn tune(&self) {
         for socket in self.iter() {
             let fd = socket.as_fd();
             let wishes = [
@@ -113,12 +117,22 @@ impl Sockets {
         }
     }
 
-    /// Marks everything that is sent, for routing rules.
-    pub(super) fn set_mark(&self, mark: u32) -> io::Result<()> {
+    /// Marks everything that is sent, for routing rules; zero: no mark.
+    ///
+    /// # Errors
+    /// Without the right to.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
         for socket in self.iter() {
             setsockopt(socket, sockopt::Mark, &mark)?;
         }
         Ok(())
+    }
+
+    /// The mark of what is sent; zero: none.
+    pub fn mark(&self) -> u32 {
+        let socket = self.iter().next();
+        let mark = socket.and_then(|socket| getsockopt(socket, sockopt::Mark).ok());
+        mark.unwrap_or_default()
     }
 }
 

@@ -4,4 +4,5 @@
 
 mod interop;
 mod net;
+mod served;
 mod transfer;
