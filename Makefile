@@ -19,8 +19,8 @@ setup: ## Install what building and testing need (Debian 12+, Ubuntu 22.04+, roo
 build: setup ## Build everything, unoptimised
 	$(CARGO) build --workspace --locked
 
-release: setup ## Build the three binaries, optimised
-	$(CARGO) build --release --locked -p routerd -p routerctl -p cni
+release: setup ## Build the four binaries, optimised
+	$(CARGO) build --release --locked -p routerd -p holder -p routerctl -p cni
 	@$(MAKE) --no-print-directory plugin
 
 # Started for every workload, and copied into hosts of any distribution: without libraries to load
@@ -52,7 +52,7 @@ bench: setup ## Measure; writes docs/benchmarks.md
 	target/release/bench --write docs/benchmarks.md
 
 demo: setup ## A three-node mesh on this machine, with a verdict at the end
-	$(CARGO) build --release --locked --no-default-features -p routerd -p routerctl -p cni -p integration
+	$(CARGO) build --release --locked --no-default-features -p routerd -p holder -p routerctl -p cni -p integration
 	@$(MAKE) --no-print-directory plugin
 	target/release/demo
 

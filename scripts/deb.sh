@@ -6,7 +6,7 @@ set -euo pipefail
 bin=$(realpath "$1") out=$(realpath "$2")
 cd "$(dirname "$0")/.."
 
-for name in routerd routerctl routerd-cni; do
+for name in routerd routerd-tunnel routerctl routerd-cni; do
   if [[ ! -x $bin/$name ]]; then
     echo "deb: $bin/$name is missing: build it first (make release)" >&2
     exit 1
@@ -23,10 +23,10 @@ trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
 
 install -d "$root"/usr/{sbin,bin,lib/cni,lib/systemd/system} "$root/etc/routerd"
-install -m755 "$bin/routerd" "$root/usr/sbin/"
+install -m755 "$bin/routerd" "$bin/routerd-tunnel" "$root/usr/sbin/"
 install -m755 "$bin/routerctl" "$root/usr/bin/"
 install -m755 "$bin/routerd-cni" "$root/usr/lib/cni/"
-strip --strip-unneeded "$root"/usr/sbin/routerd "$root"/usr/bin/routerctl "$root"/usr/lib/cni/routerd-cni
+strip --strip-unneeded "$root"/usr/sbin/* "$root"/usr/bin/routerctl "$root"/usr/lib/cni/routerd-cni
 install -m644 packaging/routerd.service "$root/usr/lib/systemd/system/"
 install -m644 packaging/routerd.toml "$root/etc/routerd/"
 
@@ -56,7 +56,7 @@ gzip -9nc CHANGELOG.md >"$doc/changelog.gz"
 install -m644 packaging/10-routerd.conflist "$doc/examples/"
 find "$root/usr/share" -type f -exec chmod 644 {} +
 
-glibc=$(objdump -T "$root"/usr/sbin/routerd "$root"/usr/bin/routerctl "$root"/usr/lib/cni/routerd-cni |
+glibc=$(objdump -T "$root"/usr/sbin/* "$root"/usr/bin/routerctl "$root"/usr/lib/cni/routerd-cni |
   grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -1)
 install -d "$root/DEBIAN"
 install -m755 packaging/debian/{postinst,prerm,postrm} "$root/DEBIAN/"

@@ -40,6 +40,35 @@ pub fn start(mesh: &mut Mesh, vxlan_mode: &str) -> Result<()> {
     Ok(())
 }
 
+/// Starts every daemon with `encryption: Required` and the tunnel in userspace, and creates the pools.
+///
+/// # Errors
+/// When a daemon is not ready in time, or one does not encrypt.
+pub fn start_encrypted(mesh: &mut Mesh) -> Result<()> {
+    for node in &mesh.nodes {
+        node.configure("[wireguard]\nbackend = \"userspace\"")?;
+    }
+    start(mesh, "Never")?;
+    mesh.node(0)?.apply(
+        "apiVersion: routerd/v1\nkind: MeshConfiguration\nmetadata: { name: default }\n\
+         spec: { encryption: Required }",
+    )?;
+    mesh.nodes.iter().try_for_each(encrypts)
+}
+
+/// Waits until a node has a tunnel.
+///
+/// # Errors
+/// When it does not in time.
+pub fn encrypts(node: &Node) -> Result<()> {
+    let what = format!("{} to encrypt", node.name);
+    wait(&what, CONVERGE, || {
+        let status = node.status()?;
+        ensure!(status["encryption"] == "Required", "{status}");
+        node.wg_show("listen-port").map(drop)
+    })
+}
+
 /// Waits until a node has seen both pools.
 ///
 /// # Errors

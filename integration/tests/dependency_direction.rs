@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Every crate of the workspace, and which of ours it may depend on.
-const MAY: [(&str, &[&str]); 12] = [
+const MAY: [(&str, &[&str]); 13] = [
     ("model", &[]),
     ("calc", &["model"]),
     ("ipam", &["model"]),
@@ -15,6 +15,7 @@ const MAY: [(&str, &[&str]); 12] = [
     ("bgp", &["model"]),
     ("client", &["model"]),
     ("wireguard", &["model"]),
+    ("holder", &["model", "wireguard"]),
     (
         "routerd",
         &["model", "calc", "ipam", "datastore", "netlink", "wireguard"],

@@ -87,6 +87,7 @@ fn the_package_has_what_it_should_have() -> Result<()> {
     let at = |path: &str| tree.0.join(path);
     for path in [
         "usr/sbin/routerd",
+        "usr/sbin/routerd-tunnel",
         "usr/bin/routerctl",
         "usr/lib/cni/routerd-cni",
     ] {
@@ -258,7 +259,9 @@ fn the_unit_lets_the_daemon_do_its_work_and_little_else() -> Result<()> {
         .filter(|l| !l.starts_with('#'))
         .collect();
     for needed in [
-        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE",
+        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SETUID CAP_SETGID",
+        "KillMode=process",
+        "RuntimeDirectoryPreserve=yes",
         "MountFlags=slave",
         "NoNewPrivileges=yes",
         "ProtectSystem=strict",

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::host::read_switches;
 use crate::reconcile::cleanup::cleanup;
 use crate::state_dir::StateDir;
+use crate::tunnel::holder::Served;
 
 /// Tears down what a stopped daemon left in place.
 pub fn run(config: &Config) -> anyhow::Result<()> {
@@ -14,6 +15,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let state = StateDir::open(&config.state_dir).context("cleanup needs routerd to be stopped")?;
     let switches = read_switches(&state.switches());
     let mut kernel = netlink::Netlink::open(switches.keys().cloned()).context("opening netlink")?;
+    let served = Served::here();
     if let Err(errors) = cleanup(&mut kernel, &switches) {
         errors.iter().for_each(|e| eprintln!("routerd: {e}"));
         bail!(
@@ -21,6 +23,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             errors.len()
         );
     }
+    served.end()?;
     match std::fs::remove_file(state.switches()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(e).context("forgetting the kernel switches that were put back")

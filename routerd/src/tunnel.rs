@@ -3,7 +3,7 @@
 //! ```text
 //!  NodeState.tunnel ─┐                       ┌─► kernel: generic netlink
 //!  private key ──────┴─► plan ─► TunnelBackend
-//!                          ▲                 └─► a process in userspace: its socket
+//!                          ▲                 └─► routerd-tunnel, started and adopted: its socket
 //!                          └── observe ◄─────┘
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! link's own affair, as of any other link.
 
 pub mod backend;
+pub mod holder;
 pub mod key;
 pub mod metrics;
 #[cfg(test)]
@@ -33,12 +34,15 @@ pub enum TunnelError {
     /// The process in userspace.
     #[error(transparent)]
     Userspace(#[from] wireguard::uapi::UapiError),
+    /// There is no such process.
+    #[error(transparent)]
+    Holder(#[from] holder::HolderError),
     /// What is wanted cannot be.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// Nothing here speaks WireGuard.
     #[error(
-        "device {0}: this host has no WireGuard: load the kernel's module, or start a WireGuard process that serves this device, and routerd again"
+        "device {0}: this host has no WireGuard: load the kernel's module, or give it /dev/net/tun and routerd-tunnel beside routerd, and start routerd again"
     )]
     NoBackend(&'static str),
 }
@@ -49,6 +53,7 @@ impl TunnelError {
         match self {
             TunnelError::Kernel(e) => e.is_retryable(),
             TunnelError::Userspace(e) => e.is_retryable(),
+            TunnelError::Holder(e) => e.is_retryable(),
             TunnelError::Plan(e) => e.is_retryable(),
             TunnelError::NoBackend(_) => false,
         }
@@ -57,6 +62,13 @@ impl TunnelError {
 
 /// What implements the device.
 pub trait TunnelBackend: Send {
+    /// The device as it is, for somebody who is about to configure it. `None`: there is none, and
+    /// [`TunnelBackend::apply`] makes it. One that can never have this port and mark makes way.
+    ///
+    /// # Errors
+    /// When there is none and cannot be.
+    fn prepare(&mut self, port: u16, fwmark: u32) -> Result<Option<DeviceState>, TunnelError>;
+
     /// The device as it is; `None`: there is none.
     ///
     /// # Errors
@@ -88,7 +100,8 @@ impl Tunnels {
     /// # Errors
     /// When the device is not as it should be.
     pub fn raise(&mut self, wanted: &Tunnel, now: Duration) -> Result<bool, TunnelError> {
-        let (found, mut request) = self.plan(wanted, now)?;
+        let found = self.backend()?.prepare(wanted.port, wanted.fwmark)?;
+        let (found, mut request) = self.plan(wanted, found, now)?;
         let before = request.peers.len();
         request.peers.retain(|p| !takes_away(p));
         let left = request.peers.len() < before;
@@ -101,7 +114,8 @@ impl Tunnels {
     /// # Errors
     /// When the device is not as it should be.
     pub fn retire(&mut self, wanted: &Tunnel, now: Duration) -> Result<(), TunnelError> {
-        let (found, request) = self.plan(wanted, now)?;
+        let found = self.backend()?.observe()?;
+        let (found, request) = self.plan(wanted, found, now)?;
         self.apply(&request, found)
     }
 
@@ -117,8 +131,12 @@ impl Tunnels {
     }
 
     /// The changes, and whether there is a device to change.
-    fn plan(&mut self, wanted: &Tunnel, now: Duration) -> Result<(bool, SetRequest), TunnelError> {
-        let state = self.backend()?.observe()?;
+    fn plan(
+        &self,
+        wanted: &Tunnel,
+        state: Option<DeviceState>,
+        now: Duration,
+    ) -> Result<(bool, SetRequest), TunnelError> {
         let found = state.is_some();
         let request = plan(&spec(wanted, &self.key), &state.unwrap_or_default(), now)?;
         Ok((found, request))

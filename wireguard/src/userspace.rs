@@ -55,6 +55,7 @@ use crate::peer_id::PeerId;
 use control::{Control, KernelEntropy, Order};
 use inbox::Inbox;
 
+pub use control::random_key;
 pub use tun::{Tun, TunOptions};
 pub use udp::Sockets;
 pub use worker::Drops;

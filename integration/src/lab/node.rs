@@ -4,10 +4,12 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::{Lab, Netns, Process, binaries, http};
@@ -15,6 +17,8 @@ use super::{Lab, Netns, Process, binaries, http};
 /// A daemon that is not ready after this long never will be.
 const READY: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(10);
+/// Where `wg` looks for devices in userspace. Nodes share the machine's file system, so each has its own.
+const WIREGUARD_RUN: &str = "/run/wireguard";
 
 /// A host. Its daemon dies with it.
 #[derive(Debug)]
@@ -53,6 +57,9 @@ impl Node {
         etcd: Option<&str>,
     ) -> Result<Node> {
         let dir = lab.subdir(name)?;
+        lab.subdir(&format!("{name}/wireguard"))?;
+        // Shown as another directory to the programs of each node.
+        std::fs::create_dir_all(WIREGUARD_RUN).with_context(|| format!("make {WIREGUARD_RUN}"))?;
         let node = Node {
             name: name.to_owned(),
             ns: ns.clone(),
@@ -86,6 +93,15 @@ impl Node {
         Ok(std::fs::write(self.config(), text)?)
     }
 
+    /// Adds lines to the end of `routerd.toml`; the daemon reads it at its next start.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let text = std::fs::read_to_string(self.config())?;
+        self.write_config(&format!("{text}\n{lines}\n"))
+    }
+
     /// Path of `routerd.toml`.
     pub fn config(&self) -> PathBuf {
         self.dir.join("routerd.toml")
@@ -106,6 +122,12 @@ impl Node {
         self.daemon.as_mut()
     }
 
+    /// A program on this host: in its namespace, and with its own sockets of WireGuard devices.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let own = (self.dir.join("wireguard"), WIREGUARD_RUN.into());
+        self.ns.command_with_binds(program, &[own])
+    }
+
     /// Starts the daemon; does not wait for it.
     ///
     /// # Errors
@@ -116,7 +138,7 @@ impl Node {
             "the daemon of {} runs already",
             self.name
         );
-        let mut command = self.ns.command(binaries::find("routerd")?);
+        let mut command = self.command(binaries::find("routerd")?);
         command
             .arg("run")
             .arg("--config")
@@ -186,7 +208,6 @@ impl Node {
     /// When it cannot be started.
     pub fn routerd(&self, args: &[&str]) -> Result<Output> {
         let out = self
-            .ns
             .command(binaries::find("routerd")?)
             .args(args)
             .arg("--config")
@@ -194,6 +215,30 @@ impl Node {
             .stdin(Stdio::null())
             .output()?;
         Ok(output(&out))
+    }
+
+    /// What `wg show rtd.wg` prints of something, such as `latest-handshakes`.
+    ///
+    /// # Errors
+    /// When there is no such device, or it does not answer.
+    pub fn wg_show(&self, what: &str) -> Result<String> {
+        let mut command = self.command(binaries::system("wg")?);
+        command.args(["show", model::marks::WIREGUARD, what]);
+        let out = output(&command.output()?);
+        ensure!(out.code == Some(0), "wg show {what}: {}", out.stderr);
+        Ok(out.stdout)
+    }
+
+    /// The process that serves the tunnel in userspace.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn holder(&self) -> Result<Pid> {
+        let socket = self.dir.join("wireguard/rtd.wg.sock");
+        let stream = UnixStream::connect(&socket);
+        let stream = stream.with_context(|| format!("connect {}", socket.display()))?;
+        let who = getsockopt(&stream, sockopt::PeerCredentials)?;
+        Ok(Pid::from_raw(who.pid()))
     }
 
     /// Runs `routerctl`.

@@ -1,7 +1,7 @@
 //! VXLAN devices and workload links.
 
 use model::Family;
-use model::kernel::{LinkKind, LinkName, Op, TunnelLink, Vxlan};
+use model::kernel::{Op, TunnelLink, Vxlan};
 
 use super::{Planner, is_ours};
 use crate::describe;
@@ -99,14 +99,9 @@ impl Planner<'_> {
             .keys()
             .filter(|n| !self.desired.vxlan.contains_key(n));
         let workload = ours.workload_links.difference(&self.desired.workload_links);
-        // One that a process serves ends with that process.
-        let is_the_kernels = |name: &&LinkName| {
-            let link = self.observed.links.get(name);
-            link.is_some_and(|l| l.kind == LinkKind::Other("wireguard".to_owned()))
-        };
+        // A process that serves it ends when it goes.
         let tunnel = ours.tunnel.as_ref().map(|t| &t.name);
         let tunnel = tunnel.filter(|_| self.desired.tunnel.is_none());
-        let tunnel = tunnel.filter(is_the_kernels);
         for name in vxlan.chain(workload).chain(tunnel) {
             let named_otherwise =
                 self.desired.vxlan.contains_key(name) || self.desired.workload_links.contains(name);

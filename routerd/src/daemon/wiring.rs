@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cni::Cni;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::control::{self, Control, Loop, Outputs};
 use crate::host::{ReconcileHost, switches_set};
 use crate::ipam::{self, Ipam};
@@ -21,7 +21,6 @@ use crate::publish::Publisher;
 use crate::reconcile::{Handle, Reconciler, Timing};
 use crate::services::Services;
 use crate::state_dir::StateDir;
-use crate::tunnel::backend::Choice;
 use crate::tunnel::{self, Tunnels};
 use crate::views::{Facts, Identity, Views};
 
@@ -61,7 +60,7 @@ pub(super) fn wire(
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
     let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);
-    let (tunnels, public_key) = tunnels(config.wireguard.backend, state)?;
+    let (tunnels, public_key) = tunnels(&config, state)?;
     let reconciler = reconciler.with_tunnels(tunnels);
 
     let (control, control_inbox) = Control::new();
@@ -140,10 +139,11 @@ pub(super) fn wire(
 }
 
 /// The tunnel's device and its key; the key is published only where there is something to use it.
-fn tunnels(choice: Choice, state: &StateDir) -> anyhow::Result<(Tunnels, Option<PublicKey>)> {
+fn tunnels(config: &Config, state: &StateDir) -> anyhow::Result<(Tunnels, Option<PublicKey>)> {
     let key = tunnel::key::load_or_make(&state.wireguard_key()).context("WireGuard key")?;
     // Who cannot ask the kernel, as without privileges, finds out when it is told to.
-    let backend = tunnel::backend::choose(choice).unwrap_or_else(|e| {
+    let json = config.log.format == LogFormat::Json;
+    let backend = tunnel::backend::choose(config.wireguard.backend, json).unwrap_or_else(|e| {
         tracing::warn!(error = %e, "no encryption between nodes");
         None
     });

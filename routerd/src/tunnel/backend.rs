@@ -1,42 +1,40 @@
 //! The two implementations of the device, and which one this host has.
 
-use std::path::PathBuf;
-
 use model::marks;
 use serde::Deserialize;
 use wireguard::control::{DeviceState, SetRequest};
 use wireguard::kernel::{Kernel, KernelError};
-use wireguard::uapi::{self, UapiError};
 
+use super::holder::Holder;
 use super::{TunnelBackend, TunnelError};
 
 /// Which implementation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
-    /// The kernel's where it is there, else a process that serves the device at the start.
+    /// The kernel's where it is there, else our own in userspace.
     #[default]
     Auto,
     /// The kernel's.
     Kernel,
-    /// A process that serves the device.
+    /// Our own, a process that serves the device.
     Userspace,
 }
 
-/// The backend that is chosen and there.
+/// The backend that is chosen and there. `json`: how a process that it starts logs.
 ///
 /// # Errors
 /// When the kernel cannot be asked.
-pub fn choose(choice: Choice) -> Result<Option<Box<dyn TunnelBackend>>, TunnelError> {
-    let userspace = UserspaceBackend::default();
+pub fn choose(choice: Choice, json: bool) -> Result<Option<Box<dyn TunnelBackend>>, TunnelError> {
+    let holder = Holder::new(json);
     if choice == Choice::Userspace {
-        return Ok(Some(Box::new(userspace)));
+        return Ok(Some(Box::new(holder)));
     }
     if let Some(kernel) = Kernel::open()? {
         return Ok(Some(Box::new(KernelBackend(kernel))));
     }
-    let served = choice == Choice::Auto && uapi::client::get(&userspace.socket).is_ok();
-    Ok(served.then(|| Box::new(userspace) as Box<dyn TunnelBackend>))
+    let ours = choice == Choice::Auto && holder.is_possible();
+    Ok(ours.then(|| Box::new(holder) as Box<dyn TunnelBackend>))
 }
 
 /// The kernel's device.
@@ -48,6 +46,10 @@ fn is_another(e: &KernelError) -> bool {
 }
 
 impl TunnelBackend for KernelBackend {
+    fn prepare(&mut self, _port: u16, _fwmark: u32) -> Result<Option<DeviceState>, TunnelError> {
+        self.observe()
+    }
+
     fn observe(&mut self) -> Result<Option<DeviceState>, TunnelError> {
         match self.0.get(marks::WIREGUARD) {
             Ok(state) => Ok(Some(state)),
@@ -65,42 +67,5 @@ impl TunnelBackend for KernelBackend {
         }
         kernel.create(marks::WIREGUARD)?;
         Ok(kernel.set(marks::WIREGUARD, request)?)
-    }
-}
-
-/// A process in userspace, which makes the device when it starts.
-#[derive(Debug)]
-pub struct UserspaceBackend {
-    /// Where it is configured.
-    pub socket: PathBuf,
-}
-
-impl Default for UserspaceBackend {
-    fn default() -> Self {
-        UserspaceBackend {
-            socket: PathBuf::from(uapi::RUN_DIR).join(format!("{}.sock", marks::WIREGUARD)),
-        }
-    }
-}
-
-impl TunnelBackend for UserspaceBackend {
-    fn observe(&mut self) -> Result<Option<DeviceState>, TunnelError> {
-        match uapi::client::get(&self.socket) {
-            Ok(state) => Ok(Some(state)),
-            // Nobody listens there: it is `apply` that says so, when something is wanted.
-            Err(UapiError::Io { source, .. })
-                if matches!(
-                    source.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn apply(&mut self, request: &SetRequest) -> Result<(), TunnelError> {
-        Ok(uapi::client::set(&self.socket, request.clone())?)
     }
 }

@@ -1,11 +1,10 @@
 //! This node's key pair: made here, kept in one file that only root reads, and never shown.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use wireguard::Entropy;
-use wireguard::keys::{KEY_LEN, KeyError, PrivateKey};
+use wireguard::keys::{KeyError, PrivateKey};
+use wireguard::userspace::random_key;
 use zeroize::Zeroizing;
 
 use crate::state_dir::write_durably;
@@ -46,7 +45,7 @@ pub fn load_or_make(path: &Path) -> Result<PrivateKey, KeyFileError> {
             source,
         }),
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            let key = make().map_err(io)?;
+            let key = random_key().map_err(io)?;
             write_durably(path, key.expose_base64().as_bytes()).map_err(io)?;
             tracing::info!(file = %path.display(), public = %key.public(), "made a WireGuard key");
             Ok(key)
@@ -55,27 +54,11 @@ pub fn load_or_make(path: &Path) -> Result<PrivateKey, KeyFileError> {
     }
 }
 
-/// The kernel's random bytes, read ahead: what draws them cannot fail.
-struct Drawn(Zeroizing<[u8; KEY_LEN]>);
-
-impl Entropy for Drawn {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        bytes
-            .iter_mut()
-            .zip(self.0.iter())
-            .for_each(|(to, from)| *to = *from);
-    }
-}
-
-fn make() -> std::io::Result<PrivateKey> {
-    let mut drawn = Drawn(Zeroizing::new([0; KEY_LEN]));
-    File::open("/dev/urandom")?.read_exact(drawn.0.as_mut())?;
-    Ok(PrivateKey::generate(&mut drawn))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use wireguard::keys::KEY_LEN;
 
     use super::*;
 

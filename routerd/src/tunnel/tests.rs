@@ -26,6 +26,10 @@ struct FakeDevice {
 }
 
 impl TunnelBackend for Fake {
+    fn prepare(&mut self, _port: u16, _fwmark: u32) -> Result<Option<DeviceState>, TunnelError> {
+        self.observe()
+    }
+
     fn observe(&mut self) -> Result<Option<DeviceState>, TunnelError> {
         Ok(self.0.lock().unwrap().state.clone())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::device::Device;
 use crate::entropy::Entropy;
+use crate::keys::PrivateKey;
 use crate::time::{Now, Time};
 
 use super::inbox::{Inbox, Taken};
@@ -245,6 +246,14 @@ impl Control {
             std::mem::swap(&mut queue.sockets, other);
         }
     }
+}
+
+/// A fresh key of the kernel's random bytes; waits for its generator after a boot.
+///
+/// # Errors
+/// Where there is no such generator.
+pub fn random_key() -> io::Result<PrivateKey> {
+    Ok(PrivateKey::generate(&mut KernelEntropy::new()?))
 }
 
 /// The kernel's random bytes.

@@ -1,0 +1,275 @@
+//! The encrypted tunnel in userspace: held by a process that the daemon starts, adopts, and starts again.
+
+use anyhow::{Context, Result, ensure};
+use integration::lab::mesh::Families;
+use integration::lab::probe::{Report, Stream};
+use integration::lab::{self, Lab, Mesh, MeshSpec, Netns, Node, Workload, wait};
+use integration::scenario::{self, CONVERGE};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Packets a second of a stream.
+const RATE: u32 = 1000;
+
+/// A mesh that encrypts, whose workloads reach each other.
+fn encrypted(lab: &Lab, spec: &MeshSpec) -> Result<(Mesh, Vec<Workload>)> {
+    let mut mesh = Mesh::build(lab, spec)?;
+    scenario::start_encrypted(&mut mesh)?;
+    let workloads = scenario::populate(lab, &mesh, 1)?;
+    scenario::everyone_reaches_everyone(&workloads)?;
+    Ok((mesh, workloads))
+}
+
+/// A stream in each family from the first node's workload to the last one's.
+fn streams(workloads: &[Workload]) -> Result<Vec<Stream>> {
+    let (first, last) = (workloads.first(), workloads.last());
+    let (from, to) = first.zip(last).context("no workloads")?;
+    [false, true]
+        .map(|v6| Stream::start(from, to, v6, RATE))
+        .into_iter()
+        .collect()
+}
+
+fn stop(streams: Vec<Stream>) -> Result<Vec<Report>> {
+    let reports: Vec<Report> = streams
+        .into_iter()
+        .map(Stream::stop)
+        .collect::<Result<_>>()?;
+    reports.iter().for_each(|report| println!("{report}"));
+    Ok(reports)
+}
+
+/// Waits until packets come back again.
+fn flows(streams: &[Stream]) -> Result<()> {
+    for stream in streams {
+        let before = stream.returned();
+        lab::wait_until("packets to come back", CONVERGE, || {
+            Ok(stream.returned() > before + u64::from(RATE) / 10)
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits until somebody else than `before` serves the tunnel.
+fn successor(node: &Node, before: Pid) -> Result<Pid> {
+    wait("the tunnel to be served again", CONVERGE, || {
+        let now = node.holder()?;
+        ensure!(now != before, "still {before}");
+        node.wg_show("peers")?;
+        Ok(now)
+    })
+}
+
+/// Waits for the end of a process that is no child of this one; whoever inherits it collects it.
+fn ended(process: Pid) -> Result<()> {
+    let program = format!("/proc/{process}/exe");
+    lab::wait_until("the tunnel's process to end", CONVERGE, || {
+        Ok(std::fs::read_link(&program).is_err())
+    })
+}
+
+/// Counts packets of workloads that pass the router between the nodes as they are.
+fn watch_for_clear_text(router: &Netns) -> Result<()> {
+    let count = |family: &str, pool: &str| {
+        let rule = format!("{family} saddr {pool} {family} daddr {pool} counter");
+        router.output("nft", &format!("add rule inet watch seen {rule}"))
+    };
+    router.output("nft", "add table inet watch")?;
+    let hook = "{ type filter hook prerouting priority -300 ; }";
+    router.output("nft", &format!("add chain inet watch seen {hook}"))?;
+    count("ip", scenario::POOL_V4)?;
+    count("ip6", scenario::POOL_V6).map(drop)
+}
+
+fn clear_text(router: &Netns) -> Result<u64> {
+    let shown = router.output("nft", "list chain inet watch seen")?;
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let counts = words.windows(2).filter(|w| w.first() == Some(&"packets"));
+    counts
+        .map(|w| Ok(w.last().context("no count")?.parse::<u64>()?))
+        .sum()
+}
+
+#[test]
+fn a_mesh_encrypts_without_help() -> Result<()> {
+    lab::run("no help", |lab| {
+        let (mesh, _workloads) = encrypted(lab, &MeshSpec::routed(&[1, 2]))?;
+        for node in &mesh.nodes {
+            let shown = node.wg_show("latest-handshakes")?;
+            ensure!(shown.lines().count() == 2, "{}: {shown}", node.name);
+            ensure!(!shown.contains("\t0\n"), "{}: {shown}", node.name);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn packets_of_full_size_fit_where_the_mtu_is_odd() -> Result<()> {
+    lab::run("odd MTU", |lab| {
+        // The tunnel has 1327, of which no multiple of 16 is near.
+        let spec = MeshSpec::flat(2).over(Families::V4).mtu(1387);
+        encrypted(lab, &spec).map(drop)
+    })
+}
+
+#[test]
+fn restarts_of_the_daemon_lose_no_packet() -> Result<()> {
+    lab::run("restarts", |lab| {
+        let (mut mesh, workloads) = encrypted(lab, &MeshSpec::routed(&[1, 1]))?;
+        let streams = streams(&workloads)?;
+        flows(&streams)?;
+        for place in [0, 1] {
+            let before = (
+                mesh.node(place)?.holder()?,
+                mesh.node(place)?.wg_show("dump")?,
+            );
+            mesh.node_mut(place)?.kill()?;
+            mesh.node_mut(place)?.start_ready()?;
+            mesh.node_mut(place)?.stop()?;
+            mesh.node_mut(place)?.start_ready()?;
+            let node = mesh.node(place)?;
+            ensure!(node.holder()? == before.0, "the tunnel has another process");
+            let line = |dump: &str| dump.lines().next().map(str::to_owned);
+            let now = node.wg_show("dump")?;
+            ensure!(line(&now) == line(&before.1), "{now}");
+        }
+        flows(&streams)?;
+        for report in stop(streams)? {
+            ensure!(report.lost() == 0, "packets were lost: {report}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_holder_that_is_killed_comes_back_and_nothing_leaves_in_clear() -> Result<()> {
+    lab::run("holder killed", |lab| {
+        let (mut mesh, workloads) = encrypted(lab, &MeshSpec::routed(&[1, 1]))?;
+        watch_for_clear_text(&mesh.router)?;
+        let streams = streams(&workloads)?;
+        flows(&streams)?;
+
+        let first = mesh.node(0)?.holder()?;
+        kill(first, Signal::SIGKILL)?;
+        let second = successor(mesh.node(0)?, first)?;
+        flows(&streams)?;
+        mesh.node(0)?.ns.ip("link delete rtd.wg")?;
+        let third = successor(mesh.node(0)?, second)?;
+        flows(&streams)?;
+
+        // With nobody to start another, packets have nowhere to go.
+        mesh.node_mut(0)?.kill()?;
+        kill(third, Signal::SIGKILL)?;
+        lab::wait_until("the interface to go", CONVERGE, || {
+            Ok(!scenario::our_links(mesh.node(0)?)?
+                .iter()
+                .any(|l| l == "rtd.wg"))
+        })?;
+        let sent = || streams.iter().map(|s| s.counter()().0).sum::<u64>();
+        let before = sent();
+        lab::wait_until("packets to be sent", CONVERGE, || Ok(sent() > before + 500))?;
+        mesh.node_mut(0)?.start_ready()?;
+        successor(mesh.node(0)?, third)?;
+        flows(&streams)?;
+        ensure!(clear_text(&mesh.router)? == 0, "packets left in clear");
+
+        // What counts them would have seen them.
+        mesh.node(0)?.apply(
+            "apiVersion: routerd/v1\nkind: MeshConfiguration\nmetadata: { name: default }\nspec: { encryption: Off }",
+        )?;
+        lab::wait_until("packets in clear", CONVERGE, || {
+            Ok(clear_text(&mesh.router)? > 100)
+        })?;
+        stop(streams).map(drop)
+    })
+}
+
+#[test]
+fn another_port_is_taken_and_cleanup_ends_all() -> Result<()> {
+    lab::run("port and end", |lab| {
+        let (mut mesh, workloads) = encrypted(lab, &MeshSpec::flat(2))?;
+        mesh.node(0)?.apply(
+            "apiVersion: routerd/v1\nkind: MeshConfiguration\nmetadata: { name: default }\n\
+             spec: { encryption: Required, wireguardPort: 51999 }",
+        )?;
+        for node in &mesh.nodes {
+            wait("the tunnel to have the other port", CONVERGE, || {
+                let port = node.wg_show("listen-port")?;
+                ensure!(port.trim() == "51999", "{port}");
+                Ok(())
+            })?;
+        }
+        scenario::everyone_reaches_everyone(&workloads)?;
+
+        let holder = mesh.node(0)?.holder()?;
+        mesh.node_mut(0)?.stop()?;
+        let node = mesh.node(0)?;
+        ensure!(
+            node.holder()? == holder,
+            "stopping the daemon ended the tunnel"
+        );
+        let done = node.routerd(&["cleanup"])?;
+        ensure!(done.code == Some(0), "{}", done.stderr);
+        ended(holder)?;
+        ensure!(node.wg_show("peers").is_err());
+        let links = scenario::our_links(node)?;
+        ensure!(links.is_empty(), "{links:?}");
+        // Nobody wants it on the other: it goes with encryption.
+        let other = mesh.node(1)?;
+        let holder = other.holder()?;
+        other.apply(
+            "apiVersion: routerd/v1\nkind: MeshConfiguration\nmetadata: { name: default }\nspec: { encryption: Off }",
+        )?;
+        ended(holder)
+    })
+}
+
+#[test]
+fn the_holder_has_given_up_all_that_it_can_do_without() -> Result<()> {
+    lab::run("privileges", |lab| {
+        let (mesh, workloads) = encrypted(lab, &MeshSpec::flat(2))?;
+        let streams = streams(&workloads)?;
+        let node = mesh.node(0)?;
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", node.holder()?))?;
+        let mut threads = 0;
+        for task in tasks {
+            let status = std::fs::read_to_string(task?.path().join("status"))?;
+            let field = |name: &str| {
+                let line = status.lines().find_map(|l| l.strip_prefix(name));
+                line.map(|l| l.trim().to_owned()).unwrap_or_default()
+            };
+            for sort in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+                ensure!(field(sort) == "0000000000000000", "{status}");
+            }
+            let id = "65534\t65534\t65534\t65534";
+            ensure!(field("Uid:") == id && field("Gid:") == id, "{status}");
+            ensure!(field("Groups:").is_empty(), "{status}");
+            ensure!(
+                field("NoNewPrivs:") == "1" && field("Seccomp:") == "2",
+                "{status}"
+            );
+            threads += 1;
+        }
+        ensure!(threads >= 4, "{threads} threads");
+
+        // What it must not do it cannot: here a socket for another port, and another mark.
+        for order in ["listen-port 51999", "fwmark 5"] {
+            let refused = node.ns.run(|| {
+                let mut command = node.command(lab::binaries::system("wg")?);
+                command.arg("set").arg("rtd.wg").args(order.split(' '));
+                Ok(command.output()?)
+            })?;
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            ensure!(
+                !refused.status.success() && said.contains("not implemented"),
+                "{said}"
+            );
+        }
+        flows(&streams)?;
+        ensure!(node.wg_show("fwmark")?.trim() == "0x20000000");
+        for report in stop(streams)? {
+            ensure!(report.lost() == 0, "packets were lost: {report}");
+        }
+        Ok(())
+    })
+}
