@@ -65,6 +65,11 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
                        apply it anew, or delete it";
         problems.add(object, message.to_owned());
     }
+    if snapshot.lacks_mesh() {
+        let message = "it may require encryption, so no way to other nodes is opened until it can be read: \
+                       apply it anew, or delete it";
+        problems.add("MeshConfiguration/default".to_owned(), message.to_owned());
+    }
 
     let pools = Pools::new(snapshot);
     let peers = Peers::new(inputs, &mut problems);
@@ -88,8 +93,9 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
         generation: 0,
         revision: snapshot.revision,
         partial: unknown.is_some(),
+        barred: snapshot.lacks_mesh(),
         tunnel: wireguard.device(&peers, &mesh.owners),
-        encryption: snapshot.mesh.encryption,
+        encryption: snapshot.encryption(),
         workload_mtu: mtu.workload,
         problems: problems.finish(inputs.node),
         kernel: KernelState {

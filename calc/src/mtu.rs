@@ -100,7 +100,7 @@ fn fits(inputs: &Inputs<'_>, vxlan: &[Family], wireguard: &[Family]) -> u32 {
         .filter(|(f, _)| wireguard.contains(f))
         .map(|(f, mtu)| mtu.saturating_sub(wireguard_overhead(f)))
         .min();
-    let plain = plain.filter(|_| inputs.snapshot.mesh.encryption != Encryption::Required);
+    let plain = plain.filter(|_| inputs.snapshot.encryption() != Encryption::Required);
     let ways = [plain, encrypted];
     ways.into_iter().flatten().min().unwrap_or(DEFAULT)
 }

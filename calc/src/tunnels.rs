@@ -37,7 +37,7 @@ pub(crate) struct Used {
 pub(crate) fn wanted(inputs: &Inputs<'_>, pools: &Pools<'_>, peers: &Peers<'_>) -> Vec<Family> {
     let own = &peers.own;
     // Nothing goes in clear then.
-    if inputs.snapshot.mesh.encryption == Encryption::Required {
+    if inputs.snapshot.encryption() == Encryption::Required {
         return Vec::new();
     }
     // After the last VXLAN pool is deleted the tunnels stay for what is left in it, if they stood.

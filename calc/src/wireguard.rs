@@ -71,7 +71,7 @@ pub(crate) struct Wireguard<'a> {
 /// Which underlay families tunnels go over, ahead of any key, so that the MTU of workloads does not change
 /// with the first.
 pub(crate) fn families(inputs: &Inputs<'_>, peers: &Peers<'_>) -> Vec<Family> {
-    if inputs.snapshot.mesh.encryption == Encryption::Off {
+    if inputs.snapshot.encryption() == Encryption::Off {
         return Vec::new();
     }
     let has = |f: Family| inputs.underlay.of(f).is_some();
@@ -96,7 +96,7 @@ impl<'a> Wireguard<'a> {
         mtus: &Mtus,
         problems: &mut Problems<'_>,
     ) -> Wireguard<'a> {
-        let encryption = inputs.snapshot.mesh.encryption;
+        let encryption = inputs.snapshot.encryption();
         let mtu = |f: Family| {
             let link = inputs.underlay.of(f);
             link.map_or(0, |l| mtus.wireguard(f, l.mtu))
@@ -110,6 +110,11 @@ impl<'a> Wireguard<'a> {
             standings: Vec::new(),
         };
         if encryption == Encryption::Off {
+            return this;
+        }
+        if inputs.snapshot.lacks_mesh() {
+            // Not even a device: its port is not known.
+            this.standings = vec![Standing::Barred; peers.iter().len()];
             return this;
         }
         let shared = shared_keys(inputs, problems);

@@ -29,8 +29,8 @@ use crate::block::BlockSummary;
 use crate::kv::Revision;
 use crate::object::Resource;
 use crate::resources::{
-    IpPoolSpec, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec,
-    NodeSpec, WorkloadEndpointSpec,
+    Encryption, IpPoolSpec, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec,
+    NamespaceSpec, NodeSpec, WorkloadEndpointSpec,
 };
 use crate::{Cidr, Metadata};
 
@@ -122,6 +122,20 @@ impl Snapshot {
             !r.standing && kinds.contains(&r.kind.as_str())
         };
         self.rejected.values().filter(matters)
+    }
+
+    /// Whether nothing was ever read of the mesh configuration that the store has: its fields here are
+    /// defaults, and may say the opposite of what an operator wants.
+    pub fn lacks_mesh(&self) -> bool {
+        self.unknown().any(|r| r.kind == "MeshConfiguration")
+    }
+
+    /// Node-to-node encryption in force. What was never read may ask for all there is.
+    pub fn encryption(&self) -> Encryption {
+        match self.lacks_mesh() {
+            true => Encryption::Required,
+            false => self.mesh.encryption,
+        }
     }
 
     /// Labels of a namespace; none when it has no object.

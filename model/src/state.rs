@@ -50,6 +50,9 @@ pub struct NodeState {
     pub kernel: KernelState,
     /// It lacks what could not be read: what is in the kernel beyond it is to stay.
     pub partial: bool,
+    /// What it lacks is the mesh configuration: it bars every way to other nodes, and what is in the
+    /// kernel was decided with more knowledge.
+    pub barred: bool,
     /// The encrypted tunnel; `None`: there is to be none.
     pub tunnel: Option<Tunnel>,
     /// Whether what goes to other nodes is to be encrypted.

@@ -369,7 +369,7 @@ impl Loop {
     }
 
     fn wanted(&self) -> Wanted {
-        let encrypts = self.snapshot.mesh.encryption != Encryption::Off;
+        let encrypts = self.snapshot.encryption() != Encryption::Off;
         let tunnels = Family::ALL
             .into_iter()
             .filter(|family| {

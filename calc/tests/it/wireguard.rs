@@ -53,6 +53,41 @@ fn has(state: &NodeState, object: &str, parts: &[&str]) {
 }
 
 #[test]
+fn a_configuration_that_was_never_read_bars_everything() {
+    let store = mesh(Off);
+    let (mut snapshot, underlay) = (store.snapshot(), underlay_of(&store.nodes["a"]));
+    let rejected = model::snapshot::Rejected {
+        kind: "MeshConfiguration".to_owned(),
+        name: "default".to_owned(),
+        message: "is no readable JSON".to_owned(),
+        standing: false,
+    };
+    (snapshot.rejected).insert("key".to_owned(), rejected.clone());
+    let s = desired(&snapshot, &underlay, "a");
+    assert!(s.barred && s.partial);
+    assert_eq!((s.encryption, &s.tunnel), (Required, &None));
+    let open = (s.kernel.routes.values()).filter(|r| matches!(r.target, RouteTarget::Hop(_)));
+    assert_eq!(open.count(), 0, "{:?}", routes(&s));
+    assert!(routes(&s).contains(&"10.0.0.0/16 unreachable last".to_owned()));
+    has(
+        &s,
+        "MeshConfiguration/default",
+        &["no way to other nodes", "delete it"],
+    );
+    // What was read before it stays in force.
+    let standing = true;
+    (snapshot.rejected).insert(
+        "key".to_owned(),
+        model::snapshot::Rejected {
+            standing,
+            ..rejected
+        },
+    );
+    let s = desired(&snapshot, &underlay, "a");
+    assert_eq!((s.barred, s.encryption), (false, Off));
+}
+
+#[test]
 fn without_encryption_there_is_no_device() {
     let s = mesh(Off).desired("a");
     assert_eq!((&s.tunnel, s.kernel.tunnel), (&None, None));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::kernel::{KernelState, LinkName, NextHop, Observed, Route, RouteTarget};
+use model::kernel::{KernelState, LinkName, NextHop, Observed, Route, RouteKey, RouteTarget};
 use model::marks;
 use model::state::NodeState;
 
@@ -78,6 +78,9 @@ impl Marks {
         let mut state = desired.kernel.clone();
         if desired.partial {
             keep(&mut state, &observed.ours);
+            if desired.barred {
+                keep_open(&mut state, &observed.ours);
+            }
         }
         for (&link, mark) in &self.0 {
             match mark {
@@ -117,6 +120,21 @@ fn keep(state: &mut KernelState, ours: &KernelState) {
     let others = ours.fdb.iter();
     let others = others.filter(|f| !wanted.contains(&(f.dev, f.mac)));
     state.fdb.extend(others);
+}
+
+/// Takes over what somebody who knew whether to encrypt has left open. Where nothing was left, as after
+/// a boot, everything stays barred.
+fn keep_open(state: &mut KernelState, ours: &KernelState) {
+    let catches_all = |key: &RouteKey| key.metric == marks::LAST_METRIC;
+    if !ours.routes.is_empty() && !ours.routes.keys().any(catches_all) {
+        state.routes.retain(|key, _| !catches_all(key));
+    }
+    for (key, route) in &mut state.routes {
+        let found = ours.routes.get(key);
+        if let (RouteTarget::Unreachable, Some(found)) = (&route.target, found) {
+            *route = found.clone();
+        }
+    }
 }
 
 /// Whether what goes by it cannot leave in clear.
