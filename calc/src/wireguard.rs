@@ -240,7 +240,6 @@ impl<'a> Wireguard<'a> {
                 TunnelPeer {
                     node: peer.name.into(),
                     endpoint,
-                    pinned: true,
                     allowed_ips: owned.remove(&index).unwrap_or_default(),
                 },
             )),

@@ -113,10 +113,8 @@ pub struct Tunnel {
 pub struct TunnelPeer {
     /// Its name.
     pub node: Arc<str>,
-    /// Where it listens.
+    /// Where it listens, as far as it knows: it may be heard from elsewhere.
     pub endpoint: SocketAddr,
-    /// It stays there: datagrams from elsewhere do not move it.
-    pub pinned: bool,
     /// What it owns: packets from anywhere else are not taken from it. No prefix has two owners.
     pub allowed_ips: BTreeSet<Cidr>,
 }

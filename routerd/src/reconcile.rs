@@ -45,6 +45,7 @@ use wireguard::control::DeviceState;
 use crate::tunnel::{TunnelError, Tunnels};
 
 pub use self::core::{Action, Core, Event};
+pub use self::drift::Drift;
 pub use self::schedule::{Now, Timing};
 pub use self::status::Status;
 
@@ -219,8 +220,15 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
         match action {
             Action::Raise(state) => {
                 let result = self.tunnel(&state, Tunnels::raise, false);
+                let drift = self.tunnels.as_mut().map(Tunnels::take_drift);
                 self.drain();
-                self.core.handle_raised(result);
+                self.core.handle_raised(result, drift.unwrap_or_default());
+            }
+            Action::Look(state) => {
+                let differs =
+                    self.tunnel(&state, |t, wanted, now| Ok(t.differs(wanted, now)), false);
+                let now = self.host.now();
+                self.core.handle_looked(differs != Ok(false), now);
             }
             Action::Retire(state) => {
                 let result = self.tunnel(&state, Tunnels::retire, ());

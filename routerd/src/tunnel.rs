@@ -11,6 +11,7 @@
 //! link's own affair, as of any other link.
 
 pub mod backend;
+mod drift;
 pub mod holder;
 pub mod key;
 pub mod metrics;
@@ -18,6 +19,8 @@ pub mod metrics;
 mod tests;
 pub mod view;
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::tunnel::Tunnel;
@@ -25,17 +28,19 @@ use wireguard::control::{AllowedIpChange, DeviceState, PeerRequest, SetRequest};
 use wireguard::keys::{PrivateKey, PublicKey};
 use wireguard::plan::{DeviceSpec, PeerSpec, PlanError, plan};
 
+use crate::reconcile::Drift;
+
 /// Why the tunnel is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
     /// The kernel's device.
-    #[error(transparent)]
+    #[error("{0}; see `routerctl doctor`")]
     Kernel(#[from] wireguard::kernel::KernelError),
     /// The process in userspace.
-    #[error(transparent)]
+    #[error("{0}: see that the process that serves this device runs; it is tried again")]
     Userspace(#[from] wireguard::uapi::UapiError),
     /// There is no such process.
-    #[error(transparent)]
+    #[error("{0}; it is tried again")]
     Holder(#[from] holder::HolderError),
     /// What is wanted cannot be.
     #[error(transparent)]
@@ -86,12 +91,23 @@ pub trait TunnelBackend: Send {
 pub struct Tunnels {
     backend: Option<Box<dyn TunnelBackend>>,
     key: PrivateKey,
+    /// What the device was left as; none when it was not left right.
+    achieved: Option<Tunnel>,
+    /// Where peers were said to be last.
+    endpoints: BTreeMap<PublicKey, SocketAddr>,
+    drift: Vec<Drift>,
 }
 
 impl Tunnels {
     /// One with this node's key; without a backend every wish fails.
     pub fn new(backend: Option<Box<dyn TunnelBackend>>, key: PrivateKey) -> Tunnels {
-        Tunnels { backend, key }
+        Tunnels {
+            backend,
+            key,
+            achieved: None,
+            endpoints: BTreeMap::new(),
+            drift: Vec::new(),
+        }
     }
 
     /// Before any route leads there: makes the device, adds and moves. Returns whether something is left
@@ -100,12 +116,17 @@ impl Tunnels {
     /// # Errors
     /// When the device is not as it should be.
     pub fn raise(&mut self, wanted: &Tunnel, now: Duration) -> Result<bool, TunnelError> {
-        let found = self.backend()?.prepare(wanted.port, wanted.fwmark)?;
-        let (found, mut request) = self.plan(wanted, found, now)?;
+        if let Some(achieved) = self.achieved.take() {
+            let found = self.compare(&achieved, wanted, now)?;
+            self.drift.extend(found);
+        }
+        let state = self.backend()?.prepare(wanted.port, wanted.fwmark)?;
+        let mut request = self.plan(wanted, state.as_ref(), now)?;
         let before = request.peers.len();
         request.peers.retain(|p| !takes_away(p));
         let left = request.peers.len() < before;
-        self.apply(&request, found)?;
+        self.apply(&request, state.is_some())?;
+        self.done(wanted, left);
         Ok(left)
     }
 
@@ -114,9 +135,50 @@ impl Tunnels {
     /// # Errors
     /// When the device is not as it should be.
     pub fn retire(&mut self, wanted: &Tunnel, now: Duration) -> Result<(), TunnelError> {
-        let found = self.backend()?.observe()?;
-        let (found, request) = self.plan(wanted, found, now)?;
-        self.apply(&request, found)
+        self.achieved = None;
+        let state = self.backend()?.observe()?;
+        let request = self.plan(wanted, state.as_ref(), now)?;
+        self.apply(&request, state.is_some())?;
+        self.done(wanted, false);
+        Ok(())
+    }
+
+    /// Whether the device is not as it is wanted, for whatever reason. Nobody tells when a peer changes.
+    pub fn differs(&mut self, wanted: &Tunnel, now: Duration) -> bool {
+        let Ok(Some(state)) = self.observe() else {
+            return true;
+        };
+        let request = self.plan(wanted, Some(&state), now);
+        !request.is_ok_and(|r| r.is_empty())
+    }
+
+    /// What others did since the device was as `achieved`.
+    fn compare(
+        &mut self,
+        achieved: &Tunnel,
+        wanted: &Tunnel,
+        now: Duration,
+    ) -> Result<Vec<Drift>, TunnelError> {
+        let Some(state) = self.backend()?.observe()? else {
+            return Ok(vec![drift::device()]);
+        };
+        let (back, to) = (
+            self.plan(achieved, Some(&state), now)?,
+            self.plan(wanted, Some(&state), now)?,
+        );
+        Ok(drift::find(&back, &to, &state, achieved))
+    }
+
+    /// What others were found to have changed since the last call.
+    pub fn take_drift(&mut self) -> Vec<Drift> {
+        std::mem::take(&mut self.drift)
+    }
+
+    fn done(&mut self, wanted: &Tunnel, left: bool) {
+        let endpoints = wanted.peers.iter();
+        let endpoints = endpoints.map(|(key, p)| (PublicKey::new(*key.as_bytes()), p.endpoint));
+        self.endpoints = endpoints.collect();
+        self.achieved = (!left).then(|| wanted.clone());
     }
 
     /// The device as it is; `None`: there is none.
@@ -130,20 +192,40 @@ impl Tunnels {
         }
     }
 
-    /// The changes, and whether there is a device to change.
+    /// The changes to what is wanted.
     fn plan(
         &self,
         wanted: &Tunnel,
-        state: Option<DeviceState>,
+        state: Option<&DeviceState>,
         now: Duration,
-    ) -> Result<(bool, SetRequest), TunnelError> {
-        let found = state.is_some();
-        let request = plan(&spec(wanted, &self.key), &state.unwrap_or_default(), now)?;
-        Ok((found, request))
+    ) -> Result<SetRequest, TunnelError> {
+        let none = DeviceState::default();
+        Ok(plan(&self.spec(wanted), state.unwrap_or(&none), now)?)
+    }
+
+    fn spec(&self, wanted: &Tunnel) -> DeviceSpec {
+        let peers = wanted.peers.iter().map(|(key, peer)| {
+            let key = PublicKey::new(*key.as_bytes());
+            // Who says that it moved has; where it was heard from last is nearer to the truth otherwise.
+            let moved = (self.endpoints.get(&key)).is_some_and(|told| *told != peer.endpoint);
+            let spec = PeerSpec {
+                endpoint: Some(peer.endpoint),
+                pinned: moved,
+                allowed_ips: peer.allowed_ips.clone(),
+                ..PeerSpec::default()
+            };
+            (key, spec)
+        });
+        DeviceSpec {
+            private_key: self.key.clone(),
+            listen_port: wanted.port,
+            fwmark: wanted.fwmark,
+            peers: peers.collect(),
+        }
     }
 
     fn apply(&mut self, request: &SetRequest, found: bool) -> Result<(), TunnelError> {
-        if found && *request == SetRequest::default() {
+        if found && request.is_empty() {
             return Ok(());
         }
         self.backend()?.apply(request)?;
@@ -173,25 +255,11 @@ fn takes_away(request: &PeerRequest) -> bool {
     }
 }
 
-fn spec(wanted: &Tunnel, key: &PrivateKey) -> DeviceSpec {
-    let peers = wanted.peers.iter().map(|(key, peer)| {
-        let spec = PeerSpec {
-            endpoint: Some(peer.endpoint),
-            pinned: peer.pinned,
-            allowed_ips: peer.allowed_ips.clone(),
-            ..PeerSpec::default()
-        };
-        (PublicKey::new(*key.as_bytes()), spec)
-    });
-    DeviceSpec {
-        private_key: key.clone(),
-        listen_port: wanted.port,
-        fwmark: wanted.fwmark,
-        peers: peers.collect(),
-    }
-}
-
 /// A key as the store and calculation have it.
 pub fn public(key: &PrivateKey) -> model::tunnel::PublicKey {
-    model::tunnel::PublicKey::new(*key.public().as_bytes())
+    of(key.public())
+}
+
+fn of(key: PublicKey) -> model::tunnel::PublicKey {
+    model::tunnel::PublicKey::new(*key.as_bytes())
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datastore::{OwnershipState, SyncState};
 use model::api::{Health, Status, Subsystem};
+use model::resources::Encryption;
 use model::snapshot::Rejected;
 use model::state::NodeState;
 use tokio::sync::watch;
@@ -69,7 +70,16 @@ impl Views {
 
     /// Whether workloads can be served.
     pub fn is_ready(&self) -> bool {
-        self.identity.borrow().is_some() && self.facts.borrow().published && self.is_in_sync()
+        self.identity.borrow().is_some()
+            && self.facts.borrow().published
+            && self.is_in_sync()
+            && !self.is_cut_off()
+    }
+
+    /// Whether everything has to be encrypted, and nothing can be.
+    fn is_cut_off(&self) -> bool {
+        let required = self.desired.borrow().encryption == Encryption::Required;
+        required && self.reconcile.borrow().lacks_tunnel()
     }
 
     /// Whether the kernel was brought to a state that lacks nothing: the snapshot was complete, and
@@ -207,6 +217,36 @@ pub(crate) mod tests {
                 reconcile: self.reconcile.subscribe(),
                 publish: self.publish.subscribe(),
             }
+        }
+    }
+
+    #[test]
+    fn without_the_tunnel_that_is_required_nothing_can_be_served() {
+        let actors = Actors::new();
+        let views = actors.views();
+        actors.identity.send_replace(Some(OwnershipState::Held));
+        actors.facts.send_modify(|f| {
+            (f.synced, f.published, f.complete_from) = (true, true, Some(1));
+        });
+        let tunnels = |state| Subsystem {
+            name: "tunnels".into(),
+            state,
+            message: String::new(),
+        };
+        for (encryption, state, ready) in [
+            (Encryption::Required, Health::Failed, false),
+            (Encryption::Required, Health::Degraded, true),
+            (Encryption::Preferred, Health::Failed, true),
+        ] {
+            actors.desired.send_replace(Arc::new(NodeState {
+                encryption,
+                ..NodeState::default()
+            }));
+            actors.reconcile.send_modify(|r| {
+                (r.in_sync, r.generation) = (true, 1);
+                r.subsystems = vec![tunnels(state)];
+            });
+            assert_eq!(views.is_ready(), ready, "{encryption:?} {state:?}");
         }
     }
 

@@ -107,7 +107,9 @@ impl Node {
             core.handle_desired(Arc::new(state), true, now);
             while let Some(action) = core.poll_action(now) {
                 match action {
-                    Action::Raise(_) | Action::Retire(_) => unreachable!("no tunnel is wanted"),
+                    Action::Raise(_) | Action::Look(_) | Action::Retire(_) => {
+                        unreachable!("no tunnel is wanted")
+                    }
                     Action::Observe => core.handle_observed(kernel.observe(), now),
                     Action::Apply { ops, .. } => {
                         let results = kernel.apply(&ops);

@@ -13,9 +13,9 @@ use std::time::Duration;
 use model::kernel::{LinkName, Observed, Op};
 use model::kv::Revision;
 use model::state::NodeState;
-use netlink::{Conflict, Error, Plan, plan};
+use netlink::{Conflict, Error, Plan, describe, plan};
 
-use super::drift::{self, Log};
+use super::drift::{self, Drift, Log};
 use super::recurring::Recurring;
 use super::schedule::{Finished, Now, Schedule, Timing};
 use super::stages::Stages;
@@ -28,6 +28,8 @@ pub enum Action {
     /// Configure the tunnel of this state, but for what it takes away, and pass the result to
     /// [`Core::handle_raised`].
     Raise(Arc<NodeState>),
+    /// See whether the tunnel is as this state has it, and tell [`Core::handle_looked`].
+    Look(Arc<NodeState>),
     /// Take away what the tunnel of this state has no more, and pass the result to
     /// [`Core::handle_retired`].
     Retire(Arc<NodeState>),
@@ -102,6 +104,7 @@ enum Phase {
     Starting,
     Raising(Arc<NodeState>),
     Raised,
+    Looking,
     Observing,
     Applying(Box<Run>),
     Retiring(Box<Run>),
@@ -128,6 +131,11 @@ pub struct Core {
     retires: bool,
     /// Why the tunnel is not as it should be.
     tunnel: Option<String>,
+    /// What others did to it.
+    tunnel_drift: Vec<Drift>,
+    /// When it is looked at again, and how often that is.
+    look: Option<Duration>,
+    look_every: Duration,
     log: Log,
     events: Vec<Event>,
     status: Status,
@@ -153,6 +161,9 @@ impl Core {
             raised: None,
             retires: false,
             tunnel: None,
+            tunnel_drift: Vec::new(),
+            look: None,
+            look_every: timing.look,
             log: Log::default(),
             events: Vec::new(),
             status,
@@ -198,8 +209,15 @@ impl Core {
     pub fn poll_action(&mut self, now: Now) -> Option<Action> {
         match &mut self.phase {
             Phase::Idle => {
-                self.desired.as_ref()?;
-                self.due().filter(|at| *at <= now.since_start)?;
+                let state = self.desired.as_ref()?;
+                let is_due = |at: Option<Duration>| at.is_some_and(|at| at <= now.since_start);
+                if !is_due(self.due()) {
+                    let state = Arc::clone(state);
+                    return is_due(self.look).then(|| {
+                        self.phase = Phase::Looking;
+                        Action::Look(state)
+                    });
+                }
                 self.schedule.start(now);
                 self.phase = Phase::Starting;
                 (self.raised, self.retires, self.tunnel) = (None, false, None);
@@ -218,7 +236,7 @@ impl Core {
                 self.phase = Phase::Observing;
                 Some(Action::Observe)
             }
-            Phase::Raising(_) | Phase::Observing | Phase::Retiring(_) => None,
+            Phase::Raising(_) | Phase::Looking | Phase::Observing | Phase::Retiring(_) => None,
             Phase::Applying(run) => {
                 if let Some(ops) = run.stages.next(|l| self.marks.is_attaching(l)) {
                     let observed = run.stages.observed().clone();
@@ -241,7 +259,7 @@ impl Core {
     /// When [`Core::poll_action`] is to be called again at the latest.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.desired.as_ref()?;
-        self.due()
+        self.due().into_iter().chain(self.look).min()
     }
 
     fn due(&self) -> Option<Duration> {
@@ -266,16 +284,27 @@ impl Core {
         }
     }
 
-    /// The answer to [`Action::Raise`]: whether something is left to retire, or why it failed.
+    /// The answer to [`Action::Raise`]: whether something is left to retire, or why it failed; and what others
+    /// had changed.
     ///
     /// Routes go on in either case: by a tunnel that is not ready they lead nowhere, and nothing goes in clear.
-    pub fn handle_raised(&mut self, result: Result<bool, String>) {
+    pub fn handle_raised(&mut self, result: Result<bool, String>, drift: Vec<Drift>) {
+        self.tunnel_drift.extend(drift);
         if let Phase::Raising(state) = std::mem::replace(&mut self.phase, Phase::Raised) {
             self.raised = Some(state);
         }
         match result {
             Ok(left) => self.retires |= left,
             Err(error) => self.tunnel = Some(error),
+        }
+    }
+
+    /// The answer to [`Action::Look`]: whether something is not as it should be.
+    pub fn handle_looked(&mut self, differs: bool, now: Now) {
+        self.phase = Phase::Idle;
+        self.look = Some(now.since_start + self.look_every);
+        if differs {
+            self.schedule.changed(now);
         }
     }
 
@@ -364,6 +393,7 @@ impl Core {
         let tunnel = self.tunnel.as_deref();
         self.status.subsystems = status::after(&status::Outcome {
             target: target.kernel(),
+            encryption: (!state.barred).then_some(state.encryption),
             peers: state.tunnel.as_ref().map(|t| t.peers.len()),
             tunnel,
             failed,
@@ -374,6 +404,9 @@ impl Core {
             failed: !failed.is_empty() || !blocked.is_empty() || tunnel.is_some(),
             drifted,
         };
+        // One that failed is tried again anyway.
+        let stands = state.tunnel.is_some() && self.tunnel.is_none();
+        self.look = stands.then(|| now.since_start + self.look_every);
         self.schedule.finish(now, finished);
         self.last = Some(target);
     }
@@ -401,6 +434,7 @@ impl Core {
 
     /// Names what others changed since the last run.
     fn note_drift(&mut self, target: &Target, to: &Plan, observed: &Observed, now: Now) -> bool {
+        let mut drifts = std::mem::take(&mut self.tunnel_drift);
         let Some(last) = &self.last else {
             return false; // what stood before us is adopted, not drift
         };
@@ -409,14 +443,17 @@ impl Core {
         } else {
             Some(plan(last.kernel(), observed))
         };
-        let drifts = drift::find(&drift::Inputs {
+        let device = target.kernel().tunnel.map(|t| t.name);
+        let lost = device.filter(|d| drifts.iter().any(|x| x.object == describe::link(d)));
+        drifts.extend(drift::find(&drift::Inputs {
+            lost,
             back: back.as_ref().unwrap_or(to),
             plan: to,
             open: self.open.last(),
             conflicts: self.conflicts.last(),
             achieved: last.kernel(),
             observed,
-        });
+        }));
         if let Some(first) = drifts.first() {
             self.events.push(Event::Drifted {
                 total: drifts.len(),

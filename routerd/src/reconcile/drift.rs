@@ -14,9 +14,11 @@ use super::target::{hops, is_of};
 
 /// One object found changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Drift {
-    pub(super) object: String,
-    pub(super) found: &'static str,
+pub struct Drift {
+    /// The object, in words.
+    pub object: String,
+    /// `missing`, `changed` or `unexpected`.
+    pub found: &'static str,
 }
 
 /// What drift is found from.
@@ -31,6 +33,8 @@ pub(super) struct Inputs<'a> {
     pub(super) conflicts: &'a BTreeSet<Conflict>,
     /// What the last run aimed at.
     pub(super) achieved: &'a KernelState,
+    /// A link that was found gone, and may be back.
+    pub(super) lost: Option<LinkName>,
     /// What there is.
     pub(super) observed: &'a Observed,
 }
@@ -45,6 +49,7 @@ pub(super) fn find(inputs: &Inputs<'_>) -> Vec<Drift> {
             Op::CreateVxlan(v) => Some(v.name),
             _ => None,
         })
+        .chain(inputs.lost)
         .collect();
     for conflict in &back.conflicts {
         if let Conflict::MissingLink { link, .. } = conflict
@@ -73,7 +78,13 @@ pub(super) fn find(inputs: &Inputs<'_>) -> Vec<Drift> {
     for op in &back.ops {
         let name = name(op);
         let ours_to_do = inputs.open.contains(&name) || stands(op, inputs.observed);
-        let hangs_on = went_along(op, &gone) || went_along(op, &new);
+        let was = match op {
+            Op::AddRoute(key, _) => inputs.achieved.routes.get(key),
+            _ => None,
+        };
+        // A route that now leads nowhere led by such a link.
+        let led = was.is_some_and(|r| hops(r).iter().any(|h| gone.contains(&h.dev)));
+        let hangs_on = led || went_along(op, &gone) || went_along(op, &new);
         if wanted.contains(&name) && !ours_to_do && !hangs_on {
             drifts.push(Drift {
                 object: describe::object(op),
@@ -93,9 +104,12 @@ fn went_along(op: &Op, gone: &BTreeSet<LinkName>) -> bool {
     match op {
         // A link is only deleted here to make room for itself.
         Op::AddAddress(l, _) | Op::DeleteLink(l) => gone.contains(l),
+        Op::SetMtu(l, _) | Op::SetUp(l) => gone.contains(l),
         Op::SetNeighbour(n) => gone.contains(&n.dev),
         Op::SetFdb(e) => gone.contains(&e.dev),
-        Op::AddRoute(_, r) => hops(r).iter().any(|h| gone.contains(&h.dev)),
+        Op::AddRoute(_, r) | Op::ReplaceRoute(_, r) => {
+            hops(r).iter().any(|h| gone.contains(&h.dev))
+        }
         Op::SetSysctl(path, _) => gone.iter().any(|l| is_of(path, *l)),
         _ => false,
     }

@@ -21,6 +21,8 @@ pub struct Timing {
     pub attaching: Duration,
     /// Everything is looked at this often, whether something was heard or not.
     pub resync: Duration,
+    /// The encrypted tunnel is looked at this often: of its peers the kernel tells nothing.
+    pub look: Duration,
     /// Pause before the first retry of what failed; doubles each time.
     pub retry_first: Duration,
     /// Longest pause before a retry.
@@ -33,6 +35,7 @@ impl Default for Timing {
             coalesce: Duration::from_millis(50),
             attaching: Duration::from_millis(20),
             resync: Duration::from_secs(60),
+            look: Duration::from_secs(5),
             retry_first: Duration::from_millis(100),
             retry_max: Duration::from_secs(30),
         }

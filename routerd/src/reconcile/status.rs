@@ -6,6 +6,7 @@ use model::api::{Drift, Health, Subsystem};
 use model::kernel::{KernelState, LinkName, Op};
 use model::kv::Revision;
 use model::marks;
+use model::resources::Encryption;
 use netlink::{Conflict, Error, describe};
 
 /// How the kernel is.
@@ -24,6 +25,12 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whether the encrypted tunnel does not work.
+    pub fn lacks_tunnel(&self) -> bool {
+        let mut subsystems = self.subsystems.iter();
+        subsystems.any(|s| s.name == TUNNELS && s.state == Health::Failed)
+    }
+
     /// The subsystems now that `newest` is wanted: the links of workloads are made and taken away by
     /// the CNI path, before the next run counts them.
     pub fn subsystems_for(&self, newest: &KernelState) -> Vec<Subsystem> {
@@ -39,6 +46,8 @@ impl Status {
 
 /// What the first part is called.
 const LINKS: &str = "links";
+/// And the second.
+const TUNNELS: &str = "tunnels";
 
 /// The parts that are reported one by one, in the order they are built in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +60,7 @@ enum Part {
 
 const PARTS: [(Part, &str); 4] = [
     (Part::Links, LINKS),
-    (Part::Tunnels, "tunnels"),
+    (Part::Tunnels, TUNNELS),
     (Part::Routes, "routes"),
     (Part::Nat, "nat"),
 ];
@@ -119,6 +128,8 @@ fn all(state: Health, message: &str) -> Vec<Subsystem> {
 pub(super) struct Outcome<'a> {
     /// What it aimed at.
     pub(super) target: &'a KernelState,
+    /// Whether to encrypt; nobody knows as long as all is barred for that.
+    pub(super) encryption: Option<Encryption>,
     /// Peers of the encrypted tunnel, if there is to be one.
     pub(super) peers: Option<usize>,
     /// Why that tunnel is not as it should be.
@@ -144,6 +155,11 @@ pub(super) fn after(outcome: &Outcome<'_>) -> Vec<Subsystem> {
     if let Some(error) = outcome.tunnel {
         broken.push(Part::Tunnels);
         troubles.insert(Part::Tunnels, vec![error.to_owned()]);
+    }
+    if let Some((state, message)) = lack(outcome) {
+        broken.extend((state == Health::Failed).then_some(Part::Tunnels));
+        let part = troubles.entry(Part::Tunnels).or_default();
+        part.push(message);
     }
     for (op, error) in failed {
         if matches!(op, Op::CreateVxlan(_) | Op::SetNat(_)) {
@@ -194,6 +210,31 @@ pub(super) fn after(outcome: &Outcome<'_>) -> Vec<Subsystem> {
         }
     };
     PARTS.into_iter().map(of).collect()
+}
+
+/// What is wrong where encryption is wanted and there is to be no tunnel.
+fn lack(outcome: &Outcome<'_>) -> Option<(Health, String)> {
+    let mend = "load the kernel's module `wireguard`, or start a process that serves rtd.wg, and routerd again; see \
+                also `problems`";
+    let (state, message) = match (outcome.encryption, outcome.peers) {
+        (Some(Encryption::Off), _) | (Some(_), Some(_)) => return None,
+        (None, _) => (
+            Health::Degraded,
+            "MeshConfiguration/default cannot be read, so no new way to other nodes is opened: apply it anew, or delete it"
+                .to_owned(),
+        ),
+        (Some(Encryption::Preferred), None) => (
+            Health::Degraded,
+            format!("nothing is encrypted: this node has no WireGuard key of its own: {mend}"),
+        ),
+        (Some(Encryption::Required), None) => (
+            Health::Failed,
+            format!(
+                "encryption is required, and this node has no WireGuard key of its own, so it reaches no other: {mend}"
+            ),
+        ),
+    };
+    Some((state, message))
 }
 
 /// What a part does when all is well.

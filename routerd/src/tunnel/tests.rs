@@ -80,7 +80,6 @@ fn tunnel(peers: &[u8]) -> Tunnel {
         let peer = TunnelPeer {
             node: format!("n{n}").into(),
             endpoint: format!("192.0.2.{n}:51820").parse().unwrap(),
-            pinned: true,
             allowed_ips: [format!("10.0.{n}.0/26").parse().unwrap()].into(),
         };
         (PublicKey::new([*n; KEY_LEN]), peer)
@@ -153,8 +152,15 @@ impl Bench {
                     Action::Raise(state) => {
                         let wanted = state.tunnel.as_ref().unwrap();
                         let done = self.tunnels.raise(wanted, self.now);
+                        let drift = self.tunnels.take_drift();
                         self.sync_link();
-                        self.core.handle_raised(done.map_err(|e| e.to_string()));
+                        (self.core).handle_raised(done.map_err(|e| e.to_string()), drift);
+                    }
+                    Action::Look(state) => {
+                        let wanted = state.tunnel.as_ref().unwrap();
+                        let differs = self.tunnels.differs(wanted, self.now);
+                        let now = self.at();
+                        self.core.handle_looked(differs, now);
                     }
                     Action::Retire(state) => {
                         let wanted = state.tunnel.as_ref().unwrap();
@@ -193,6 +199,17 @@ impl Bench {
             self.kernel
                 .add_link(link(name(marks::WIREGUARD), kind, &[]));
         }
+    }
+
+    /// Lets others change the device, looks again, and tells what was named.
+    fn damaged(&mut self, damage: impl FnOnce(&mut FakeDevice, &mut FakeKernel)) -> Vec<String> {
+        let before = self.core.status().drift.len();
+        damage(&mut self.device.0.lock().unwrap(), &mut self.kernel);
+        self.now += Timing::default().look;
+        self.run(|_, _| {});
+        let drift = self.core.status().drift;
+        let new = drift.iter().take(drift.len() - before);
+        new.map(|d| format!("{}: {}", d.object, d.found)).collect()
     }
 
     fn tunnels_line(&self) -> String {
@@ -276,7 +293,7 @@ fn a_newer_state_that_comes_while_the_kernel_is_looked_at_is_raised_first() {
         panic!("no tunnel was raised");
     };
     let left = b.tunnels.raise(first.tunnel.as_ref().unwrap(), b.now);
-    b.core.handle_raised(left.map_err(|e| e.to_string()));
+    (b.core).handle_raised(left.map_err(|e| e.to_string()), Vec::new());
     b.sync_link();
     assert!(matches!(b.core.poll_action(b.at()), Some(Action::Observe)));
     b.want(state(2, Some(&[1, 4])));
@@ -284,6 +301,120 @@ fn a_newer_state_that_comes_while_the_kernel_is_looked_at_is_raised_first() {
     b.core.handle_observed(observed, now);
     b.run(owned);
     assert_eq!(b.kernel.state.routes.len(), 2);
+}
+
+#[test]
+fn what_others_do_to_the_device_is_named_and_undone() {
+    let key = |n: u8| wireguard::keys::PublicKey::new([n; KEY_LEN]);
+    let mut b = Bench::new();
+    b.want(state(1, Some(&[1, 2])));
+    b.run(owned);
+    let right = b.device.0.lock().unwrap().state.clone();
+    assert!(b.damaged(|_, _| {}).is_empty());
+
+    let peer = |n: u8, found: &str| {
+        let node = if n < 9 {
+            format!(" (n{n})")
+        } else {
+            String::new()
+        };
+        vec![format!("peer {}{node} dev rtd.wg: {found}", key(n))]
+    };
+    let named = b.damaged(|d, _| drop(d.state.as_mut().unwrap().peers.remove(&key(1))));
+    assert_eq!(named, peer(1, "missing"));
+    let named = b.damaged(|d, _| {
+        let peer = d.state.as_mut().unwrap().peers.get_mut(&key(2)).unwrap();
+        peer.allowed_ips.clear();
+    });
+    assert_eq!(named, peer(2, "changed"));
+    let named = b.damaged(|d, _| {
+        let peers = &mut d.state.as_mut().unwrap().peers;
+        peers.insert(key(9), PeerState::default());
+    });
+    assert_eq!(named, peer(9, "unexpected"));
+    let named = b.damaged(|d, _| d.state.as_mut().unwrap().listen_port = 7);
+    assert_eq!(named, ["rtd.wg listen-port: changed"]);
+    assert_eq!(b.device.0.lock().unwrap().state, right);
+
+    // With all its routes.
+    let named = b.damaged(|d, k| {
+        d.state = None;
+        k.remove_link(name(marks::WIREGUARD));
+    });
+    assert_eq!(named, ["link rtd.wg: missing"]);
+    assert_eq!(b.device.0.lock().unwrap().state, right);
+    // One that cannot be made again is named once, and so is nothing when it comes back.
+    let named = b.damaged(|d, k| {
+        (d.state, d.fails) = (None, true);
+        k.remove_link(name(marks::WIREGUARD));
+    });
+    assert_eq!(named, ["link rtd.wg: missing"]);
+    assert!(b.damaged(|_, _| {}).is_empty());
+    let named = b.damaged(|d, _| d.fails = false);
+    assert!(named.is_empty(), "{named:?}");
+    b.now += std::time::Duration::from_secs(60);
+    b.run(|_, _| {});
+    assert_eq!(b.device.0.lock().unwrap().state, right);
+    assert_eq!(b.tunnels_line(), "Ok: rtd.wg, 2 peers");
+}
+
+#[test]
+fn a_peer_heard_from_elsewhere_is_left_there_until_it_says_that_it_moved() {
+    let endpoint = |b: &Bench| {
+        let device = b.device.0.lock().unwrap();
+        let peers = &device.state.as_ref().unwrap().peers;
+        peers.values().next().unwrap().endpoint.unwrap().to_string()
+    };
+    let mut b = Bench::new();
+    b.want(state(1, Some(&[1])));
+    b.run(owned);
+    let wall = std::time::Duration::from_secs(1000);
+    b.now = wall;
+    let named = b.damaged(|d, _| {
+        let peer = d.state.as_mut().unwrap().peers.values_mut().next().unwrap();
+        peer.endpoint = Some("198.51.100.7:1025".parse().unwrap());
+        peer.last_handshake = Some(wall);
+    });
+    assert!(named.is_empty(), "{named:?}");
+    assert_eq!(endpoint(&b), "198.51.100.7:1025");
+    let mut moved = state(2, Some(&[1]));
+    let peers = &mut moved.tunnel.as_mut().unwrap().peers;
+    peers.values_mut().next().unwrap().endpoint = "192.0.2.99:51820".parse().unwrap();
+    b.want(moved);
+    b.run(owned);
+    assert_eq!(endpoint(&b), "192.0.2.99:51820");
+}
+
+#[test]
+fn where_encryption_is_required_and_cannot_be_status_says_so() {
+    use model::resources::Encryption;
+    for (encryption, barred, starts) in [
+        (Encryption::Off, false, "Ok: none needed"),
+        (
+            Encryption::Preferred,
+            false,
+            "Degraded: nothing is encrypted",
+        ),
+        (
+            Encryption::Required,
+            false,
+            "Failed: encryption is required",
+        ),
+        (
+            Encryption::Required,
+            true,
+            "Degraded: MeshConfiguration/default",
+        ),
+    ] {
+        let mut b = Bench::new();
+        let mut wanted = state(1, None);
+        (wanted.encryption, wanted.barred) = (encryption, barred);
+        b.want(wanted);
+        b.run(|_, _| {});
+        let line = b.tunnels_line();
+        assert!(line.starts_with(starts), "{line}");
+        assert_eq!(b.core.status().lacks_tunnel(), starts.starts_with("Failed"));
+    }
 }
 
 /// What is wanted while nobody knows whether to encrypt.

@@ -219,7 +219,9 @@ impl Rig {
         while let Some(action) = self.core.poll_action(self.at()) {
             match action {
                 // No shape has a tunnel; see `crate::tunnel::tests`.
-                Action::Raise(_) | Action::Retire(_) => unreachable!("no tunnel is wanted"),
+                Action::Raise(_) | Action::Look(_) | Action::Retire(_) => {
+                    unreachable!("no tunnel is wanted")
+                }
                 Action::Observe => {
                     self.runs += 1;
                     let observed = self.kernel.observe();
