@@ -1,9 +1,9 @@
 //! What concerns the host as a whole: masquerade and kernel switches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::Family;
-use model::kernel::{Nat, TunnelLink};
+use model::kernel::{Guard, LinkName, Nat, TunnelLink};
 use model::resources::Encryption;
 
 use crate::Inputs;
@@ -13,13 +13,34 @@ use crate::tunnels::Tunnels;
 
 /// Masquerade for the pools that ask for it; disabled ones too, as their workloads go on.
 pub(crate) fn nat(pools: &Pools<'_>) -> Option<Nat> {
-    let sources: std::collections::BTreeSet<_> = (pools.iter())
+    let sources: BTreeSet<_> = (pools.iter())
         .filter(|p| p.spec.nat_outgoing)
         .map(|p| p.spec.cidr)
         .collect();
     (!sources.is_empty()).then(|| Nat {
         sources,
         exempt: pools.iter().map(|p| p.spec.cidr).collect(),
+    })
+}
+
+/// The watch over what leaves in clear, which drops it where everything is to be encrypted. `inside` are the
+/// interfaces of workloads that are not named as ours are; a way to other hosts is none of them.
+pub(crate) fn guard(
+    inputs: &Inputs<'_>,
+    pools: &Pools<'_>,
+    inside: impl Iterator<Item = LinkName>,
+) -> Option<Guard> {
+    let pools: BTreeSet<_> = pools.iter().map(|p| p.spec.cidr).collect();
+    let underlay = |link: &LinkName| {
+        let mut links = Family::ALL
+            .into_iter()
+            .filter_map(|f| inputs.underlay.of(f));
+        links.any(|l| l.interface == *link)
+    };
+    (!pools.is_empty()).then(|| Guard {
+        pools,
+        inside: inside.filter(|l| !underlay(l)).collect(),
+        drop: inputs.snapshot.encryption() == Encryption::Required,
     })
 }
 

@@ -87,6 +87,8 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
 
     let mut addresses = tunnels.addresses();
     addresses.extend(wireguard.addresses());
+    let inside = local.gateways.iter().map(|(link, _)| *link);
+    let guard = host::guard(inputs, &pools, inside);
     addresses.extend(local.gateways);
     let sysctls = host::sysctls(inputs, &tunnels, wireguard.link(), &local.links);
     NodeState {
@@ -107,6 +109,7 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
             neighbours: neighbours.into_iter().collect(),
             fdb: fdb.into_iter().collect(),
             nat: host::nat(&pools),
+            guard,
             sysctls,
         },
     }

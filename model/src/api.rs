@@ -156,8 +156,12 @@ pub struct WatchEvent {
 pub struct TunnelsShow {
     /// Nodes by name.
     pub tunnels: Vec<TunnelShow>,
-    /// Bytes of workloads that left in clear; null: not counted.
+    /// Bytes between workloads of different nodes that left this one in clear, since the first pool or since
+    /// encryption ceased to be required; null: the kernel does not count.
     pub clear_text_bytes: Option<u64>,
+    /// Bytes that would have, and were dropped since encryption is required; null: the kernel does not count.
+    #[serde(default)]
+    pub clear_text_dropped_bytes: Option<u64>,
 }
 
 /// How another node is reached.

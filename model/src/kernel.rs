@@ -299,6 +299,27 @@ pub struct Nat {
     pub exempt: BTreeSet<Cidr>,
 }
 
+/// The nftables table that watches over what leaves in clear: packets from a pool to a pool that leave this
+/// host by anything but the encrypted tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Guard {
+    /// All pools.
+    pub pools: BTreeSet<Cidr>,
+    /// Interfaces of workloads that are not named as ours are.
+    pub inside: BTreeSet<LinkName>,
+    /// Whether such packets are dropped; else they are counted.
+    pub drop: bool,
+}
+
+/// What a [`Guard`] has seen since it stands, or since it drops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClearText {
+    /// Bytes that left in clear.
+    pub left: u64,
+    /// Bytes that would have, and were dropped.
+    pub dropped: u64,
+}
+
 /// Everything of ours in the kernel, as wanted or as found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -320,6 +341,8 @@ pub struct KernelState {
     pub fdb: BTreeSet<FdbEntry>,
     /// Masquerade; `None` when there is no table.
     pub nat: Option<Nat>,
+    /// Watch over what leaves in clear; `None` when there is no table.
+    pub guard: Option<Guard>,
     /// Kernel switches: path below `/proc/sys` to value.
     pub sysctls: BTreeMap<String, String>,
 }
@@ -379,6 +402,10 @@ pub enum Op {
     SetNat(Nat),
     /// Delete our nftables table.
     DeleteNat,
+    /// Replace our nftables table of that kind atomically; what it has counted stands.
+    SetGuard(Guard),
+    /// Delete it.
+    DeleteGuard,
     /// Write a kernel switch: path below `/proc/sys`, value.
     SetSysctl(String, String),
 }

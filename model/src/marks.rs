@@ -24,8 +24,11 @@ pub const WIREGUARD: &str = "rtd.wg";
 pub const WIREGUARD_FWMARK: u32 = 0x2000_0000;
 /// Metric of the routes that catch what no other route takes: last of all.
 pub const LAST_METRIC: u32 = u32::MAX;
-/// The one nftables table, family `inet`.
+/// The nftables table that masquerades, family `inet`.
 pub const NFT_TABLE: &str = "routerd";
+/// The nftables table that watches over what leaves in clear, family `inet`. It is one of its own, so that its
+/// counters outlive a change of the other.
+pub const NFT_GUARD: &str = "routerd_guard";
 
 /// Default gateway of every workload: never on a wire, always a permanent neighbour.
 pub const GATEWAY_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);

@@ -79,6 +79,11 @@ pub(crate) fn be32_of(value: &[u8]) -> Option<u32> {
     value.first_chunk().copied().map(u32::from_be_bytes)
 }
 
+/// A value that is a long number in network order.
+pub(crate) fn be64_of(value: &[u8]) -> Option<u64> {
+    value.first_chunk().copied().map(u64::from_be_bytes)
+}
+
 /// A value that is an address, its family told by its length.
 pub(crate) fn ip_of(value: &[u8]) -> Option<IpAddr> {
     match value.len() {

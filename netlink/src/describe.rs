@@ -1,7 +1,8 @@
 //! Operations and objects in the words of `ip`, `bridge` and `sysctl`: for errors, logs and `diff`.
 
 use model::kernel::{
-    FdbEntry, Link, LinkName, Nat, Neighbour, NextHop, Op, Route, RouteKey, RouteTarget, Vxlan,
+    FdbEntry, Guard, Link, LinkName, Nat, Neighbour, NextHop, Op, Route, RouteKey, RouteTarget,
+    Vxlan,
 };
 use model::marks;
 
@@ -20,13 +21,15 @@ pub fn operation(op: &Op) -> &'static str {
         | Op::SetNeighbour(_)
         | Op::SetFdb(_)
         | Op::SetNat(_)
+        | Op::SetGuard(_)
         | Op::SetSysctl(..) => "set",
         Op::DeleteLink(_)
         | Op::DeleteAddress(..)
         | Op::DeleteRoute(..)
         | Op::DeleteNeighbour(_)
         | Op::DeleteFdb(_)
-        | Op::DeleteNat => "delete",
+        | Op::DeleteNat
+        | Op::DeleteGuard => "delete",
     }
 }
 
@@ -46,6 +49,8 @@ pub fn object(op: &Op) -> String {
         Op::SetFdb(e) | Op::DeleteFdb(e) => fdb(e),
         Op::SetNat(n) => nat(n),
         Op::DeleteNat => format!("table inet {}", marks::NFT_TABLE),
+        Op::SetGuard(g) => guard(g),
+        Op::DeleteGuard => format!("table inet {}", marks::NFT_GUARD),
         Op::SetSysctl(path, value) => format!("sysctl {path} = {value}"),
     }
 }
@@ -119,6 +124,15 @@ fn nat(n: &Nat) -> String {
     format!(
         "table inet {} ({sources} sources, {exempt} exempt)",
         marks::NFT_TABLE
+    )
+}
+
+fn guard(g: &Guard) -> String {
+    let what = if g.drop { "drops" } else { "counts" };
+    let (pools, inside) = (g.pools.len(), g.inside.len());
+    format!(
+        "table inet {} ({what}, {pools} pools, {inside} interfaces inside)",
+        marks::NFT_GUARD
     )
 }
 

@@ -8,7 +8,9 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::{Discriminant, discriminant};
 
-use model::kernel::{KernelState, Link, LinkKind, LinkName, Observed, Op, Route, RouteKey};
+use model::kernel::{
+    ClearText, KernelState, Link, LinkKind, LinkName, Observed, Op, Route, RouteKey,
+};
 
 use crate::{Error, Kernel, Refusal, describe, nat};
 
@@ -93,6 +95,7 @@ impl Kernel for FakeKernel {
         }
         let mut ours = self.state.clone();
         ours.nat = ours.nat.as_ref().map(nat::canonical);
+        ours.guard = ours.guard.as_ref().map(nat::canonical_guard);
         ours.workload_links = links
             .values()
             .filter(|l| l.kind == LinkKind::Veth && model::marks::is_our_link(l.name.as_str()))
@@ -109,6 +112,10 @@ impl Kernel for FakeKernel {
             ours,
             alien_routes,
         })
+    }
+
+    fn clear_text(&mut self) -> Result<Option<ClearText>, Error> {
+        Ok(self.state.guard.as_ref().map(|_| ClearText::default()))
     }
 
     fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), Error>> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::kernel::{LinkName, NextHop, Observed, Op};
+use model::kernel::{ClearText, LinkName, NextHop, Observed, Op};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::link::LinkAttribute;
 
@@ -120,7 +120,11 @@ impl Netlink {
             Op::DeleteNeighbour(n) => encode::delete_neighbour(self.index(n.dev)?, n.ip, n.mac),
             Op::SetFdb(e) => encode::set_fdb(self.index(e.dev)?, e),
             Op::DeleteFdb(e) => encode::delete_fdb(self.index(e.dev)?, e),
-            Op::SetNat(_) | Op::DeleteNat | Op::SetSysctl(..) => return Ok(None),
+            Op::SetNat(_)
+            | Op::DeleteNat
+            | Op::SetGuard(_)
+            | Op::DeleteGuard
+            | Op::SetSysctl(..) => return Ok(None),
         }))
     }
 
@@ -155,6 +159,8 @@ impl Netlink {
             }
             Op::SetNat(nat) => verdict(op, self.nftables().and_then(|n| n.set(nat))),
             Op::DeleteNat => verdict(op, self.nftables().and_then(Nftables::delete)),
+            Op::SetGuard(guard) => verdict(op, self.nftables().and_then(|n| n.set_guard(guard))),
+            Op::DeleteGuard => verdict(op, self.nftables().and_then(Nftables::delete_guard)),
             _ => Ok(()),
         }
     }
@@ -196,6 +202,7 @@ impl Kernel for Netlink {
         self.indexes = observed.links.values().map(|l| (l.name, l.index)).collect();
         if let Ok(nftables) = &mut self.nftables {
             observed.ours.nat = nftables.observe()?;
+            observed.ours.guard = nftables.observe_guard()?;
         }
         // Attaching a workload wrote this one, so nobody has to write it again.
         let links = observed.ours.workload_links.iter();
@@ -210,6 +217,12 @@ impl Kernel for Netlink {
         Ok(observed)
     }
 
+    fn clear_text(&mut self) -> Result<Option<ClearText>, Error> {
+        let what = || format!("table inet {}", model::marks::NFT_GUARD);
+        let counted = self.nftables().and_then(Nftables::clear_text);
+        counted.map_err(|e| e.during("read the counters of", what()))
+    }
+
     fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), Error>> {
         let mut results: Vec<Result<(), Error>> = vec![Ok(()); ops.len()];
         let mut pending = Pending::default();
@@ -217,7 +230,11 @@ impl Kernel for Netlink {
             // Changes what later operations need to know, or needs to know what earlier ones did.
             let alone = matches!(
                 op,
-                Op::CreateVxlan(_) | Op::DeleteLink(_) | Op::SetSysctl(..) | Op::SetNat(_)
+                Op::CreateVxlan(_)
+                    | Op::DeleteLink(_)
+                    | Op::SetSysctl(..)
+                    | Op::SetNat(_)
+                    | Op::SetGuard(_)
             );
             if alone || pending.batch.len() >= BATCH {
                 self.flush(&mut pending, ops, &mut results);

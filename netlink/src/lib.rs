@@ -45,7 +45,7 @@ pub use error::{Error, Refusal};
 #[cfg(any(test, feature = "testing"))]
 pub use fake::FakeKernel;
 pub use kernel::Netlink;
-use model::kernel::{Observed, Op};
+use model::kernel::{ClearText, Observed, Op};
 pub use monitor::{Event, Monitor};
 pub use plan::{Conflict, Plan, plan};
 
@@ -56,6 +56,12 @@ pub trait Kernel: Send {
     /// # Errors
     /// When a dump fails or stays inconsistent however often it is repeated.
     fn observe(&mut self) -> Result<Observed, Error>;
+
+    /// What the guard has counted; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the kernel does not tell, or has no nftables.
+    fn clear_text(&mut self) -> Result<Option<ClearText>, Error>;
 
     /// Carries out `ops` in order; one result each. A failure does not stop what comes after it.
     ///

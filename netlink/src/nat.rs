@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use model::kernel::Nat;
+use model::kernel::{Guard, Nat};
 use model::{Cidr, Family};
 
 /// First and last address of a range, as numbers.
@@ -124,6 +124,22 @@ pub fn canonical(nat: &Nat) -> Nat {
     Nat {
         sources: each(sources),
         exempt: each(exempt),
+    }
+}
+
+/// The pools of a guard, of one family, merged.
+pub(crate) fn pools(guard: &Guard, family: Family) -> Vec<Range> {
+    merge(ranges(guard.pools.iter(), family))
+}
+
+/// The same guard in the one way that observation reports it: fewest prefixes.
+pub fn canonical_guard(guard: &Guard) -> Guard {
+    let families = Family::ALL.into_iter();
+    Guard {
+        pools: families
+            .flat_map(|f| prefixes(&pools(guard, f), f))
+            .collect(),
+        ..guard.clone()
     }
 }
 

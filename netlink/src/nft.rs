@@ -1,4 +1,5 @@
-//! Our nftables table: written in one transaction, read back whole.
+//! Our nftables tables: each written in one transaction and read back whole. One masquerades; the other is in
+//! [`guard`].
 //!
 //! ```text
 //! table inet routerd {
@@ -11,20 +12,23 @@
 //! }
 //! ```
 
+mod guard;
 mod table;
 mod wire;
 
 use model::Family;
 use model::kernel::Nat;
-use table::{CHAIN, SETS};
+use table::{CHAIN, Chain, Keys, SETS, Step};
 pub(crate) use wire::is_our_table;
 
 use crate::encode::flags;
-use crate::nat::prefixes;
+use crate::nat::{Range, prefixes};
 use crate::socket::{Batch, Socket};
 use crate::{Error, Refusal};
 
 const TABLE: &str = model::marks::NFT_TABLE;
+/// All tables of ours.
+const TABLES: [&str; 2] = [TABLE, model::marks::NFT_GUARD];
 
 /// nftables in the network namespace of the thread that opened it.
 pub(crate) struct Nftables {
@@ -45,30 +49,42 @@ impl Nftables {
 
     /// Puts the table in place of what is there: all of it, or nothing when this fails.
     pub(crate) fn set(&mut self, nat: &Nat) -> Result<(), Refusal> {
-        let mut batch = Batch::default();
-        wire::begin(&mut batch);
-        // Deleting needs it to be there: made first, if need be.
-        wire::table(&mut batch, wire::NEW_TABLE);
-        wire::table(&mut batch, wire::DELETE_TABLE);
-        wire::table(&mut batch, wire::NEW_TABLE);
-        for set in &SETS {
-            wire::set(&mut batch, set);
-            wire::elements(&mut batch, set, &(set.ranges)(nat, set.family));
-        }
-        wire::chain(&mut batch);
-        for rule in table::rules() {
-            wire::rule(&mut batch, &rule);
-        }
-        wire::end(&mut batch);
-        self.transact(&mut batch)
+        self.replace(TABLE, |batch| {
+            for set in &SETS {
+                wire::set(batch, TABLE, set.name, Keys::Addresses(set.family));
+                let ranges = (set.ranges)(nat, set.family);
+                wire::elements(batch, TABLE, set.name, set.family, &ranges);
+            }
+            wire::chain(batch, TABLE, &table::chain());
+            for rule in table::rules() {
+                wire::rule(batch, TABLE, CHAIN, &rule);
+            }
+        })
     }
 
     /// Deletes the table; done when there is none.
     pub(crate) fn delete(&mut self) -> Result<(), Refusal> {
+        self.remove(TABLE)
+    }
+
+    /// Puts a table in place of one of this name.
+    fn replace(&mut self, table: &str, fill: impl FnOnce(&mut Batch)) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         wire::begin(&mut batch);
-        wire::table(&mut batch, wire::NEW_TABLE);
-        wire::table(&mut batch, wire::DELETE_TABLE);
+        // Deleting needs it to be there: made first, if need be.
+        wire::table(&mut batch, table, wire::NEW_TABLE);
+        wire::table(&mut batch, table, wire::DELETE_TABLE);
+        wire::table(&mut batch, table, wire::NEW_TABLE);
+        fill(&mut batch);
+        wire::end(&mut batch);
+        self.transact(&mut batch)
+    }
+
+    fn remove(&mut self, table: &str) -> Result<(), Refusal> {
+        let mut batch = Batch::default();
+        wire::begin(&mut batch);
+        wire::table(&mut batch, table, wire::NEW_TABLE);
+        wire::table(&mut batch, table, wire::DELETE_TABLE);
         wire::end(&mut batch);
         self.transact(&mut batch)
     }
@@ -90,46 +106,19 @@ impl Nftables {
     }
 
     fn read(&mut self) -> Result<Option<Nat>, Refusal> {
-        let mut request = Batch::default();
-        wire::get(&mut request, wire::GET_TABLE, 0, None);
-        match self.socket.get(&mut request, |_, _| Some(())) {
-            Err(Refusal {
-                errno: libc::ENOENT,
-                ..
-            }) => return Ok(None),
-            answer => answer?,
-        };
+        if !self.exists(TABLE)? {
+            return Ok(None);
+        }
         let foreign = Ok(Some(Nat::default()));
-        let mut chains = Batch::default();
-        wire::get(&mut chains, wire::GET_CHAIN, flags::DUMP, None);
-        let chains = self
-            .socket
-            .dump(&mut chains, |_, payload| wire::read_chain(payload))?;
-        if chains != [table::chain()] {
-            return foreign;
-        }
-        let mut rules = Batch::default();
-        wire::get(&mut rules, wire::GET_RULE, flags::DUMP, Some(CHAIN));
-        let rules = self
-            .socket
-            .dump(&mut rules, |_, payload| wire::read_rule(payload))?;
-        if rules != table::rules() {
-            return foreign;
-        }
-        let mut sets = Batch::default();
-        wire::get(&mut sets, wire::GET_SET, flags::DUMP, None);
-        let mut sets = self
-            .socket
-            .dump(&mut sets, |_, payload| wire::read_set(payload))?;
-        sets.sort();
-        let mut wanted: Vec<String> = SETS.iter().map(|s| s.name.to_owned()).collect();
-        wanted.sort();
-        if sets != wanted {
+        if self.chains(TABLE)? != [table::chain()]
+            || table::uncounted(self.rules(TABLE, CHAIN)?) != table::rules()
+            || self.sets(TABLE)? != sorted(SETS.iter().map(|s| s.name))
+        {
             return foreign;
         }
         let mut nat = Nat::default();
         for set in &SETS {
-            let Some(ranges) = self.read_elements(set)? else {
+            let Some(ranges) = self.read_elements(TABLE, set.name, set.family)? else {
                 return foreign;
             };
             let into = if set.is_source {
@@ -142,17 +131,77 @@ impl Nftables {
         Ok(Some(nat))
     }
 
-    fn read_elements(&mut self, set: &table::Set) -> Result<Option<Vec<(u128, u128)>>, Refusal> {
+    fn exists(&mut self, table: &str) -> Result<bool, Refusal> {
         let mut request = Batch::default();
-        wire::get_elements(&mut request, set.name);
+        wire::get(&mut request, table, wire::GET_TABLE, 0, None);
+        match self.socket.get(&mut request, |_, _| Some(())) {
+            Err(Refusal {
+                errno: libc::ENOENT,
+                ..
+            }) => Ok(false),
+            answer => answer.map(|_| true),
+        }
+    }
+
+    fn chains(&mut self, table: &str) -> Result<Vec<Chain>, Refusal> {
+        let mut request = Batch::default();
+        wire::get(&mut request, table, wire::GET_CHAIN, flags::DUMP, None);
+        (self.socket).dump(&mut request, |_, payload| wire::read_chain(payload, table))
+    }
+
+    fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<Vec<Step>>, Refusal> {
+        let mut request = Batch::default();
+        wire::get(
+            &mut request,
+            table,
+            wire::GET_RULE,
+            flags::DUMP,
+            Some(chain),
+        );
+        (self.socket).dump(&mut request, |_, payload| wire::read_rule(payload, table))
+    }
+
+    /// Names of the sets, sorted.
+    fn sets(&mut self, table: &str) -> Result<Vec<String>, Refusal> {
+        let mut request = Batch::default();
+        wire::get(&mut request, table, wire::GET_SET, flags::DUMP, None);
+        let mut sets =
+            (self.socket).dump(&mut request, |_, payload| wire::read_set(payload, table))?;
+        sets.sort();
+        Ok(sets)
+    }
+
+    fn read_elements(
+        &mut self,
+        table: &str,
+        set: &str,
+        family: Family,
+    ) -> Result<Option<Vec<Range>>, Refusal> {
+        let mut request = Batch::default();
+        wire::get_elements(&mut request, table, set);
         let bounds = self.socket.dump(&mut request, |_, payload| {
-            Some(wire::read_elements(payload, set.family))
+            Some(wire::read_elements(payload, table, family))
         })?;
         Ok(table::ranges(
             bounds.into_iter().flatten().collect(),
-            set.family,
+            family,
         ))
     }
+
+    fn read_names(&mut self, table: &str, set: &str) -> Result<Vec<String>, Refusal> {
+        let mut request = Batch::default();
+        wire::get_elements(&mut request, table, set);
+        let names = (self.socket).dump(&mut request, |_, payload| {
+            Some(wire::read_names(payload, table))
+        })?;
+        Ok(names.into_iter().flatten().collect())
+    }
+}
+
+fn sorted(names: impl Iterator<Item = &'static str>) -> Vec<String> {
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    names.sort();
+    names
 }
 
 /// The width of an address of a family in bytes.

@@ -71,6 +71,7 @@ pub fn plan(desired: &KernelState, observed: &Observed) -> Plan {
     planner.neighbours();
     planner.fdb();
     planner.nat();
+    planner.guard();
     planner.routes();
     planner.finish()
 }
@@ -218,6 +219,17 @@ impl<'a> Planner<'a> {
                 self.ops.push(Op::SetNat(wanted.clone()));
             }
             None if found.is_some() => self.cleanup.push(Op::DeleteNat),
+            _ => {}
+        }
+    }
+
+    fn guard(&mut self) {
+        let found = self.observed.ours.guard.as_ref();
+        match &self.desired.guard {
+            Some(wanted) if found != Some(&nat::canonical_guard(wanted)) => {
+                self.ops.push(Op::SetGuard(wanted.clone()));
+            }
+            None if found.is_some() => self.cleanup.push(Op::DeleteGuard),
             _ => {}
         }
     }

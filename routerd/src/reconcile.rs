@@ -34,7 +34,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, SystemTime};
 
-use model::kernel::{LinkName, Observed, Op};
+use model::kernel::{ClearText, LinkName, Observed, Op};
 use model::state::NodeState;
 use model::tunnel::Tunnel;
 use netlink::{Error, Kernel, Plan};
@@ -65,6 +65,7 @@ enum Message {
     Forget(LinkName, oneshot::Sender<()>),
     Diff(oneshot::Sender<Result<Plan, Error>>),
     Tunnel(oneshot::Sender<Option<DeviceState>>),
+    ClearText(oneshot::Sender<Option<ClearText>>),
     Stop,
 }
 
@@ -120,6 +121,13 @@ impl Handle {
     pub fn tunnel(&self) -> oneshot::Receiver<Option<DeviceState>> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Tunnel(reply));
+        answer
+    }
+
+    /// What left in clear; `None`: it cannot be told.
+    pub fn clear_text(&self) -> oneshot::Receiver<Option<ClearText>> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::ClearText(reply));
         answer
     }
 
@@ -303,6 +311,11 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
             Message::Tunnel(reply) => {
                 let state = self.tunnels.as_mut().map(Tunnels::observe);
                 let _ = reply.send(state.and_then(Result::ok).flatten());
+            }
+            Message::ClearText(reply) => {
+                // Where nothing watches there is no pool yet, and nothing to leave.
+                let counted = self.kernel.clear_text().ok();
+                let _ = reply.send(counted.map(Option::unwrap_or_default));
             }
             Message::Stop => self.stopping = true,
         }

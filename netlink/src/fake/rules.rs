@@ -121,6 +121,14 @@ pub(super) fn apply(k: &mut FakeKernel, op: &Op) -> Outcome {
             k.state.nat = None;
             Ok(())
         }
+        Op::SetGuard(guard) => {
+            k.state.guard = Some(guard.clone());
+            Ok(())
+        }
+        Op::DeleteGuard => {
+            k.state.guard = None;
+            Ok(())
+        }
         Op::SetSysctl(path, value) => {
             if sysctl_link(path).is_some_and(|l| !k.links.contains_key(&l)) {
                 return no(libc::ENOENT);

@@ -1,4 +1,4 @@
-//! The table as data: what is written, and what reading it back must give.
+//! The table that masquerades as data: what is written, and what reading it back must give.
 
 use model::Family;
 use model::kernel::Nat;
@@ -56,6 +56,25 @@ pub(super) fn chain() -> Chain {
     }
 }
 
+/// What a set is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// Ranges of addresses.
+    Addresses(Family),
+    /// Names of interfaces.
+    Names,
+}
+
+/// Rules as they compare: whatever they have counted.
+pub(super) fn uncounted(mut rules: Vec<Vec<Step>>) -> Vec<Vec<Step>> {
+    for step in rules.iter_mut().flatten() {
+        if let Step::Counter(bytes) = step {
+            *bytes = 0;
+        }
+    }
+    rules
+}
+
 /// A step of a rule. All work on the first register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -67,8 +86,16 @@ pub(super) enum Step {
     Network { offset: u32, len: u32 },
     /// In a set, or not in it.
     Lookup { set: String, not: bool },
-    /// Packets and bytes that came this far.
-    Counter,
+    /// The packet leaves by the interface of this name.
+    OutInterface,
+    /// Not equal to this.
+    NotEqual(Vec<u8>),
+    /// Bytes that came this far.
+    Counter(u64),
+    /// It may leave.
+    Accept,
+    /// It may not.
+    Drop,
     /// Leave with the address of the interface.
     Masquerade,
     /// Something that we never write.
@@ -98,7 +125,7 @@ pub(super) fn rules() -> Vec<Vec<Step>> {
                 set: exempt,
                 not: true,
             },
-            Step::Counter,
+            Step::Counter(0),
             Step::Masquerade,
         ]
     };

@@ -1,10 +1,13 @@
 //! nftables messages, of `linux/netfilter/nf_tables.h`.
 
-use model::Family;
+use std::collections::BTreeSet;
 
-use super::table::{self, Bound, CHAIN, Chain, Set, Step};
-use super::{TABLE, width};
-use crate::attr::{Attrs, be32_of, nest, put, put_be32, put_text, text_of};
+use model::Family;
+use model::kernel::LinkName;
+
+use super::table::{self, Bound, Chain, Keys, Step};
+use super::{TABLES, width};
+use crate::attr::{Attrs, be32_of, be64_of, nest, put, put_be32, put_text, text_of};
 use crate::encode::flags;
 use crate::nat::Range;
 use crate::socket::Batch;
@@ -57,10 +60,17 @@ mod set {
     pub(super) const KEY_TYPE: u16 = 4;
     pub(super) const KEY_LEN: u16 = 5;
     pub(super) const ID: u16 = 10;
+    pub(super) const USER_DATA: u16 = 13;
+    /// For nft(8), which shows names backwards otherwise: type, length, and a number in host order.
+    pub(super) const IN_HOST_ORDER: [u8; 6] = {
+        let [a, b, c, d] = 1u32.to_ne_bytes();
+        [0, 4, a, b, c, d]
+    };
     pub(super) const FLAG_INTERVAL: u32 = 4;
     /// nft(8)'s numbers of its data types.
     pub(super) const TYPE_IPV4: u32 = 7;
     pub(super) const TYPE_IPV6: u32 = 8;
+    pub(super) const TYPE_IFNAME: u32 = 41;
     pub(super) const ELEMENTS: u16 = 3;
     pub(super) const ELEMENT_KEY: u16 = 1;
     pub(super) const ELEMENT_FLAGS: u16 = 3;
@@ -73,7 +83,19 @@ const REGISTER: u32 = 1;
 const META_PROTOCOL: u32 = 15;
 /// `NFT_PAYLOAD_NETWORK_HEADER`.
 const NETWORK_HEADER: u32 = 1;
+/// `NFT_META_OIFNAME`.
+const META_OUT: u32 = 7;
+/// `IFNAMSIZ`.
+const NAME_LEN: u32 = 16;
 const CMP_EQUAL: u32 = 0;
+const CMP_NOT_EQUAL: u32 = 1;
+/// `NFT_REG_VERDICT`.
+const REGISTER_VERDICT: u32 = 0;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+/// `NF_DROP` and `NF_ACCEPT`.
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
 const LOOKUP_INVERTED: u32 = 1;
 
 /// Elements in one message: its list must stay below 64 KiB.
@@ -104,10 +126,10 @@ pub(super) fn end(batch: &mut Batch) {
 }
 
 /// Makes or deletes the table.
-pub(super) fn table(batch: &mut Batch, kind: u16) {
+pub(super) fn table(batch: &mut Batch, table: &str, kind: u16) {
     let create = if kind == NEW_TABLE { flags::CREATE } else { 0 };
     message(batch, kind, flags::ACK | create, |out| {
-        put_text(out, ATTR_TABLE, TABLE);
+        put_text(out, ATTR_TABLE, table);
         if kind == NEW_TABLE {
             put_be32(out, 2, 0);
         }
@@ -115,32 +137,41 @@ pub(super) fn table(batch: &mut Batch, kind: u16) {
 }
 
 /// Makes a set.
-pub(super) fn set(batch: &mut Batch, s: &Set) {
+pub(super) fn set(batch: &mut Batch, table: &str, name: &str, of: Keys) {
     message(batch, NEW_SET, flags::ACK | flags::CREATE, |out| {
-        put_text(out, ATTR_TABLE, TABLE);
-        put_text(out, set::NAME, s.name);
-        put_be32(out, set::FLAGS, set::FLAG_INTERVAL);
-        let kind = if s.family == Family::V4 {
-            set::TYPE_IPV4
-        } else {
-            set::TYPE_IPV6
+        put_text(out, ATTR_TABLE, table);
+        put_text(out, set::NAME, name);
+        let (flags, kind, len) = match of {
+            Keys::Addresses(f @ Family::V4) => (set::FLAG_INTERVAL, set::TYPE_IPV4, width(f)),
+            Keys::Addresses(f @ Family::V6) => (set::FLAG_INTERVAL, set::TYPE_IPV6, width(f)),
+            Keys::Names => (0, set::TYPE_IFNAME, NAME_LEN),
         };
+        put_be32(out, set::FLAGS, flags);
         put_be32(out, set::KEY_TYPE, kind);
-        put_be32(out, set::KEY_LEN, width(s.family));
+        put_be32(out, set::KEY_LEN, len);
+        if of == Keys::Names {
+            put(out, set::USER_DATA, &set::IN_HOST_ORDER);
+        }
         // Required, though rules name the set by its name.
         put_be32(out, set::ID, 1);
     });
 }
 
 /// Fills a set, in as many messages as it takes.
-pub(super) fn elements(batch: &mut Batch, s: &Set, ranges: &[Range]) {
-    for some in table::bounds(ranges, s.family).chunks(ELEMENTS) {
+pub(super) fn elements(
+    batch: &mut Batch,
+    table: &str,
+    name: &str,
+    family: Family,
+    ranges: &[Range],
+) {
+    for some in table::bounds(ranges, family).chunks(ELEMENTS) {
         message(batch, NEW_ELEMENT, flags::ACK | flags::CREATE, |out| {
-            put_text(out, ATTR_TABLE, TABLE);
-            put_text(out, set::NAME, s.name);
+            put_text(out, ATTR_TABLE, table);
+            put_text(out, set::NAME, name);
             nest(out, set::ELEMENTS, |out| {
                 for bound in some {
-                    element(out, *bound, s.family);
+                    element(out, *bound, family);
                 }
             });
         });
@@ -161,11 +192,37 @@ fn element(out: &mut Vec<u8>, bound: Bound, family: Family) {
     });
 }
 
-/// Makes the chain.
-pub(super) fn chain(batch: &mut Batch) {
-    let wanted = table::chain();
+/// Fills a set of names.
+pub(super) fn names(batch: &mut Batch, table: &str, name: &str, of: &BTreeSet<LinkName>) {
+    let all: Vec<_> = of.iter().collect();
+    for some in all.chunks(ELEMENTS) {
+        message(batch, NEW_ELEMENT, flags::ACK | flags::CREATE, |out| {
+            put_text(out, ATTR_TABLE, table);
+            put_text(out, set::NAME, name);
+            nest(out, set::ELEMENTS, |out| {
+                for link in some {
+                    nest(out, LIST_ELEMENT, |out| {
+                        nest(out, set::ELEMENT_KEY, |out| {
+                            put(out, DATA_VALUE, &padded(link.as_str()));
+                        });
+                    });
+                }
+            });
+        });
+    }
+}
+
+/// The name of an interface as rules compare it.
+pub(super) fn padded(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(NAME_LEN as usize, 0);
+    bytes
+}
+
+/// Makes a chain.
+pub(super) fn chain(batch: &mut Batch, table: &str, wanted: &Chain) {
     message(batch, NEW_CHAIN, flags::ACK | flags::CREATE, |out| {
-        put_text(out, ATTR_TABLE, TABLE);
+        put_text(out, ATTR_TABLE, table);
         put_text(out, chain::NAME, &wanted.name);
         nest(out, chain::HOOK, |out| {
             put_be32(out, chain::HOOK_NUMBER, wanted.hook);
@@ -176,15 +233,15 @@ pub(super) fn chain(batch: &mut Batch) {
     });
 }
 
-/// Appends a rule to the chain.
-pub(super) fn rule(batch: &mut Batch, steps: &[Step]) {
+/// Appends a rule to a chain.
+pub(super) fn rule(batch: &mut Batch, table: &str, chain: &str, steps: &[Step]) {
     message(
         batch,
         NEW_RULE,
         flags::ACK | flags::CREATE | flags::APPEND,
         |out| {
-            put_text(out, ATTR_TABLE, TABLE);
-            put_text(out, rule::CHAIN, CHAIN);
+            put_text(out, ATTR_TABLE, table);
+            put_text(out, rule::CHAIN, chain);
             nest(out, rule::EXPRESSIONS, |out| {
                 for step in steps {
                     nest(out, LIST_ELEMENT, |out| write_step(out, step));
@@ -211,6 +268,23 @@ fn write_step(out: &mut Vec<u8>, step: &Step) {
             nest(&mut data, 3, |out| put(out, DATA_VALUE, value));
             "cmp"
         }
+        Step::OutInterface => {
+            numbers(&mut data, &[REGISTER, META_OUT]);
+            "meta"
+        }
+        Step::NotEqual(value) => {
+            numbers(&mut data, &[REGISTER, CMP_NOT_EQUAL]);
+            nest(&mut data, 3, |out| put(out, DATA_VALUE, value));
+            "cmp"
+        }
+        Step::Accept | Step::Drop => {
+            numbers(&mut data, &[REGISTER_VERDICT]);
+            let code = if *step == Step::Drop { DROP } else { ACCEPT };
+            nest(&mut data, 2, |out| {
+                nest(out, DATA_VERDICT, |out| put_be32(out, VERDICT_CODE, code));
+            });
+            "immediate"
+        }
         Step::Network { offset, len } => {
             numbers(&mut data, &[REGISTER, NETWORK_HEADER, *offset, *len]);
             "payload"
@@ -223,7 +297,10 @@ fn write_step(out: &mut Vec<u8>, step: &Step) {
             }
             "lookup"
         }
-        Step::Counter => "counter",
+        Step::Counter(bytes) => {
+            put(&mut data, 1, &bytes.to_be_bytes());
+            "counter"
+        }
         Step::Masquerade => "masq",
         Step::Foreign(name) => name,
     };
@@ -232,9 +309,9 @@ fn write_step(out: &mut Vec<u8>, step: &Step) {
 }
 
 /// Asks for the table, or for its chains, rules or sets.
-pub(super) fn get(batch: &mut Batch, kind: u16, flags: u16, of_chain: Option<&str>) {
+pub(super) fn get(batch: &mut Batch, table: &str, kind: u16, flags: u16, of_chain: Option<&str>) {
     message(batch, kind, flags, |out| {
-        put_text(out, ATTR_TABLE, TABLE);
+        put_text(out, ATTR_TABLE, table);
         if let Some(chain) = of_chain {
             put_text(out, rule::CHAIN, chain);
         }
@@ -242,27 +319,27 @@ pub(super) fn get(batch: &mut Batch, kind: u16, flags: u16, of_chain: Option<&st
 }
 
 /// Asks for the elements of a set.
-pub(super) fn get_elements(batch: &mut Batch, name: &str) {
+pub(super) fn get_elements(batch: &mut Batch, table: &str, name: &str) {
     message(batch, GET_ELEMENT, flags::DUMP, |out| {
-        put_text(out, ATTR_TABLE, TABLE);
+        put_text(out, ATTR_TABLE, table);
         put_text(out, set::NAME, name);
     });
 }
 
-/// Whether a message is about our table.
+/// Whether a message is about a table of ours.
 pub(crate) fn is_our_table(payload: &[u8]) -> bool {
-    ours(payload).is_some()
+    TABLES.iter().any(|table| ours(payload, table).is_some())
 }
 
-fn ours(payload: &[u8]) -> Option<Attrs<'_>> {
+fn ours<'a>(payload: &'a [u8], table: &str) -> Option<Attrs<'a>> {
     let attrs = Attrs::after(payload, HEADER);
-    let table = attrs.find(ATTR_TABLE).and_then(text_of);
-    (payload.first() == Some(&NFPROTO_INET) && table == Some(TABLE)).then_some(attrs)
+    let named = attrs.find(ATTR_TABLE).and_then(text_of);
+    (payload.first() == Some(&NFPROTO_INET) && named == Some(table)).then_some(attrs)
 }
 
 /// Reads a chain of our table.
-pub(super) fn read_chain(payload: &[u8]) -> Option<Chain> {
-    let attrs = ours(payload)?;
+pub(super) fn read_chain(payload: &[u8], table: &str) -> Option<Chain> {
+    let attrs = ours(payload, table)?;
     let text = |kind| {
         attrs
             .find(kind)
@@ -282,16 +359,18 @@ pub(super) fn read_chain(payload: &[u8]) -> Option<Chain> {
 }
 
 /// Reads the name of a set of our table.
-pub(super) fn read_set(payload: &[u8]) -> Option<String> {
-    ours(payload)?
+pub(super) fn read_set(payload: &[u8], table: &str) -> Option<String> {
+    ours(payload, table)?
         .find(set::NAME)
         .and_then(text_of)
         .map(str::to_owned)
 }
 
 /// Reads a rule of our table.
-pub(super) fn read_rule(payload: &[u8]) -> Option<Vec<Step>> {
-    let expressions = ours(payload)?.find(rule::EXPRESSIONS).unwrap_or_default();
+pub(super) fn read_rule(payload: &[u8], table: &str) -> Option<Vec<Step>> {
+    let expressions = ours(payload, table)?
+        .find(rule::EXPRESSIONS)
+        .unwrap_or_default();
     Some(
         Attrs::new(expressions)
             .map(|(_, e)| read_step(Attrs::new(e)))
@@ -313,6 +392,18 @@ fn known_step(name: &str, data: Attrs<'_>) -> Option<Step> {
     let on_register = |kind| number(kind) == Some(REGISTER);
     let step = match name {
         "meta" if number(2)? == META_PROTOCOL && on_register(1) => Step::Protocol,
+        "meta" if number(2)? == META_OUT && on_register(1) => Step::OutInterface,
+        "cmp" if number(2)? == CMP_NOT_EQUAL && on_register(1) => {
+            Step::NotEqual(Attrs::new(data.find(3)?).find(DATA_VALUE)?.to_vec())
+        }
+        "immediate" if number(1)? == REGISTER_VERDICT => {
+            let verdict = Attrs::new(data.find(2)?).find(DATA_VERDICT)?;
+            match Attrs::new(verdict).find(VERDICT_CODE).and_then(be32_of)? {
+                DROP => Step::Drop,
+                ACCEPT => Step::Accept,
+                _ => return None,
+            }
+        }
         "cmp" if number(2)? == CMP_EQUAL && on_register(1) => {
             Step::Equal(Attrs::new(data.find(3)?).find(DATA_VALUE)?.to_vec())
         }
@@ -324,7 +415,7 @@ fn known_step(name: &str, data: Attrs<'_>) -> Option<Step> {
             set: text_of(data.find(1)?)?.to_owned(),
             not: number(5).unwrap_or(0) == LOOKUP_INVERTED,
         },
-        "counter" => Step::Counter,
+        "counter" => Step::Counter(data.find(1).and_then(be64_of)?),
         // With flags or ports it is another's.
         "masq" if [1, 2, 3].iter().all(|k| number(*k).unwrap_or(0) == 0) => Step::Masquerade,
         _ => return None,
@@ -333,8 +424,8 @@ fn known_step(name: &str, data: Attrs<'_>) -> Option<Step> {
 }
 
 /// Reads the bounds in a message of elements.
-pub(super) fn read_elements(payload: &[u8], family: Family) -> Vec<Bound> {
-    let list = ours(payload)
+pub(super) fn read_elements(payload: &[u8], table: &str, family: Family) -> Vec<Bound> {
+    let list = ours(payload, table)
         .and_then(|a| a.find(set::ELEMENTS))
         .unwrap_or_default();
     let skipped = 16 - usize::from(family.bits() / 8);
@@ -361,6 +452,18 @@ pub(super) fn read_elements(payload: &[u8], family: Family) -> Vec<Bound> {
         .collect()
 }
 
+/// Reads the names in a message of elements.
+pub(super) fn read_names(payload: &[u8], table: &str) -> Vec<String> {
+    let list = ours(payload, table).and_then(|a| a.find(set::ELEMENTS));
+    let name = |element: Attrs<'_>| {
+        let key = Attrs::new(element.find(set::ELEMENT_KEY)?);
+        key.find(DATA_VALUE).and_then(text_of).map(str::to_owned)
+    };
+    Attrs::new(list.unwrap_or_default())
+        .filter_map(|(_, e)| name(Attrs::new(e)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -369,7 +472,8 @@ mod tests {
 
     #[test]
     fn rules_are_read_as_written() {
-        for wanted in table::rules() {
+        let guard = super::super::guard::rules(true, [7, 9]);
+        for wanted in table::rules().into_iter().chain(guard) {
             let mut out = Vec::new();
             for step in &wanted {
                 nest(&mut out, LIST_ELEMENT, |out| write_step(out, step));
@@ -385,10 +489,14 @@ mod tests {
         #[test]
         fn any_bytes_are_read(mut bytes in prop::collection::vec(any::<u8>(), 4..300)) {
             let mut head = vec![NFPROTO_INET, 0, 0, 0];
-            put_text(&mut head, ATTR_TABLE, TABLE);
+            let table = TABLES[0];
+            put_text(&mut head, ATTR_TABLE, table);
             head.append(&mut bytes);
-            let _ = (read_chain(&head), read_set(&head), read_rule(&head));
-            let _ = (read_elements(&head, Family::V4), read_elements(&head, Family::V6));
+            let _ = (read_chain(&head, table), read_set(&head, table), read_rule(&head, table));
+            let _ = read_names(&head, table);
+            for family in Family::ALL {
+                let _ = read_elements(&head, table, family);
+            }
         }
     }
 }

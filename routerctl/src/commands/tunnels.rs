@@ -32,6 +32,9 @@ fn show(shown: &TunnelsShow, out: &mut Out) {
     if let Some(bytes) = shown.clear_text_bytes {
         out.line(&format!("\n{bytes} bytes left in clear"));
     }
+    if let Some(bytes @ 1..) = shown.clear_text_dropped_bytes {
+        out.line(&format!("{bytes} bytes were dropped on the way out"));
+    }
 }
 
 fn row(tunnel: &TunnelShow) -> Vec<Cell> {

@@ -103,8 +103,9 @@ pub(super) fn name(op: &Op) -> String {
 fn went_along(op: &Op, gone: &BTreeSet<LinkName>) -> bool {
     match op {
         // A link is only deleted here to make room for itself.
-        Op::AddAddress(l, _) | Op::DeleteLink(l) => gone.contains(l),
-        Op::SetMtu(l, _) | Op::SetUp(l) => gone.contains(l),
+        Op::AddAddress(l, _) | Op::DeleteLink(l) | Op::SetMtu(l, _) | Op::SetUp(l) => {
+            gone.contains(l)
+        }
         Op::SetNeighbour(n) => gone.contains(&n.dev),
         Op::SetFdb(e) => gone.contains(&e.dev),
         Op::AddRoute(_, r) | Op::ReplaceRoute(_, r) => {
@@ -136,6 +137,7 @@ fn found(op: &Op, observed: &Observed) -> &'static str {
         Op::SetNeighbour(n) => (ours.neighbours.iter()).any(|o| (o.dev, o.ip) == (n.dev, n.ip)),
         Op::SetFdb(e) => ours.fdb.iter().any(|o| (o.dev, o.mac) == (e.dev, e.mac)),
         Op::SetNat(_) => ours.nat.is_some(),
+        Op::SetGuard(_) => ours.guard.is_some(),
         Op::SetMtu(..)
         | Op::SetMac(..)
         | Op::SetUp(_)
@@ -146,7 +148,8 @@ fn found(op: &Op, observed: &Observed) -> &'static str {
         | Op::DeleteRoute(..)
         | Op::DeleteNeighbour(_)
         | Op::DeleteFdb(_)
-        | Op::DeleteNat => return "unexpected",
+        | Op::DeleteNat
+        | Op::DeleteGuard => return "unexpected",
     };
     if other { "changed" } else { "missing" }
 }

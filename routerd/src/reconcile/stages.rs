@@ -36,6 +36,7 @@ fn stage(op: &Op) -> u8 {
         | Op::SetNeighbour(_)
         | Op::SetFdb(_)
         | Op::SetNat(_)
+        | Op::SetGuard(_)
         | Op::SetSysctl(..) => 1,
         Op::AddRoute(..) | Op::ReplaceRoute(..) => 2,
         Op::DeleteLink(_)
@@ -43,7 +44,8 @@ fn stage(op: &Op) -> u8 {
         | Op::DeleteRoute(..)
         | Op::DeleteNeighbour(_)
         | Op::DeleteFdb(_)
-        | Op::DeleteNat => 3,
+        | Op::DeleteNat
+        | Op::DeleteGuard => 3,
     }
 }
 
@@ -127,7 +129,12 @@ impl Stages {
                 hops(r).iter().any(|h| dead(&h.dev))
                     || r.src.is_some_and(|s| self.no_source.contains(&s))
             }
-            Op::CreateVxlan(_) | Op::SetNat(_) | Op::DeleteNat | Op::DeleteRoute(..) => false,
+            Op::CreateVxlan(_)
+            | Op::SetNat(_)
+            | Op::DeleteNat
+            | Op::SetGuard(_)
+            | Op::DeleteGuard
+            | Op::DeleteRoute(..) => false,
             Op::DeleteLink(_)
             | Op::DeleteAddress(..)
             | Op::DeleteNeighbour(_)

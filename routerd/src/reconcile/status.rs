@@ -74,7 +74,11 @@ fn of_link(name: LinkName) -> Part {
 
 fn of_op(op: &Op) -> Part {
     match op {
-        Op::CreateVxlan(_) | Op::SetFdb(_) | Op::DeleteFdb(_) => Part::Tunnels,
+        Op::CreateVxlan(_)
+        | Op::SetFdb(_)
+        | Op::DeleteFdb(_)
+        | Op::SetGuard(_)
+        | Op::DeleteGuard => Part::Tunnels,
         Op::SetMtu(l, _)
         | Op::SetMac(l, _)
         | Op::SetUp(l)

@@ -107,6 +107,11 @@ fn keep(state: &mut KernelState, ours: &KernelState) {
         let closed = ours.routes.iter().filter(|(_, r)| is_closed(r));
         state.routes.extend(closed.map(|(k, r)| (*k, r.clone())));
     }
+    if let (Some(guard), Some(found)) = (&mut state.guard, &ours.guard) {
+        guard.pools.extend(&found.pools);
+    } else if state.guard.is_none() {
+        state.guard.clone_from(&ours.guard);
+    }
     state.workload_links.extend(&ours.workload_links);
     state.addresses.extend(&ours.addresses);
     for (key, route) in &ours.routes {
@@ -128,6 +133,9 @@ fn keep_open(state: &mut KernelState, ours: &KernelState) {
     let catches_all = |key: &RouteKey| key.metric == marks::LAST_METRIC;
     if !ours.routes.is_empty() && !ours.routes.keys().any(catches_all) {
         state.routes.retain(|key, _| !catches_all(key));
+        if let Some(guard) = &mut state.guard {
+            guard.drop = false;
+        }
     }
     for (key, route) in &mut state.routes {
         let found = ours.routes.get(key);

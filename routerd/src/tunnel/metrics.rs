@@ -53,6 +53,24 @@ pub fn register(registry: &mut Registry, shown: &TunnelsShow) {
         Unit::Seconds,
         handshakes,
     );
+    let mut bytes = |name: &str, help: &str, value: Option<u64>| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value.unwrap_or_default());
+        // None is not zero.
+        if value.is_some() {
+            registry.register_with_unit(name, help, Unit::Bytes, counter);
+        }
+    };
+    bytes(
+        "clear_text",
+        "Bytes between workloads of different nodes that left this one in clear",
+        shown.clear_text_bytes,
+    );
+    bytes(
+        "clear_text_dropped",
+        "Bytes between workloads of different nodes that were dropped since they would have left in clear",
+        shown.clear_text_dropped_bytes,
+    );
 }
 
 /// A node with everything that there can be.
@@ -68,6 +86,7 @@ pub(crate) fn sample() -> TunnelsShow {
             mtu: 1440,
             endpoint: None,
         }],
-        clear_text_bytes: None,
+        clear_text_bytes: Some(4),
+        clear_text_dropped_bytes: Some(5),
     }
 }

@@ -27,8 +27,12 @@ pub async fn look(
     });
     let ways = ways.await?;
     let device = reconcile.tunnel().await.ok()?;
+    let clear = reconcile.clear_text().await.ok()?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Some(show(ways, device.as_ref(), now.unwrap_or_default()))
+    let mut shown = show(ways, device.as_ref(), now.unwrap_or_default());
+    shown.clear_text_bytes = clear.map(|c| c.left);
+    shown.clear_text_dropped_bytes = clear.map(|c| c.dropped);
+    Some(shown)
 }
 
 fn show(ways: Vec<NodeWay>, device: Option<&DeviceState>, now: Duration) -> TunnelsShow {
@@ -54,6 +58,7 @@ fn show(ways: Vec<NodeWay>, device: Option<&DeviceState>, now: Duration) -> Tunn
     TunnelsShow {
         tunnels: ways.into_iter().map(row).collect(),
         clear_text_bytes: None,
+        clear_text_dropped_bytes: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use model::kernel::{Observed, Op};
+use model::kernel::{ClearText, Observed, Op};
 use model::state::NodeState;
 use netlink::{Error, FakeKernel, Kernel};
 
@@ -17,6 +17,10 @@ struct Shared(Arc<Mutex<FakeKernel>>);
 impl Kernel for Shared {
     fn observe(&mut self) -> Result<Observed, Error> {
         self.0.lock().unwrap().observe()
+    }
+
+    fn clear_text(&mut self) -> Result<Option<ClearText>, Error> {
+        self.0.lock().unwrap().clear_text()
     }
 
     fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), Error>> {
