@@ -218,8 +218,8 @@ pub(super) fn after(outcome: &Outcome<'_>) -> Vec<Subsystem> {
 
 /// What is wrong where encryption is wanted and there is to be no tunnel.
 fn lack(outcome: &Outcome<'_>) -> Option<(Health, String)> {
-    let mend = "load the kernel's module `wireguard`, or start a process that serves rtd.wg, and routerd again; see \
-                also `problems`";
+    let mend = "load the kernel's module `wireguard`, or give it /dev/net/tun and routerd-tunnel beside routerd, and \
+                start routerd again; see also `problems`";
     let (state, message) = match (outcome.encryption, outcome.peers) {
         (Some(Encryption::Off), _) | (Some(_), Some(_)) => return None,
         (None, _) => (
