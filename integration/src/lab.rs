@@ -1,6 +1,7 @@
 //! One lab: a directory, its namespaces, its processes, and their end.
 
 pub mod binaries;
+pub mod capture;
 pub mod cni;
 pub mod containerd;
 pub mod etcd;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+pub use capture::Capture;
 pub use cni::{Cni, Workload};
 pub use containerd::Containerd;
 pub use etcd::Etcd;

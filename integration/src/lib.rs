@@ -8,6 +8,7 @@
 //!    ├─ Etcd             start, stop, freeze, wipe; read and write keys
 //!    ├─ Cni ─ Workload   attachments through a plugin binary, by raw exec
 //!    ├─ Containerd       the same through `ctr run --cni`
+//!    ├─ Capture          every frame on the wire, searched for addresses of workloads
 //!    └─ probe            all pairs, N packets a second with loss counted, TCP throughput
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! The two things that need `unsafe`: code between fork and exec, and a socket option that nix lacks.
+//! The things that need `unsafe`: code between fork and exec, and socket options that nix lacks.
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
@@ -54,6 +54,28 @@ pub(super) fn enter(command: &mut Command, net: Option<Arc<File>>, binds: Vec<Bi
     // before the fork and neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(child);
+    }
+}
+
+/// Frames that a packet socket had no room for, since this was asked last (packet(7)).
+pub(super) fn packets_missed(socket: &impl AsRawFd) -> std::io::Result<u32> {
+    // struct tpacket_stats: frames, and those missed.
+    let mut stats = [0u32; 2];
+    #[allow(clippy::cast_possible_truncation)] // eight bytes
+    let mut len = size_of_val(&stats) as libc::socklen_t;
+    // SAFETY: both pointers are to values that live through the call, and `len` is the size of the first.
+    let rc = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut stats).cast(),
+            &raw mut len,
+        )
+    };
+    match rc {
+        0 => Ok(stats[1]),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
