@@ -221,6 +221,7 @@ fn schemas_have_the_fields_of_the_types() {
         &TunnelsShow {
             tunnels: vec![tunnel],
             clear_text_bytes: Some(0),
+            clear_text_dropped_bytes: Some(0),
         },
     );
     s.object(
