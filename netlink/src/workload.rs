@@ -10,7 +10,8 @@
 //!
 //! Nobody ever asks who has which address: both ends have the other as a permanent neighbour, so
 //! the first packet goes out at once. The link is made down with its far end already in the
-//! workload's namespace; then each side gets all it needs in one batch.
+//! workload's namespace; each side then gets what hangs on the families alone, which can be done
+//! while the addresses are being chosen, and in a second batch what hangs on the addresses.
 
 mod ready;
 mod side;
@@ -19,8 +20,8 @@ mod wanted;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use model::Cidr;
 use model::kernel::{LinkKind, LinkName, Mac};
+use model::{Cidr, Family};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 pub(crate) use wanted::source_check;
 pub use wanted::{Object, Side, container_side, host_side, plain_side};
@@ -91,37 +92,54 @@ impl std::fmt::Display for Discrepancy {
     }
 }
 
-/// The bare pair of a workload's link: both ends are down and have nothing yet.
+/// A workload's link with all but its addresses and the ways to them.
 ///
 /// To be given to [`finish`], or removed by [`detach`].
 #[derive(Debug)]
 pub struct Prepared {
-    socket: Socket,
-    namespace: File,
+    host: End,
+    container: End,
+    families: Vec<Family>,
 }
 
-/// Makes the bare pair, for which the addresses need not be known. `None` when there is a link of
-/// that name: that is [`attach`]'s to judge.
+/// One end of a pair: its index, and a socket of its namespace, which stays so on any thread.
+#[derive(Debug)]
+struct End {
+    socket: Socket,
+    index: u32,
+}
+
+/// Makes what needs no address to be known, for a workload with addresses of these families. `None`
+/// when there is a link of that name: that is [`attach`]'s to judge.
 ///
 /// # Errors
-/// When it cannot be made; nothing was changed then.
-pub fn prepare(w: &WorkloadAttach) -> Result<Option<Prepared>, Error> {
+/// When it cannot be made; nothing is left then.
+pub fn prepare(w: &WorkloadAttach, families: &[Family]) -> Result<Option<Prepared>, Error> {
+    validate_mtu(w, families)?;
     let namespace = netns::open(&w.netns)?;
     let mut socket = open()?;
     if observe::link_by_name(&mut socket, w.host_ifname.as_str())?.is_some() {
         return Ok(None);
     }
-    create(&mut socket, w, &namespace)?;
-    Ok(Some(Prepared { socket, namespace }))
+    make(socket, w, &namespace, families).map(Some)
 }
 
 /// Makes the rest of a workload's link.
 ///
 /// # Errors
 /// When anything cannot be made. All that was made is removed again, the pair as well.
-pub fn finish(mut pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error> {
-    let valid = validate(&describe::link(&w.host_ifname), &w.ips, Some(w.mtu));
-    let done = valid.and_then(|()| configure(&mut pair.socket, w, &pair.namespace));
+pub fn finish(pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error> {
+    if pair.families != wanted::families(&w.ips) {
+        // It would have a way out that it has no address for, or lack one.
+        detach(w.host_ifname)?;
+        return attach(w);
+    }
+    let valid = validate_ips(&describe::link(&w.host_ifname), &w.ips);
+    undone(w, valid.and_then(|()| complete(pair, w)))
+}
+
+/// Removes what was made where the rest could not be.
+fn undone<T>(w: &WorkloadAttach, done: Result<T, Error>) -> Result<T, Error> {
     done.inspect_err(|_| {
         if let Err(e) = detach(w.host_ifname) {
             tracing::warn!(link = %w.host_ifname, error = %e, "a half-made link stays behind");
@@ -134,14 +152,15 @@ pub fn finish(mut pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error>
 /// # Errors
 /// When anything cannot be made. All that was made is removed again, and nothing else was touched.
 pub fn attach(w: &WorkloadAttach) -> Result<Attached, Error> {
-    validate(&describe::link(&w.host_ifname), &w.ips, Some(w.mtu))?;
+    let families = wanted::families(&w.ips);
+    validate_ips(&describe::link(&w.host_ifname), &w.ips)?;
+    validate_mtu(w, &families)?;
     let namespace = netns::open(&w.netns)?;
     let mut socket = open()?;
     if let Some(attached) = make_way(&mut socket, w, &namespace)? {
         return Ok(attached);
     }
-    create(&mut socket, w, &namespace)?;
-    finish(Prepared { socket, namespace }, w)
+    finish(make(socket, w, &namespace, &families)?, w)
 }
 
 /// Gives the link that stands if it is as wanted; else removes what an earlier attempt left.
@@ -206,7 +225,7 @@ pub fn check(w: &WorkloadAttach) -> Result<(), Vec<Discrepancy>> {
 /// # Errors
 /// When there is no such interface, or anything cannot be made.
 pub fn adopt_plain(p: &PlainAttach) -> Result<u32, Error> {
-    validate(&describe::link(&p.interface), &p.ips, None)?;
+    validate_ips(&describe::link(&p.interface), &p.ips)?;
     let mut socket = open()?;
     let index = index_of(&mut socket, p.interface)?;
     send_host(&mut socket, index, &plain_side(p))?;
@@ -248,22 +267,34 @@ fn open() -> Result<Socket, Error> {
     Socket::open(netlink_sys::protocols::NETLINK_ROUTE).map_err(|e| e.during("open", "rtnetlink"))
 }
 
-fn validate(object: &str, ips: &[Cidr], mtu: Option<u32>) -> Result<(), Error> {
-    let bad = |message: String| {
-        Err(Error::Invalid {
-            object: object.to_owned(),
-            message,
-        })
+fn invalid(object: &str, message: String) -> Error {
+    Error::Invalid {
+        object: object.to_owned(),
+        message,
+    }
+}
+
+fn validate_ips(object: &str, ips: &[Cidr]) -> Result<(), Error> {
+    match ips.iter().find(|ip| !ip.is_host()) {
+        Some(ip) => {
+            let message = format!("address {ip}: write a single address, /32 or /128");
+            Err(invalid(object, message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn validate_mtu(w: &WorkloadAttach, families: &[Family]) -> Result<(), Error> {
+    let least = match families.contains(&Family::V6) {
+        true => ("IPv6", 1280),
+        false => ("IPv4", 68),
     };
-    if let Some(ip) = ips.iter().find(|ip| !ip.is_host()) {
-        return bad(format!("address {ip}: write a single address, /32 or /128"));
+    let (mtu, (family, least)) = (w.mtu, least);
+    if mtu >= least {
+        return Ok(());
     }
-    let v6 = ips.iter().any(|ip| ip.family() == model::Family::V6);
-    match mtu {
-        Some(mtu) if v6 && mtu < 1280 => bad(format!("mtu {mtu}: IPv6 needs 1280 at least")),
-        Some(mtu) if mtu < 68 => bad(format!("mtu {mtu}: IPv4 needs 68 at least")),
-        _ => Ok(()),
-    }
+    let message = format!("mtu {mtu}: {family} needs {least} at least");
+    Err(invalid(&describe::link(&w.host_ifname), message))
 }
 
 fn index_of(socket: &mut Socket, name: LinkName) -> Result<u32, Error> {
@@ -284,27 +315,55 @@ fn create(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<(
     })
 }
 
-fn configure(socket: &mut Socket, w: &WorkloadAttach, namespace: &File) -> Result<Attached, Error> {
+/// The pair, and what of it needs no address.
+fn make(
+    mut socket: Socket,
+    w: &WorkloadAttach,
+    namespace: &File,
+    families: &[Family],
+) -> Result<Prepared, Error> {
+    create(&mut socket, w, namespace)?;
+    let made = begin(&mut socket, w, namespace, families);
+    let (index, container) = undone(w, made)?;
+    Ok(Prepared {
+        host: End { socket, index },
+        container,
+        families: families.to_vec(),
+    })
+}
+
+fn begin(
+    socket: &mut Socket,
+    w: &WorkloadAttach,
+    namespace: &File,
+    families: &[Family],
+) -> Result<(u32, End), Error> {
     let host_index = index_of(socket, w.host_ifname)?;
-    send_host(socket, host_index, &host_side(w))?;
-    let container = container_side(w);
-    let container_index = netns::within(namespace, || {
+    send_host(socket, host_index, &wanted::host_base(w, families))?;
+    let base = wanted::container_base(w, families);
+    let container = netns::within(namespace, || {
         let mut socket = open()?;
-        let index = index_of(&mut socket, container.link)?;
-        side::write_sysctls(&container)?;
+        let index = index_of(&mut socket, base.link)?;
+        side::write_sysctls(&base)?;
         let (message, flags) = loopback_up();
         let _ = socket.send(&mut Batch::of(&message, flags));
-        side::all_done(
-            side::send(&mut socket, index, &container, true),
-            container.link,
-        )?;
-        ready::addresses(&mut socket, &container)?;
-        Ok(index)
+        side::all_done(side::send(&mut socket, index, &base, true), base.link)?;
+        Ok(End { socket, index })
     })?;
-    ready::carrier(socket, w.host_ifname)?;
+    Ok((host_index, container))
+}
+
+/// The addresses, the ways to them, and the kernel's word that packets pass.
+fn complete(mut pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error> {
+    send_host(&mut pair.host.socket, pair.host.index, &wanted::host_own(w))?;
+    let own = wanted::container_own(w);
+    let End { socket, index } = &mut pair.container;
+    side::all_done(side::send(socket, *index, &own, true), own.link)?;
+    ready::addresses(socket, &own)?;
+    ready::carrier(&mut pair.host.socket, w.host_ifname)?;
     Ok(Attached {
-        host_index,
-        container_index,
+        host_index: pair.host.index,
+        container_index: pair.container.index,
         created: true,
     })
 }

@@ -187,11 +187,11 @@ impl Cni {
     /// Whether ADD would be served.
     pub async fn status(&self, _request: Request) -> Result<(), CniError> {
         self.context.ready()?;
-        match self.context.views.facts.borrow().usable_pools {
-            0 => Err(CniError::NotReady(
+        match self.context.views.facts.borrow().usable_pools.is_empty() {
+            true => Err(CniError::NotReady(
                 "no IPPool for workloads: apply one".to_owned(),
             )),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
 

@@ -420,7 +420,12 @@ impl Loop {
             published: s.nodes.contains_key(&*self.node),
             complete_from: self.complete_from,
             pools_guard: self.pools_guard,
-            usable_pools: s.pools.values().filter(usable).count(),
+            usable_pools: s
+                .pools
+                .values()
+                .filter(usable)
+                .map(|p| p.spec.cidr.family())
+                .collect(),
             nodes: s.nodes.len(),
             local_endpoints: s.local_endpoints.len(),
             remote_endpoints: s.remote_endpoints.len(),

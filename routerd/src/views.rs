@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datastore::{OwnershipState, SyncState};
+use model::Family;
 use model::api::{Health, Status, Subsystem};
 use model::resources::Encryption;
 use model::snapshot::Rejected;
@@ -29,8 +30,8 @@ pub struct Facts {
     pub complete_from: Option<u64>,
     /// Revision of the last write of a pool.
     pub pools_guard: Option<i64>,
-    /// Pools that ADD may use: enabled and for workloads.
-    pub usable_pools: usize,
+    /// Pools that ADD may use, enabled and for workloads: the family of each.
+    pub usable_pools: Vec<Family>,
     /// Number of nodes, endpoints and blocks.
     pub nodes: usize,
     /// Endpoints on this node.
@@ -163,7 +164,7 @@ impl Views {
     }
 
     fn ipam(&self, facts: &Facts) -> Subsystem {
-        let (state, message) = match (facts.synced, facts.usable_pools) {
+        let (state, message) = match (facts.synced, facts.usable_pools.len()) {
             (false, _) => (Health::Degraded, "waiting for the snapshot".to_owned()),
             (true, 0) => (
                 Health::Degraded,

@@ -27,7 +27,7 @@ pub(super) fn carrier(socket: &mut Socket, name: LinkName) -> Result<(), Error> 
     })
 }
 
-/// The namespace of this thread takes packets to the IPv6 addresses of a side. A work queue makes
+/// The namespace of a socket takes packets to the IPv6 addresses of a side. A work queue makes
 /// their local routes, also where there is no duplicate address detection to wait for.
 pub(super) fn addresses(socket: &mut Socket, side: &Side) -> Result<(), Error> {
     for ip in side.objects.iter().filter_map(global_v6) {

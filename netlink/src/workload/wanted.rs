@@ -17,6 +17,14 @@ pub struct Side {
     pub objects: Vec<Object>,
 }
 
+impl Side {
+    /// This and then what `more` needs.
+    fn with(mut self, more: Side) -> Side {
+        self.objects.extend(more.objects);
+        self
+    }
+}
+
 /// Something that a side needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
@@ -99,10 +107,6 @@ fn route(dst: Cidr, via: Option<IpAddr>, dev: LinkName) -> Object {
     Object::Route(key, route)
 }
 
-fn has(ips: &[Cidr], family: Family) -> bool {
-    ips.iter().any(|ip| ip.family() == family)
-}
-
 /// The switch of the check of sources, which the desired state has as well for workloads' links.
 pub(crate) fn source_check(link: LinkName) -> String {
     format!("net/ipv4/conf/{link}/rp_filter")
@@ -115,12 +119,24 @@ fn switch(family: &str, table: &str, link: LinkName, name: &str, value: &str) ->
     )
 }
 
+/// The families of some addresses.
+pub(super) fn families(ips: &[Cidr]) -> Vec<Family> {
+    let has = |family: &Family| ips.iter().any(|ip| ip.family() == *family);
+    Family::ALL.into_iter().filter(has).collect()
+}
+
 /// The workload's end: its addresses, and a way out through a gateway that is no host but a
 /// permanent neighbour.
 pub fn container_side(w: &WorkloadAttach) -> Side {
+    container_base(w, &families(&w.ips)).with(container_own(w))
+}
+
+/// What of the workload's end hangs on the families alone.
+pub(super) fn container_base(w: &WorkloadAttach, families: &[Family]) -> Side {
     let dev = w.container_ifname;
+    let has_v6 = families.contains(&Family::V6);
     let mut objects = Vec::new();
-    if has(&w.ips, Family::V6) {
+    if has_v6 {
         // Runtimes disable IPv6 by default; a workload that is given an address wants it.
         for name in ["lo", dev.as_str()] {
             let path = format!("net/ipv6/conf/{name}/disable_ipv6");
@@ -131,24 +147,20 @@ pub fn container_side(w: &WorkloadAttach) -> Side {
         mac: Some(w.mac),
         mtu: Some(w.mtu),
     });
-    if has(&w.ips, Family::V6) {
+    if has_v6 {
         objects.push(Object::Address(Address {
             ip: link_local(w.mac).into(),
             prefix: 64,
         }));
     }
-    for ip in &w.ips {
-        let (ip, prefix) = (ip.network(), ip.prefix_len());
-        objects.push(Object::Address(Address { ip, prefix }));
-    }
-    for family in Family::ALL.into_iter().filter(|f| has(&w.ips, *f)) {
-        let ip = gateway(family);
+    for family in families {
+        let ip = gateway(*family);
         objects.push(Object::Neighbour(Neighbour {
             dev,
             ip,
             mac: w.host_mac,
         }));
-        if family == Family::V4 {
+        if *family == Family::V4 {
             objects.push(route(Cidr::host(ip), None, dev));
         }
         // All of the family.
@@ -157,29 +169,48 @@ pub fn container_side(w: &WorkloadAttach) -> Side {
     Side { link: dev, objects }
 }
 
+/// The workload's addresses at its end.
+pub(super) fn container_own(w: &WorkloadAttach) -> Side {
+    let addresses = w.ips.iter().map(|ip| {
+        let (ip, prefix) = (ip.network(), ip.prefix_len());
+        Object::Address(Address { ip, prefix })
+    });
+    Side {
+        link: w.container_ifname,
+        objects: addresses.collect(),
+    }
+}
+
 /// The host's end: a permanent neighbour and a route to each of the workload's addresses.
 pub fn host_side(w: &WorkloadAttach) -> Side {
+    host_base(w, &families(&w.ips)).with(host_own(w))
+}
+
+/// What of the host's end hangs on the families alone.
+pub(super) fn host_base(w: &WorkloadAttach, families: &[Family]) -> Side {
     let up = Object::Up {
         mac: Some(w.host_mac),
         mtu: Some(w.mtu),
     };
-    host(w.host_ifname, up, w.mac, &w.ips)
+    gateway_of(w.host_ifname, up, families)
+}
+
+/// The way to the workload's addresses.
+pub(super) fn host_own(w: &WorkloadAttach) -> Side {
+    ways(w.host_ifname, w.mac, &w.ips)
 }
 
 /// The host's end of an interface that somebody else made.
 pub fn plain_side(p: &PlainAttach) -> Side {
-    host(
-        p.interface,
-        Object::Up {
-            mac: None,
-            mtu: None,
-        },
-        p.mac,
-        &p.ips,
-    )
+    let up = Object::Up {
+        mac: None,
+        mtu: None,
+    };
+    gateway_of(p.interface, up, &families(&p.ips)).with(ways(p.interface, p.mac, &p.ips))
 }
 
-fn host(dev: LinkName, up: Object, mac: Mac, ips: &[Cidr]) -> Side {
+fn gateway_of(dev: LinkName, up: Object, families: &[Family]) -> Side {
+    let has_v6 = families.contains(&Family::V6);
     let mut objects = vec![
         switch("ipv4", "conf", dev, "forwarding", "1"),
         // Packets with a source whose route does not lead back are dropped.
@@ -188,27 +219,34 @@ fn host(dev: LinkName, up: Object, mac: Mac, ips: &[Cidr]) -> Side {
         switch("ipv4", "conf", dev, "proxy_arp", "1"),
         switch("ipv4", "neigh", dev, "proxy_delay", "0"),
     ];
-    if has(ips, Family::V6) {
+    if has_v6 {
         objects.push(switch("ipv6", "conf", dev, "disable_ipv6", "0"));
         objects.push(switch("ipv6", "conf", dev, "forwarding", "1"));
         // A workload is no router.
         objects.push(switch("ipv6", "conf", dev, "accept_ra", "0"));
     }
     objects.push(up);
-    if has(ips, Family::V6) {
+    if has_v6 {
         // The same safety net for IPv6, where the gateway can be a real address: on the link only.
         let ip = marks::GATEWAY_V6.into();
         objects.push(Object::Address(Address { ip, prefix: 64 }));
     }
-    for ip in ips {
-        objects.push(Object::Neighbour(Neighbour {
+    Side { link: dev, objects }
+}
+
+fn ways(dev: LinkName, mac: Mac, ips: &[Cidr]) -> Side {
+    let ways = ips.iter().flat_map(|ip| {
+        let neighbour = Neighbour {
             dev,
             ip: ip.network(),
             mac,
-        }));
-        objects.push(route(*ip, None, dev));
+        };
+        [Object::Neighbour(neighbour), route(*ip, None, dev)]
+    });
+    Side {
+        link: dev,
+        objects: ways.collect(),
     }
-    Side { link: dev, objects }
 }
 
 #[cfg(test)]

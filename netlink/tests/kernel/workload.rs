@@ -4,7 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use model::kernel::Mac;
-use model::marks;
+use model::{Family, marks};
 use netlink::testing::{Netns, sh};
 use netlink::workload::{
     PlainAttach, WorkloadAttach, adopt_plain, attach, check, detach, finish, prepare, release_plain,
@@ -179,23 +179,55 @@ fn a_prepared_pair_becomes_the_same_link() {
     let (host, ns) = (host(), Netns::new());
     let bare = workload(&ns, "rtd00000000000a", &[]);
     let w = workload(&ns, "rtd00000000000a", &[V4, V6]);
+    let both = Family::ALL;
     host.run(|| {
-        let pair = prepare(&bare).unwrap().expect("there was none");
-        assert!(prepare(&bare).unwrap().is_none(), "there is one now");
+        let pair = prepare(&bare, &both).unwrap().expect("there was none");
+        assert!(prepare(&bare, &both).unwrap().is_none(), "there is one now");
         assert!(check(&w).is_err());
         assert!(finish(pair, &w).unwrap().created);
         assert_eq!(check(&w), Ok(()));
         assert!(!attach(&w).unwrap().created);
-        assert!(prepare(&bare).unwrap().is_none(), "one that is in use");
+        assert!(
+            prepare(&bare, &both).unwrap().is_none(),
+            "one that is in use"
+        );
         assert_eq!(check(&w), Ok(()));
         detach(w.host_ifname).unwrap();
 
-        let pair = prepare(&bare).unwrap().expect("it was detached");
+        let pair = prepare(&bare, &both).unwrap().expect("it was detached");
         sh("ip route add 10.0.0.5/32 dev lo proto static");
         finish(pair, &w).unwrap_err();
     });
     assert!(!host.sh("ip -o link").contains("rtd"));
     assert!(!ns.sh("ip -o link").contains("eth0"));
+}
+
+#[test]
+fn a_pair_prepared_for_other_families_is_made_anew() {
+    let (host, ns) = (host(), Netns::new());
+    let bare = workload(&ns, "rtd00000000000a", &[]);
+    for (expected, ips) in [
+        (&[Family::V4, Family::V6][..], &[V4][..]),
+        (&[Family::V4], &[V4, V6]),
+        (&[Family::V6], &[V4]),
+    ] {
+        let w = workload(&ns, "rtd00000000000a", ips);
+        host.run(|| {
+            let pair = prepare(&bare, expected).unwrap().expect("there was none");
+            finish(pair, &w).unwrap();
+            assert_eq!(check(&w), Ok(()), "{expected:?} {ips:?}");
+        });
+        let way_out = !ns.sh("ip -6 route show default").is_empty();
+        assert_eq!(way_out, ips.contains(&V6), "{expected:?} {ips:?}");
+        host.run(|| detach(w.host_ifname).unwrap());
+    }
+    let tight = WorkloadAttach { mtu: 1279, ..bare };
+    host.run(|| {
+        prepare(&tight, &Family::ALL).unwrap_err();
+        prepare(&tight, &[Family::V4])
+            .unwrap()
+            .expect("IPv4 has room");
+    });
 }
 
 #[test]

@@ -103,7 +103,8 @@ async fn assign(
     Ok((assigned, object))
 }
 
-/// The bare pair of interfaces, unless there is one of an earlier ADD.
+/// The pair of interfaces as far as it can be made before the addresses are known, unless there is one
+/// of an earlier ADD.
 async fn prepare(
     context: &Context,
     request: &Request,
@@ -111,9 +112,23 @@ async fn prepare(
 ) -> Result<Option<Prepared>, CniError> {
     let mtu = context.views.workload_mtu();
     let workload = target.workload(request, Vec::new(), mtu);
+    let families = expected(context, request);
     context
-        .in_kernel(target, move || workload::prepare(&workload))
+        .in_kernel(target, move || workload::prepare(&workload, &families))
         .await
+}
+
+/// The families that the addresses will most likely be of; made for others, the pair is made anew.
+fn expected(context: &Context, request: &Request) -> Vec<Family> {
+    let facts = context.views.facts.borrow();
+    let asked = |f: &Family| request.ips.iter().any(|ip| Family::of(*ip) == *f);
+    let named = |f: &Family| match f {
+        Family::V4 => !request.ipv4_pools.is_empty(),
+        Family::V6 => !request.ipv6_pools.is_empty(),
+    };
+    let pooled = |f: &Family| request.ips.is_empty() && facts.usable_pools.contains(f);
+    let all = Family::ALL.into_iter();
+    all.filter(|f| asked(f) || named(f) || pooled(f)).collect()
 }
 
 /// Takes the pair of an ADD away that got no address.
