@@ -123,3 +123,102 @@ pub(crate) fn apply() -> Result<()> {
     let program = program().context("build the filter of system calls")?;
     seccompiler::apply_filter(&program).context("restrict system calls")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(unsafe_code)] // calls that must not succeed
+
+    use std::io::{self, Read, Write};
+    use std::net::{TcpStream, UdpSocket};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// On a thread of its own, as nothing takes the filter away again.
+    fn filtered<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            apply().unwrap();
+            body()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join()).unwrap()
+    }
+
+    #[test]
+    fn what_opens_starts_or_reaches_anything_is_refused() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let refusals = filtered(|| {
+            // SAFETY: the mapping would be anonymous, and is refused.
+            let code = unsafe {
+                let (nowhere, flags) = (std::ptr::null_mut(), libc::MAP_PRIVATE | libc::MAP_ANON);
+                libc::mmap(
+                    nowhere,
+                    4096,
+                    libc::PROT_READ | libc::PROT_EXEC,
+                    flags,
+                    -1,
+                    0,
+                )
+            };
+            let code = (code == libc::MAP_FAILED).then(io::Error::last_os_error);
+            // SAFETY: a child there should not be would end at once.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: it ends this child, which has run nothing else.
+                unsafe { libc::_exit(1) };
+            }
+            let child = (child < 0).then(io::Error::last_os_error);
+            let bell = nix::sys::signal::kill(nix::unistd::getpid(), None);
+            [
+                ("open", std::fs::File::open("/dev/null").err()),
+                ("socket", UdpSocket::bind("127.0.0.1:0").err()),
+                ("connect", TcpStream::connect("127.0.0.1:9").err()),
+                ("option", socket.set_broadcast(true).err()),
+                ("process", child),
+                ("code", code),
+                ("signal", bell.err().map(io::Error::from)),
+            ]
+        });
+        for (what, refusal) in refusals {
+            let errno = refusal.and_then(|e| e.raw_os_error());
+            assert_eq!(errno, Some(libc::ENOSYS), "{what}");
+        }
+        // Only that thread.
+        assert!(socket.set_broadcast(true).is_ok());
+    }
+
+    #[test]
+    fn what_is_open_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut client = UnixStream::connect(&path).unwrap();
+        let [near, far] = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        client.write_all(b"get").unwrap();
+        let heard = filtered(|| {
+            near.send_to(b"packet", far.local_addr().unwrap()).unwrap();
+            let served = std::thread::scope(|scope| {
+                let serve = scope.spawn(|| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let doubled = stream.try_clone().unwrap();
+                    doubled
+                        .set_read_timeout(Some(Duration::from_secs(5)))
+                        .unwrap();
+                    let mut word = [0; 3];
+                    stream.read_exact(&mut word).unwrap();
+                    stream.write_all(&word).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                    // More than one arena gives.
+                    vec![1u8; 64 << 20].len()
+                });
+                serve.join().unwrap()
+            });
+            assert_eq!(served, 64 << 20);
+            let mut packet = [0; 10];
+            far.recv(&mut packet).unwrap()
+        });
+        let mut word = [0; 3];
+        client.read_exact(&mut word).unwrap();
+        assert_eq!((heard, &word), (6, b"get"));
+    }
+}

@@ -14,7 +14,9 @@
 //! Invariants:
 //! * nothing from outside is read before the privileges are gone;
 //! * the interface lives as long as this process, and this process as long as the interface: who
-//!   removes `rtd.wg` ends it.
+//!   removes `rtd.wg` ends it;
+//! * a thread that panics ends the process, and so the interface: packets then have nowhere to go until the
+//!   daemon has started another.
 
 mod arguments;
 mod filter;
@@ -52,6 +54,11 @@ fn main() -> ExitCode {
 fn start() -> Result<Server> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     arguments::init_log(arguments.json)?;
+    // Half a tunnel would not be missed: the daemon starts another when all of it ends.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(%panic, "a defect: ending");
+        std::process::exit(101);
+    }));
     // Fails only for the first process of a session, which nobody's terminal ends either.
     let _ = nix::unistd::setsid();
     std::env::set_current_dir("/").context("change to /")?;

@@ -26,14 +26,13 @@ pub enum Choice {
 /// # Errors
 /// When the kernel cannot be asked.
 pub fn choose(choice: Choice, json: bool) -> Result<Option<Box<dyn TunnelBackend>>, TunnelError> {
-    let holder = Holder::new(json);
-    if choice == Choice::Userspace {
-        return Ok(Some(Box::new(holder)));
-    }
-    if let Some(kernel) = Kernel::open()? {
+    if choice != Choice::Userspace
+        && let Some(kernel) = Kernel::open()?
+    {
         return Ok(Some(Box::new(KernelBackend(kernel))));
     }
-    let ours = choice == Choice::Auto && holder.is_possible();
+    let holder = Holder::new(json);
+    let ours = choice != Choice::Kernel && holder.is_possible();
     Ok(ours.then(|| Box::new(holder) as Box<dyn TunnelBackend>))
 }
 

@@ -262,3 +262,6 @@ fn last_words(mut stdout: ChildStdout, limit: Duration) -> String {
     }
     String::from_utf8_lossy(&said).into_owned()
 }
+
+#[cfg(test)]
+mod tests;
