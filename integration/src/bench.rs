@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod attach;
 pub mod overlay;
+pub mod restart;
 pub mod scale;
 pub mod wireguard;
 

@@ -1,7 +1,7 @@
 //! `make bench`: measures with real daemons; prints the page, and writes it with `--write FILE`.
 
 use anyhow::{Context, Result, bail};
-use integration::bench::{Section, addresses, attach, overlay, page, scale, wireguard};
+use integration::bench::{Section, addresses, attach, overlay, page, restart, scale, wireguard};
 
 /// As the daemon has it, whose parts are measured here.
 #[global_allocator]
@@ -10,12 +10,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One of the benches and its word on the command line.
 type Bench = (&'static str, fn() -> Result<Section>);
 
-const ALL: [Bench; 5] = [
+const ALL: [Bench; 6] = [
     ("ipam", addresses::run),
     ("cni", attach::run),
     ("vxlan", overlay::run),
     ("scale", scale::run),
     ("wireguard", wireguard::run),
+    ("restart", restart::run),
 ];
 
 fn main() -> Result<()> {
@@ -25,8 +26,10 @@ fn main() -> Result<()> {
     while let Some(arg) = rest.next() {
         match arg.as_str() {
             "--write" => file = Some(rest.next().context("--write needs a file")?),
-            "ipam" | "cni" | "vxlan" | "scale" | "wireguard" => only.push(arg.as_str()),
-            _ => bail!("usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard]"),
+            name if ALL.iter().any(|(known, _)| *known == name) => only.push(name),
+            _ => bail!(
+                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [restart]"
+            ),
         }
     }
     let mut sections = Vec::new();

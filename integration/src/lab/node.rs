@@ -30,6 +30,8 @@ pub struct Node {
     /// Its underlay addresses, IPv4 first.
     pub ips: Vec<IpAddr>,
     dir: PathBuf,
+    /// Where its own copies of the programs are, if it has any.
+    programs: Option<PathBuf>,
     daemon: Option<Process>,
 }
 
@@ -65,6 +67,7 @@ impl Node {
             ns: ns.clone(),
             ips,
             dir,
+            programs: None,
             daemon: None,
         };
         node.write_config(&node.config_text(etcd))?;
@@ -122,6 +125,23 @@ impl Node {
         self.daemon.as_mut()
     }
 
+    /// Puts new copies of the programs in place of the older ones, as a package manager does. The daemon
+    /// runs from them from its next start on.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn install(&mut self) -> Result<()> {
+        let dir = self.dir.join("programs");
+        std::fs::create_dir_all(&dir)?;
+        for name in ["routerd", "routerd-tunnel"] {
+            let new = dir.join(format!("{name}.new"));
+            std::fs::copy(binaries::find(name)?, &new)?;
+            std::fs::rename(&new, dir.join(name))?;
+        }
+        self.programs = Some(dir);
+        Ok(())
+    }
+
     /// A program on this host: in its namespace, and with its own sockets of WireGuard devices.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let own = (self.dir.join("wireguard"), WIREGUARD_RUN.into());
@@ -138,7 +158,11 @@ impl Node {
             "the daemon of {} runs already",
             self.name
         );
-        let mut command = self.command(binaries::find("routerd")?);
+        let program = match &self.programs {
+            Some(dir) => dir.join("routerd"),
+            None => binaries::find("routerd")?,
+        };
+        let mut command = self.command(program);
         command
             .arg("run")
             .arg("--config")
