@@ -57,6 +57,9 @@ impl Device {
     /// Does what it is told; port and mark are for whoever owns the sockets. The data path sees all
     /// changes of allowed IPs at once. Sessions of peers that stay go on.
     ///
+    /// The first peers of a device are greeted with a handshake: they may have a session with the device
+    /// before it, and would send into the void until its silence is noticed, fifteen seconds later.
+    ///
     /// # Errors
     /// When a change cannot be made; those before it have been.
     pub fn configure(&mut self, now: Now, request: &SetRequest) -> Result<(), ControlError> {
@@ -65,6 +68,7 @@ impl Device {
             Some(None) => return Err(ControlError::KeyNeeded),
             None => {}
         }
+        let is_first = self.ids().is_empty();
         if request.replace_peers {
             self.ids().into_iter().for_each(|id| self.forget(id));
         }
@@ -86,6 +90,9 @@ impl Device {
         // Last, when what they owned has its new owners.
         gone.iter().for_each(|key| self.forget_key(key));
         self.export_routes();
+        if is_first {
+            (self.ids().into_iter()).for_each(|id| self.initiate(now, id));
+        }
         self.publish();
         outcome
     }
@@ -225,6 +232,34 @@ mod tests {
         );
         device.configure(NOW, &request(Some(home))).unwrap();
         assert_eq!(device.state(NOW).peers[&key].endpoint, Some(home));
+    }
+
+    #[test]
+    fn the_first_peers_are_greeted() {
+        let mut device = device();
+        let set = |n: u8, endpoint: Option<&str>| {
+            PeerRequest::Set(PeerChange {
+                endpoint: endpoint.map(|e| e.parse().unwrap()),
+                ..PeerChange::new(PublicKey::new([n; 32]))
+            })
+        };
+        let mut greeted = |peers: &[PeerRequest]| {
+            let request = SetRequest {
+                peers: peers.to_vec(),
+                ..SetRequest::default()
+            };
+            device.configure(NOW, &request).unwrap();
+            let sent = std::iter::from_fn(|| device.poll_transmit());
+            sent.map(|t| t.destination.to_string()).collect::<Vec<_>>()
+        };
+        let (one, two) = ("192.0.2.1:5", "192.0.2.2:5");
+        let first = [set(7, Some(one)), set(8, Some(two)), set(9, None)];
+        let mut sent = greeted(&first);
+        sent.sort_unstable();
+        assert_eq!(sent, [one, two]);
+        // Who comes later speaks first.
+        assert_eq!(greeted(&[set(10, Some("192.0.2.3:5"))]), [""; 0]);
+        assert_eq!(greeted(&first), [""; 0]);
     }
 
     #[test]

@@ -18,11 +18,15 @@ use wireguard::{Device, Entropy, Now, Time};
 /// A device that nothing drives, with a port and a mark.
 struct Fake(Mutex<(Device, DeviceState)>);
 
-struct Zeros;
+/// Other bytes every time, as names of handshakes must differ.
+struct Counter(u32);
 
-impl Entropy for Zeros {
+impl Entropy for Counter {
     fn fill(&mut self, bytes: &mut [u8]) {
-        bytes.fill(7);
+        self.0 += 1;
+        for (byte, number) in bytes.iter_mut().zip(self.0.to_le_bytes().iter().cycle()) {
+            *byte = *number;
+        }
     }
 }
 
@@ -34,7 +38,7 @@ const NOW: Now = Now {
 impl Fake {
     fn new() -> Arc<Fake> {
         let config = DeviceConfig::new(PrivateKey::new([1; 32]));
-        let device = Device::new(config, Box::new(Zeros));
+        let device = Device::new(config, Box::new(Counter(0)));
         Arc::new(Fake(Mutex::new((device, DeviceState::default()))))
     }
 }
