@@ -121,9 +121,9 @@ fn under_stream(
     stream.stop()
 }
 
-/// Waits for a tenth of a second's packets.
+/// Waits for half a second's packets.
 fn flows(stream: &Stream) -> Result<()> {
-    let enough = stream.returned() + u64::from(RATE) / 10;
+    let enough = stream.returned() + u64::from(RATE) / 2;
     wait("packets to come back", CONVERGE, || {
         let now = stream.returned();
         ensure!(now >= enough, "{now} of {enough}");
