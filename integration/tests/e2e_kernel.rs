@@ -54,10 +54,16 @@ fn picture(node: &Node) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-/// Our table without its handles.
+/// Our tables without their handles and what they have counted.
 fn nft_rules(node: &Node) -> Result<String> {
-    node.ns
-        .output("nft", &format!("list table inet {}", marks::NFT_TABLE))
+    let mut text = String::new();
+    for table in [marks::NFT_TABLE, marks::NFT_GUARD] {
+        let shown = node
+            .ns
+            .output("nft", &format!("--stateless list table inet {table}"))?;
+        text.push_str(&shown);
+    }
+    Ok(text)
 }
 
 fn comes_back(node: &Node, before: &str, what: &str) -> Result<()> {
@@ -116,6 +122,11 @@ fn objects_deleted_by_hand_come_back_and_are_named() -> Result<()> {
                 "nft",
                 format!("delete table inet {}", marks::NFT_TABLE),
                 marks::NFT_TABLE.to_owned(),
+            ),
+            (
+                "nft",
+                format!("flush chain inet {} clear_text", marks::NFT_GUARD),
+                marks::NFT_GUARD.to_owned(),
             ),
         ];
         for (program, args, named) in by_hand {
@@ -327,8 +338,11 @@ fn cleanup_leaves_nothing_of_ours() -> Result<()> {
             scenario::our_links(node)?
         );
         ensure!(
-            nft_rules(node).is_err(),
-            "our nftables table is still there"
+            !node
+                .ns
+                .output("nft", "list tables")?
+                .contains(marks::NFT_TABLE),
+            "a table of ours is still there"
         );
         ensure!(
             read() == before,

@@ -63,6 +63,9 @@ impl Default for Config {
 pub struct WireguardConfig {
     /// Who implements the device: `auto`, `kernel` or `userspace`.
     pub backend: crate::tunnel::backend::Choice,
+    /// Seconds between packets to every peer when there is nothing to send: what keeps a NAT in front of this host
+    /// open. 0: none.
+    pub persistent_keepalive: u16,
 }
 
 /// `[metrics]`.

@@ -91,6 +91,8 @@ pub trait TunnelBackend: Send {
 pub struct Tunnels {
     backend: Option<Box<dyn TunnelBackend>>,
     key: PrivateKey,
+    /// Seconds between packets to every peer; 0: none.
+    keepalive: u16,
     /// What the device was left as; none when it was not left right.
     achieved: Option<Tunnel>,
     /// Where peers were said to be last.
@@ -104,10 +106,18 @@ impl Tunnels {
         Tunnels {
             backend,
             key,
+            keepalive: 0,
             achieved: None,
             endpoints: BTreeMap::new(),
             drift: Vec::new(),
         }
+    }
+
+    /// Sends something to every peer this often, in seconds; 0: only what there is to send.
+    #[must_use]
+    pub fn with_keepalive(mut self, seconds: u16) -> Tunnels {
+        self.keepalive = seconds;
+        self
     }
 
     /// Before any route leads there: makes the device, adds and moves. Returns whether something is left
@@ -212,7 +222,8 @@ impl Tunnels {
                 endpoint: Some(peer.endpoint),
                 pinned: moved,
                 allowed_ips: peer.allowed_ips.clone(),
-                ..PeerSpec::default()
+                persistent_keepalive: self.keepalive,
+                preshared_key: None,
             };
             (key, spec)
         });

@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use model::Cidr;
@@ -33,8 +33,6 @@ const HEAD: usize = 320;
 const BUFFER: usize = 128 << 20;
 /// How long the thread waits for a frame before it looks whether it should stop.
 const TICK: Duration = Duration::from_millis(20);
-/// Longest that frames that wait are read after the end.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// A running capture.
 #[derive(Debug)]
@@ -172,27 +170,25 @@ fn watch(fd: OwnedFd, pools: &[Cidr], shared: &Shared) -> Result<Seen> {
     socket.set_read_timeout(Some(TICK))?;
     let mut seen = Seen::default();
     let mut buffer = [0; HEAD];
-    let mut end = None;
+    let mut stopping = false;
     loop {
-        if end.is_none() && shared.stop.load(Ordering::Relaxed) {
-            end = Some(Instant::now() + DRAIN);
+        if !stopping && shared.stop.load(Ordering::Relaxed) {
+            // What waits by now is read, and then no more.
+            stopping = true;
+            socket.set_nonblocking(true)?;
         }
         let len = match socket.recv(&mut buffer) {
             Ok(len) => len,
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                match end {
-                    Some(_) => break,
-                    None => continue,
+                match stopping {
+                    true => break,
+                    false => continue,
                 }
             }
             // An interface went down.
             Err(e) if e.raw_os_error() == Some(libc::ENETDOWN) => continue,
             Err(e) => return Err(e).context("capture"),
         };
-        ensure!(
-            end.is_none_or(|end| Instant::now() < end),
-            "frames come without end"
-        );
         seen.frames += 1;
         match frame::look(buffer.get(..len).unwrap_or_default(), pools) {
             Kind::Clear(what) => {

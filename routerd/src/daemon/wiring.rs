@@ -148,7 +148,9 @@ fn tunnels(config: &Config, state: &StateDir) -> anyhow::Result<(Tunnels, Option
         None
     });
     let public_key = backend.is_some().then(|| tunnel::public(&key));
-    Ok((Tunnels::new(backend, key), public_key))
+    let tunnels = Tunnels::new(backend, key);
+    let keepalive = config.wireguard.persistent_keepalive;
+    Ok((tunnels.with_keepalive(keepalive), public_key))
 }
 
 impl Actors {
