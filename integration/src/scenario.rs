@@ -40,6 +40,13 @@ pub fn start(mesh: &mut Mesh, vxlan_mode: &str) -> Result<()> {
     Ok(())
 }
 
+/// Manifest of the mesh-wide settings, such as `encryption: Required`.
+pub fn mesh_configuration(spec: &str) -> String {
+    format!(
+        "apiVersion: routerd/v1\nkind: MeshConfiguration\nmetadata: {{ name: default }}\nspec: {{ {spec} }}\n"
+    )
+}
+
 /// Starts every daemon with `encryption: Required` and the tunnel in userspace, and creates the pools.
 ///
 /// # Errors
@@ -49,10 +56,16 @@ pub fn start_encrypted(mesh: &mut Mesh) -> Result<()> {
         node.configure("[wireguard]\nbackend = \"userspace\"")?;
     }
     start(mesh, "Never")?;
-    mesh.node(0)?.apply(
-        "apiVersion: routerd/v1\nkind: MeshConfiguration\nmetadata: { name: default }\n\
-         spec: { encryption: Required }",
-    )?;
+    require_encryption(mesh)
+}
+
+/// Applies `encryption: Required` and waits until every node has a tunnel.
+///
+/// # Errors
+/// When one has none in time.
+pub fn require_encryption(mesh: &Mesh) -> Result<()> {
+    let configuration = mesh_configuration("encryption: Required");
+    mesh.node(0)?.apply(&configuration)?;
     mesh.nodes.iter().try_for_each(encrypts)
 }
 

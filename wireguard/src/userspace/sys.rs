@@ -65,6 +65,29 @@ pub(super) fn tun_header_len(fd: BorrowedFd<'_>, len: libc::c_int) -> io::Result
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len) })
 }
 
+/// `SIOCSIFTXQLEN`: units that wait to be read from the interface `name`; more are dropped.
+pub(super) fn set_queue_len(
+    socket: BorrowedFd<'_>,
+    name: [u8; libc::IFNAMSIZ],
+    units: libc::c_int,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct Request {
+        name: [u8; libc::IFNAMSIZ],
+        units: libc::c_int,
+        /// The kernel copies a whole `ifreq`, forty bytes.
+        rest: [u8; 20],
+    }
+    const _: () = assert!(size_of::<Request>() == 40);
+    let request = Request {
+        name,
+        units,
+        rest: [0; 20],
+    };
+    // SAFETY: SIOCSIFTXQLEN reads one ifreq, which `request` has the size and layout of.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN, &raw const request) })
+}
+
 /// `TUNSETPERSIST`: whether the interface outlives its descriptors.
 pub(super) fn tun_persist(fd: BorrowedFd<'_>, persist: bool) -> io::Result<()> {
     // SAFETY: TUNSETPERSIST takes a number and no pointer.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::coalesce::{Allowed, MAX_PACKETS, Unit};
@@ -16,6 +17,10 @@ const OFFLOADS: [(libc::c_uint, bool); 2] = {
         (tcp, false),
     ]
 };
+
+/// Units that wait for us, as many as wait for a peer in the kernel's WireGuard. The default of 500 is
+/// what a few thousand packets a second come to while a busy machine lets us wait.
+const QUEUE_LEN: libc::c_int = 1024;
 
 /// How to make or join an interface.
 #[derive(Clone, Debug)]
@@ -61,7 +66,13 @@ impl Tun {
             .open("/dev/net/tun")?;
         // The kernel reads the flags as unsigned.
         let flags = u16::try_from(flags).unwrap_or(0).cast_signed();
-        sys::tun_attach(file.as_fd(), name, flags)?;
+        let name = sys::tun_attach(file.as_fd(), name, flags)?;
+        // Any socket of this network namespace will do.
+        let longer = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
+            .and_then(|socket| sys::set_queue_len(socket.as_fd(), name, QUEUE_LEN));
+        if let Err(error) = longer {
+            tracing::debug!(interface = options.name, %error, "the queue keeps its length");
+        }
         if options.persistent {
             sys::tun_persist(file.as_fd(), true)?;
         }

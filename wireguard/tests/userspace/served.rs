@@ -50,6 +50,9 @@ fn a_tunnel_is_configured_by_requests_alone() {
     assert!(peer.last_handshake.is_some() && peer.sent_bytes > MIB as u64);
     assert_eq!(peer.allowed_ips.len(), 2);
 
+    let shown = wire.left.sh("ip -o link show wg0");
+    assert!(shown.contains("qlen 1024"), "{shown}");
+
     // What cannot be done leaves the rest undone.
     let taken = wire.left.run(|| Sockets::open(0, 1).unwrap());
     let to_port = |port| SetRequest {
