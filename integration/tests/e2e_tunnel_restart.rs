@@ -157,6 +157,11 @@ fn restarts_and_upgrades_of_the_daemon_lose_no_packet() -> Result<()> {
             mesh.node_mut(place)?.start_ready()?;
             let node = mesh.node(place)?;
             ensure!(node.holder()? == before.0, "the tunnel has another process");
+            let log = std::fs::read_to_string(node.dir().join("routerd.log"))?;
+            ensure!(
+                log.contains("another routerd-tunnel than is installed"),
+                "{log}"
+            );
             let line = |dump: &str| dump.lines().next().map(str::to_owned);
             let now = node.wg_show("dump")?;
             ensure!(line(&now) == line(&before.1), "{now}");

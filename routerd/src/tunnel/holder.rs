@@ -20,6 +20,7 @@ use model::kernel::Op;
 use model::marks;
 use netlink::{Kernel as _, Netlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
 use wireguard::control::{DeviceState, SetRequest};
 use wireguard::uapi::{self, UapiError};
 
@@ -73,6 +74,8 @@ pub struct Holder {
     json: bool,
     /// The one that was started by this daemon.
     child: Option<Child>,
+    /// The log names who serves the device now.
+    told: bool,
 }
 
 impl Holder {
@@ -85,6 +88,7 @@ impl Holder {
             socket: socket(),
             json,
             child: None,
+            told: false,
         }
     }
 
@@ -114,7 +118,7 @@ impl Holder {
             None => String::new(),
         };
         if said.trim() == "ready" {
-            self.child = Some(child);
+            (self.child, self.told) = (Some(child), true);
             return Ok(());
         }
         // It has ended, or is stuck before it serves anything.
@@ -125,6 +129,28 @@ impl Holder {
             "" => format!("no word of it in {PATIENCE:?}, {status}"),
             said => said.to_owned(),
         }))
+    }
+
+    /// Names the one that was found, and says so when its program has been replaced since.
+    fn tell(&mut self) {
+        if std::mem::replace(&mut self.told, true) {
+            return;
+        }
+        let Some(pid) = UnixStream::connect(&self.socket)
+            .ok()
+            .and_then(|s| peer(&s))
+        else {
+            return;
+        };
+        tracing::info!(pid, "found the process that holds the tunnel");
+        let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+        if program.is_ok_and(|program| program != self.program) {
+            tracing::warn!(
+                pid,
+                "the tunnel is held by another {PROGRAM} than is installed: `ip link delete {}` renews it at the cost of a handshake",
+                marks::WIREGUARD
+            );
+        }
     }
 
     /// Collects one that has ended.
@@ -142,6 +168,7 @@ impl TunnelBackend for Holder {
         self.reap();
         if let Some(state) = self.observe()? {
             if (state.listen_port, state.fwmark) == (port, fwmark) {
+                self.tell();
                 return Ok(Some(state));
             }
             tracing::info!(
@@ -170,6 +197,12 @@ impl TunnelBackend for Holder {
     fn apply(&mut self, request: &SetRequest) -> Result<(), TunnelError> {
         Ok(uapi::client::set(&self.socket, request.clone())?)
     }
+}
+
+/// Who listens at the other end.
+fn peer(stream: &UnixStream) -> Option<i32> {
+    let credentials = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    Some(credentials.pid())
 }
 
 fn socket() -> PathBuf {

@@ -15,6 +15,7 @@ fn pretending(directory: &Path, script: &str) -> Holder {
         socket: directory.join("rtd.wg.sock"),
         json: true,
         child: None,
+        told: false,
     }
 }
 
