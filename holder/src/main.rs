@@ -70,6 +70,7 @@ fn start() -> Result<Server> {
     let quiet = std::fs::File::options().write(true).open("/dev/null");
     let quiet = quiet.context("open /dev/null")?;
 
+    privileges::go_first();
     privileges::give_up()?;
 
     let tunnel = Tunnel::start(DeviceConfig::new(key), queues, on_event)?;

@@ -264,7 +264,13 @@ fn the_holder_has_given_up_all_that_it_can_do_without() -> Result<()> {
         let (mesh, workloads) = encrypted(lab, &MeshSpec::flat(2))?;
         let streams = streams(&workloads)?;
         let node = mesh.node(0)?;
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", node.holder()?))?;
+        let process = format!("/proc/{}", node.holder()?);
+        let stat = std::fs::read_to_string(format!("{process}/stat"))?;
+        ensure!(
+            stat.split(' ').nth(18) == Some("-10"),
+            "no precedence: {stat}"
+        );
+        let tasks = std::fs::read_dir(format!("{process}/task"))?;
         let mut threads = 0;
         for task in tasks {
             let Ok(status) = std::fs::read_to_string(task?.path().join("status")) else {
