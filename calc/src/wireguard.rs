@@ -239,6 +239,7 @@ impl<'a> Wireguard<'a> {
                 key,
                 TunnelPeer {
                     node: peer.name.into(),
+                    next_key: peer.spec.status.wireguard_next_public_key,
                     endpoint,
                     allowed_ips: owned.remove(&index).unwrap_or_default(),
                 },
@@ -261,9 +262,18 @@ fn tunnel(
     own: Option<PublicKey>,
     shared: &BTreeSet<PublicKey>,
 ) -> Result<Standing, Lack> {
-    let key = peer.spec.status.wireguard_public_key;
+    let status = &peer.spec.status;
+    let (key, next) = (
+        status.wireguard_public_key,
+        status.wireguard_next_public_key,
+    );
     // First, so that it is never taken for a mere lack of a key.
-    if own.iter().chain(&key).any(|k| shared.contains(k)) {
+    if own
+        .iter()
+        .chain(&key)
+        .chain(&next)
+        .any(|k| shared.contains(k))
+    {
         return Err(Lack::Shared);
     }
     own.ok_or(Lack::OwnKey)?;
@@ -290,7 +300,12 @@ fn tunnel(
 fn shared_keys(inputs: &Inputs<'_>, problems: &mut Problems<'_>) -> BTreeSet<PublicKey> {
     let mut holders: BTreeMap<PublicKey, Vec<&str>> = BTreeMap::new();
     for (name, node) in &inputs.snapshot.nodes {
-        if let Some(key) = node.spec.status.wireguard_public_key {
+        let status = &node.spec.status;
+        let keys = [
+            status.wireguard_public_key,
+            status.wireguard_next_public_key,
+        ];
+        for key in keys.into_iter().flatten().collect::<BTreeSet<_>>() {
             holders.entry(key).or_default().push(name);
         }
     }

@@ -27,6 +27,11 @@ pub fn tunnels() -> Target {
     Target::new("/v1/tunnels")
 }
 
+/// A change of the node's key.
+pub fn rotate() -> Target {
+    Target::new("/v1/tunnels/rotate")
+}
+
 /// All resources of a kind.
 pub fn resources(kind: Kind) -> Target {
     Target::new("/v1/resources").segment(kind.plural())

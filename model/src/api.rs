@@ -6,6 +6,7 @@
 //! | `GET /v1/doctor` | [`Doctor`] |
 //! | `GET /v1/diff` | the plan that the next reconcile would apply, a JSON list of operations |
 //! | `GET /v1/tunnels` | [`TunnelsShow`] |
+//! | `POST /v1/tunnels/rotate` | [`Rotated`]: this node's key begins to change |
 //! | `GET /v1/resources/{plural}[?namespace=&labelSelector=]` | `List` of resources; `?watch=true`: [`WatchEvent`] lines |
 //! | `GET /v1/resources/{plural}/[{namespace}/]{name}` | the resource |
 //! | `PUT /v1/resources/{plural}/[{namespace}/]{name}` | [`Applied`]; `?dryRun=true` changes nothing |
@@ -162,6 +163,16 @@ pub struct TunnelsShow {
     /// Bytes that would have, and were dropped since encryption is required; null: the kernel does not count.
     #[serde(default)]
     pub clear_text_dropped_bytes: Option<u64>,
+}
+
+/// A change of this node's key that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotated {
+    /// The new key.
+    pub public_key: String,
+    /// It is used so many seconds after other nodes can have learnt of it.
+    pub used_after_seconds: u64,
 }
 
 /// How another node is reached.

@@ -113,6 +113,8 @@ pub struct Tunnel {
 pub struct TunnelPeer {
     /// Its name.
     pub node: Arc<str>,
+    /// The key that it will have soon: the same peer by either.
+    pub next_key: Option<PublicKey>,
     /// Where it listens, as far as it knows: it may be heard from elsewhere.
     pub endpoint: SocketAddr,
     /// What it owns: packets from anywhere else are not taken from it. No prefix has two owners.

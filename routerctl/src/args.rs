@@ -48,7 +48,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ipam(Ipam),
     /// Show how each other node is reached, and what is encrypted.
-    Tunnels(Format),
+    Tunnels(Tunnels),
     /// Look for what is wrong with this host, and how to mend it.
     Doctor(Format),
     /// Write completions for a shell.
@@ -131,6 +131,21 @@ pub(crate) struct Status {
     pub(crate) plan: bool,
     #[command(flatten)]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Tunnels {
+    #[command(subcommand)]
+    pub(crate) action: Option<TunnelsAction>,
+    #[command(flatten)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TunnelsAction {
+    /// Replace this node's key, without losing a packet.
+    Rotate(Format),
 }
 
 #[derive(Debug, ClapArgs)]

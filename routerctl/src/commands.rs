@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result<Done, Failure> {
         Command::Status(args) => status::run(&client, &args, out),
         Command::AcceptSnapshot { yes } => accept::run(&client, yes, out),
         Command::Ipam(command) => ipam::run(&client, command, out),
-        Command::Tunnels(format) => tunnels::run(&client, format.output, out),
+        Command::Tunnels(args) => tunnels::run(&client, &args, out),
         Command::Doctor(format) => doctor::run(&client, format.output, out),
         Command::Completion { shell } => shell::completion(shell, out),
         Command::Man { dir } => shell::man(&dir),

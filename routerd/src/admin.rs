@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use model::api::{Doctor, ErrorBody, Status, TunnelsShow, cni};
+use model::api::{Doctor, ErrorBody, Rotated, Status, TunnelsShow, cni};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +53,7 @@ fn router(services: Services) -> Router {
         .route("/v1/doctor", get(doctor))
         .route("/v1/diff", get(diff))
         .route("/v1/tunnels", get(tunnels))
+        .route("/v1/tunnels/rotate", post(rotate))
         .route("/v1/resources/{plural}", get(resources::list))
         .route(
             "/v1/resources/{plural}/{name}",
@@ -210,6 +211,18 @@ async fn tunnels(State(s): State<Services>) -> ApiResult<TunnelsShow> {
     let shown = crate::tunnel::view::look(&s.views.node, &s.control, &s.reconcile).await;
     let stopping = || ApiError::unavailable("routerd is stopping: try again when it runs");
     shown.map(Json).ok_or_else(stopping)
+}
+
+async fn rotate(State(s): State<Services>) -> ApiResult<Rotated> {
+    use crate::tunnel::rotation::RotateError as E;
+    s.rotation.rotate().await.map(Json).map_err(|e| {
+        let status = match e {
+            E::UnderWay | E::NoTunnel => StatusCode::CONFLICT,
+            E::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            E::File(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        ApiError::new(status, e.to_string(), e.is_retryable())
+    })
 }
 
 async fn accept(State(s): State<Services>) -> ApiResult<()> {

@@ -5,6 +5,7 @@ mod underlay;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -66,6 +67,36 @@ pub struct WireguardConfig {
     /// Seconds between packets to every peer when there is nothing to send: what keeps a NAT in front of this host
     /// open. 0: none.
     pub persistent_keepalive: u16,
+    /// The key of this node is replaced at this age; never where it is left out.
+    pub rotate_every: Option<Age>,
+}
+
+/// A long time, such as `30d`, `12h`, `90m` or `60s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub Duration);
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Age, D::Error> {
+        let text = String::deserialize(d)?;
+        let parse = || {
+            let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+            let unit = match unit {
+                "s" => 1,
+                "m" => 60,
+                "h" => 60 * 60,
+                "d" => 24 * 60 * 60,
+                _ => return None,
+            };
+            let number: u64 = number.parse().ok()?;
+            let seconds = number.checked_mul(unit).filter(|s| *s >= 60)?;
+            Some(Age(Duration::from_secs(seconds)))
+        };
+        parse().ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "{text:?} is no time of a minute or more: write a number and s, m, h or d, such as 30d"
+            ))
+        })
+    }
 }
 
 /// `[metrics]`.

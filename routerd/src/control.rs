@@ -42,6 +42,16 @@ enum Input {
     Links(BTreeMap<LinkName, Link>, HostFacts),
     Echo(Vec<Event>, oneshot::Sender<Generation>),
     Query(Question),
+    Keys(PublicKeys),
+}
+
+/// The public halves of this node's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// The key of its tunnel; none when it cannot have one.
+    pub current: Option<PublicKey>,
+    /// The one that will be in its place soon.
+    pub next: Option<PublicKey>,
 }
 
 /// Handle of the control loop.
@@ -91,6 +101,11 @@ impl Control {
         rx.await.unwrap_or(Generation::MAX)
     }
 
+    /// Takes in other keys of this node, to be published.
+    pub async fn keys(&self, keys: PublicKeys) {
+        self.send(Input::Keys(keys)).await;
+    }
+
     /// Asks the snapshot something.
     pub async fn query<T: Send + 'static>(
         &self,
@@ -117,8 +132,7 @@ pub struct Inbox(mpsc::Receiver<Input>);
 pub struct Loop {
     node: Arc<str>,
     underlay_config: underlay::Config,
-    /// The key of this node's tunnel; none when it cannot have one.
-    public_key: Option<PublicKey>,
+    public_keys: PublicKeys,
     outputs: Outputs,
     snapshot: Snapshot,
     /// The store has told everything once.
@@ -151,7 +165,7 @@ impl Loop {
         Loop {
             node,
             underlay_config,
-            public_key: None,
+            public_keys: PublicKeys::default(),
             outputs,
             snapshot: Snapshot::default(),
             synced: false,
@@ -169,10 +183,10 @@ impl Loop {
         }
     }
 
-    /// Has this node publish the key of its tunnel.
+    /// Has this node publish the keys of its tunnel.
     #[must_use]
-    pub fn with_public_key(mut self, key: Option<PublicKey>) -> Loop {
-        self.public_key = key;
+    pub fn with_public_keys(mut self, keys: PublicKeys) -> Loop {
+        self.public_keys = keys;
         self
     }
 
@@ -227,6 +241,10 @@ impl Loop {
                 // The answer promises a calculation, whatever changed.
                 self.dirty = true;
                 self.echoed.push(answer);
+            }
+            Input::Keys(keys) => {
+                self.dirty |= keys != self.public_keys;
+                self.public_keys = keys;
             }
             Input::Query(ask) => ask(&self.snapshot, &self.underlay),
         }
@@ -384,7 +402,8 @@ impl Loop {
         Wanted {
             underlay: self.underlay.clone(),
             tunnels,
-            public_key: self.public_key,
+            public_key: self.public_keys.current,
+            next_public_key: self.public_keys.next,
             stored: self.snapshot.nodes.get(&*self.node).cloned(),
             unreadable: self.snapshot.rejected.contains_key(&self.node_key()),
         }

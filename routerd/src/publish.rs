@@ -33,6 +33,8 @@ pub struct Wanted {
     pub tunnels: Vec<Family>,
     /// The key of this node's tunnel; none when it cannot have one.
     pub public_key: Option<PublicKey>,
+    /// The one that will be in its place soon.
+    pub next_public_key: Option<PublicKey>,
     /// This node as the store has it, or had it last.
     pub stored: Option<Resource<NodeSpec>>,
     /// What the store has now cannot be read: it is written anew.
@@ -228,6 +230,7 @@ fn describe(
     let underlay = &wanted.underlay;
     let spec = &mut node.spec;
     spec.status.wireguard_public_key = wanted.public_key;
+    spec.status.wireguard_next_public_key = wanted.next_public_key;
     let bgp = spec.bgp.get_or_insert_default();
     bgp.ipv4_address = underlay.v4.as_ref().map(|l| l.address);
     bgp.ipv6_address = underlay.v6.as_ref().map(|l| l.address);

@@ -42,7 +42,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 use wireguard::control::DeviceState;
 
-use crate::tunnel::{TunnelError, Tunnels};
+use crate::tunnel::{Keys, TunnelError, Tunnels};
 
 pub use self::core::{Action, Core, Event};
 pub use self::drift::Drift;
@@ -65,6 +65,7 @@ enum Message {
     Forget(LinkName, oneshot::Sender<()>),
     Diff(oneshot::Sender<Result<Plan, Error>>),
     Tunnel(oneshot::Sender<Option<DeviceState>>),
+    Keys(Keys),
     ClearText(oneshot::Sender<Option<ClearText>>),
     Stop,
 }
@@ -122,6 +123,11 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.send(Message::Tunnel(reply));
         answer
+    }
+
+    /// The tunnel has these keys from now on.
+    pub fn keys(&self, keys: Keys) {
+        self.send(Message::Keys(keys));
     }
 
     /// What left in clear; `None`: it cannot be told.
@@ -189,6 +195,9 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
     /// Gives it the device of the encrypted tunnel to look after.
     #[must_use]
     pub fn with_tunnels(mut self, tunnels: Tunnels) -> Self {
+        if tunnels.has_single_keys() {
+            self.core.see_keys();
+        }
         self.tunnels = Some(tunnels);
         self
     }
@@ -311,6 +320,12 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
             Message::Tunnel(reply) => {
                 let state = self.tunnels.as_mut().map(Tunnels::observe);
                 let _ = reply.send(state.and_then(Result::ok).flatten());
+            }
+            Message::Keys(keys) => {
+                if let Some(tunnels) = &mut self.tunnels {
+                    tunnels.set_keys(keys);
+                }
+                self.core.handle_changed(now);
             }
             Message::ClearText(reply) => {
                 // Where nothing watches there is no pool yet, and nothing to leave.

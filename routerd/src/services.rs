@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::ipam::Ipam;
 use crate::reconcile;
+use crate::tunnel::rotation;
 use crate::views::Views;
 
 /// Cheap to clone: every part is a handle of an actor.
@@ -27,6 +28,8 @@ pub struct Services {
     pub ipam: Ipam,
     /// The kernel.
     pub reconcile: reconcile::Handle,
+    /// Changes of this node's key.
+    pub rotation: rotation::Handle,
     /// CNI verbs.
     pub cni: Cni,
     /// Cancelled when the daemon stops: answers without an end then end.

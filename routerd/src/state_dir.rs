@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::tunnel::rotation::KeyFiles;
+
 /// The state directory, held by this process alone.
 #[derive(Debug)]
 pub struct StateDir {
@@ -64,9 +66,13 @@ impl StateDir {
         self.path.join("store.redb")
     }
 
-    /// The private key of the encrypted tunnel.
-    pub fn wireguard_key(&self) -> PathBuf {
-        self.path.join("wireguard.key")
+    /// The private keys of the encrypted tunnel.
+    pub fn wireguard_keys(&self) -> KeyFiles {
+        KeyFiles {
+            current: self.path.join("wireguard.key"),
+            next: self.path.join("wireguard.next"),
+            old: self.path.join("wireguard.old"),
+        }
     }
 
     /// What the kernel switches were before we changed them.
@@ -150,6 +156,11 @@ pub fn write_durably(path: &Path, content: &[u8]) -> std::io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
+    sync_dir(path)
+}
+
+/// Makes a change of the directory that a file is in last.
+pub fn sync_dir(path: &Path) -> std::io::Result<()> {
     match path.parent() {
         Some(dir) => File::open(dir)?.sync_all(),
         None => Ok(()),

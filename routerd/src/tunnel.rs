@@ -15,6 +15,7 @@ mod drift;
 pub mod holder;
 pub mod key;
 pub mod metrics;
+pub mod rotation;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use model::tunnel::Tunnel;
 use wireguard::control::{AllowedIpChange, DeviceState, PeerRequest, SetRequest};
 use wireguard::keys::{PrivateKey, PublicKey};
-use wireguard::plan::{DeviceSpec, PeerSpec, PlanError, plan};
+use wireguard::plan::{DeviceSpec, PeerSpec, PlanError, plan, with_single_keys};
 
 use crate::reconcile::Drift;
 
@@ -80,6 +81,9 @@ pub trait TunnelBackend: Send {
     /// When it cannot be asked.
     fn observe(&mut self) -> Result<Option<DeviceState>, TunnelError>;
 
+    /// Whether the device and each of its peers can have but one key.
+    fn has_single_keys(&self) -> bool;
+
     /// Carries out a request, and makes the device first if need be.
     ///
     /// # Errors
@@ -87,10 +91,26 @@ pub trait TunnelBackend: Send {
     fn apply(&mut self, request: &SetRequest) -> Result<(), TunnelError>;
 }
 
+/// The private keys of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// Its key.
+    pub current: PrivateKey,
+    /// The one before or after it, which is answered to besides while the key changes.
+    pub other: Option<PrivateKey>,
+}
+
+impl From<PrivateKey> for Keys {
+    fn from(current: PrivateKey) -> Keys {
+        let other = None;
+        Keys { current, other }
+    }
+}
+
 /// The owner of the device.
 pub struct Tunnels {
     backend: Option<Box<dyn TunnelBackend>>,
-    key: PrivateKey,
+    keys: Keys,
     /// Seconds between packets to every peer; 0: none.
     keepalive: u16,
     /// What the device was left as; none when it was not left right.
@@ -102,15 +122,22 @@ pub struct Tunnels {
 
 impl Tunnels {
     /// One with this node's key; without a backend every wish fails.
-    pub fn new(backend: Option<Box<dyn TunnelBackend>>, key: PrivateKey) -> Tunnels {
+    pub fn new(backend: Option<Box<dyn TunnelBackend>>, keys: impl Into<Keys>) -> Tunnels {
         Tunnels {
             backend,
-            key,
+            keys: keys.into(),
             keepalive: 0,
             achieved: None,
             endpoints: BTreeMap::new(),
             drift: Vec::new(),
         }
+    }
+
+    /// Takes other keys; the device gets them with the next [`Tunnels::raise`].
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+        // That the device has the old ones is nobody's doing.
+        self.achieved = None;
     }
 
     /// Sends something to every peer this often, in seconds; 0: only what there is to send.
@@ -179,6 +206,12 @@ impl Tunnels {
         Ok(drift::find(&back, &to, &state, achieved))
     }
 
+    /// Whether the device and each of its peers can have but one key.
+    pub fn has_single_keys(&self) -> bool {
+        let backend = self.backend.as_ref();
+        backend.is_some_and(|b| b.has_single_keys())
+    }
+
     /// What others were found to have changed since the last call.
     pub fn take_drift(&mut self) -> Vec<Drift> {
         std::mem::take(&mut self.drift)
@@ -210,7 +243,12 @@ impl Tunnels {
         now: Duration,
     ) -> Result<SetRequest, TunnelError> {
         let none = DeviceState::default();
-        Ok(plan(&self.spec(wanted), state.unwrap_or(&none), now)?)
+        let state = state.unwrap_or(&none);
+        let mut spec = self.spec(wanted);
+        if self.has_single_keys() {
+            spec = with_single_keys(spec, state);
+        }
+        Ok(plan(&spec, state, now)?)
     }
 
     fn spec(&self, wanted: &Tunnel) -> DeviceSpec {
@@ -223,12 +261,14 @@ impl Tunnels {
                 pinned: moved,
                 allowed_ips: peer.allowed_ips.clone(),
                 persistent_keepalive: self.keepalive,
+                other_public_key: peer.next_key.map(|k| PublicKey::new(*k.as_bytes())),
                 preshared_key: None,
             };
             (key, spec)
         });
         DeviceSpec {
-            private_key: self.key.clone(),
+            private_key: self.keys.current.clone(),
+            other_private_key: self.keys.other.clone(),
             listen_port: wanted.port,
             fwmark: wanted.fwmark,
             peers: peers.collect(),

@@ -22,6 +22,8 @@ use crate::keys::{PresharedKey, PrivateKey, PublicKey};
 pub struct DeviceState {
     /// Its key, when it has one and the reader may know it.
     pub private_key: Option<PrivateKey>,
+    /// Another key that it answers to. Only ours in userspace has one.
+    pub other_private_key: Option<PrivateKey>,
     /// UDP port that it receives on; 0: none chosen yet.
     pub listen_port: u16,
     /// Mark on the datagrams it sends; 0: none.
@@ -35,6 +37,8 @@ pub struct DeviceState {
 pub struct PeerState {
     /// Shared secret besides the key pairs.
     pub preshared_key: Option<PresharedKey>,
+    /// Another key by which it is the same peer. Only ours in userspace has one.
+    pub other_public_key: Option<PublicKey>,
     /// Where it was heard last, or is expected.
     pub endpoint: Option<SocketAddr>,
     /// Seconds between persistent keepalives; 0: off.
@@ -54,6 +58,8 @@ pub struct PeerState {
 pub struct SetRequest {
     /// A new key; `Some(None)` takes it away.
     pub private_key: Option<Option<PrivateKey>>,
+    /// Another key to answer to besides; `Some(None)` takes it away.
+    pub other_private_key: Option<Option<PrivateKey>>,
     /// Another UDP port; 0: one of the device's choice.
     pub listen_port: Option<u16>,
     /// Another mark; 0: none.
@@ -82,6 +88,8 @@ pub struct PeerChange {
     pub update_only: bool,
     /// Another shared secret; `Some(None)` takes it away.
     pub preshared_key: Option<Option<PresharedKey>>,
+    /// Another key by which it is the same peer; `Some(None)` takes it away.
+    pub other_public_key: Option<Option<PublicKey>>,
     /// Another address.
     pub endpoint: Option<SocketAddr>,
     /// Seconds between persistent keepalives; 0: off.
@@ -136,6 +144,7 @@ impl PeerChange {
             public_key,
             update_only: false,
             preshared_key: None,
+            other_public_key: None,
             endpoint: None,
             persistent_keepalive: None,
             replace_allowed_ips: false,
@@ -146,6 +155,7 @@ impl PeerChange {
     /// Whether a peer that is there already stays as it is.
     pub fn changes_nothing(&self) -> bool {
         self.preshared_key.is_none()
+            && self.other_public_key.is_none()
             && self.endpoint.is_none()
             && self.persistent_keepalive.is_none()
             && !self.replace_allowed_ips
@@ -166,6 +176,11 @@ impl fmt::Display for SetRequest {
         match &self.private_key {
             Some(Some(key)) => writeln!(f, "private key: the one of {}", key.public())?,
             Some(None) => writeln!(f, "private key: none")?,
+            None => {}
+        }
+        match &self.other_private_key {
+            Some(Some(key)) => writeln!(f, "other private key: the one of {}", key.public())?,
+            Some(None) => writeln!(f, "other private key: none")?,
             None => {}
         }
         if let Some(port) = self.listen_port {
@@ -197,6 +212,11 @@ impl fmt::Display for PeerChange {
         match self.preshared_key {
             Some(Some(_)) => f.write_str(" preshared-key")?,
             Some(None) => f.write_str(" preshared-key none")?,
+            None => {}
+        }
+        match self.other_public_key {
+            Some(Some(key)) => write!(f, " other-key {key}")?,
+            Some(None) => f.write_str(" other-key none")?,
             None => {}
         }
         if let Some(endpoint) = self.endpoint {

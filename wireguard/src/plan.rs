@@ -25,6 +25,8 @@ const SESSION_LIFE: Duration = Duration::from_secs(180);
 pub struct DeviceSpec {
     /// Its key.
     pub private_key: PrivateKey,
+    /// Another key to answer to, while this node changes keys.
+    pub other_private_key: Option<PrivateKey>,
     /// UDP port that it receives on; 0: any.
     pub listen_port: u16,
     /// Mark on the datagrams it sends; 0: none.
@@ -38,6 +40,8 @@ pub struct DeviceSpec {
 pub struct PeerSpec {
     /// Shared secret besides the key pairs; one of zeros is the same as none.
     pub preshared_key: Option<PresharedKey>,
+    /// Another key by which it is the same peer, while that node changes keys.
+    pub other_public_key: Option<PublicKey>,
     /// Where it is; `None`: it will speak first.
     pub endpoint: Option<SocketAddr>,
     /// Whether to put the endpoint back when the peer is heard from elsewhere. Otherwise it is put back
@@ -89,9 +93,12 @@ pub fn plan(
     check(spec, own)?;
     // Private keys are compared by their public halves: devices clamp what they are given.
     let has_key = observed.private_key.as_ref().map(PrivateKey::public) == Some(own);
+    let public = |key: &Option<PrivateKey>| key.as_ref().map(PrivateKey::public);
+    let has_other = public(&observed.other_private_key) == public(&spec.other_private_key);
     let has_port = spec.listen_port == 0 || spec.listen_port == observed.listen_port;
     let mut request = SetRequest {
         private_key: (!has_key).then(|| Some(spec.private_key.clone())),
+        other_private_key: (!has_other).then(|| spec.other_private_key.clone()),
         listen_port: (!has_port).then_some(spec.listen_port),
         fwmark: (spec.fwmark != observed.fwmark).then_some(spec.fwmark),
         ..SetRequest::default()
@@ -126,6 +133,29 @@ pub fn plan(
     Ok(request)
 }
 
+/// The same for a device whose peers and which itself have one key each: a peer that changes keys is two, and
+/// what it owns is of the one that `observed` had a handshake with last.
+#[must_use]
+pub fn with_single_keys(mut spec: DeviceSpec, observed: &DeviceState) -> DeviceSpec {
+    spec.other_private_key = None;
+    let last = |key: &PublicKey| observed.peers.get(key).and_then(|p| p.last_handshake);
+    let mut others = BTreeMap::new();
+    for (key, peer) in &mut spec.peers {
+        let Some(other) = peer.other_public_key.take() else {
+            continue;
+        };
+        let mut second = peer.clone();
+        let unowned = match last(&other) > last(key) {
+            true => peer,
+            false => &mut second,
+        };
+        unowned.allowed_ips.clear();
+        others.insert(other, second);
+    }
+    spec.peers.extend(others);
+    spec
+}
+
 fn check(spec: &DeviceSpec, own: PublicKey) -> Result<(), PlanError> {
     if spec.peers.contains_key(&own) {
         return Err(PlanError::OwnKey(own));
@@ -149,6 +179,7 @@ fn new_peer(key: PublicKey, wanted: &PeerSpec) -> PeerChange {
     let keepalive = wanted.persistent_keepalive;
     PeerChange {
         preshared_key: real(wanted.preshared_key.as_ref()).map(|k| Some(k.clone())),
+        other_public_key: wanted.other_public_key.map(Some),
         endpoint: wanted.endpoint,
         persistent_keepalive: (keepalive != 0).then_some(keepalive),
         allowed_ips: wanted
@@ -169,6 +200,8 @@ fn changed_peer(key: PublicKey, wanted: &PeerSpec, found: &PeerState, now: Durat
     let gained = wanted.allowed_ips.difference(&found.allowed_ips);
     PeerChange {
         update_only: true,
+        other_public_key: (wanted.other_public_key != found.other_public_key)
+            .then_some(wanted.other_public_key),
         preshared_key: (!has_preshared_key).then(|| preshared_key.cloned()),
         endpoint: wanted
             .endpoint

@@ -6,8 +6,8 @@ use std::fmt::Debug;
 use model::api::cni::{AddResult, Attachment, Request};
 use model::api::{
     Action, AddressShow, AddressState, Applied, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody,
-    Health, IpamCheck, IpamProblem, IpamShow, NodePath, PoolUse, Release, Released, Status,
-    Subsystem, TunnelShow, TunnelsShow, WatchEvent,
+    Health, IpamCheck, IpamProblem, IpamShow, NodePath, PoolUse, Release, Released, Rotated,
+    Status, Subsystem, TunnelShow, TunnelsShow, WatchEvent,
 };
 use model::kernel::Mac;
 use model::resources::Encryption;
@@ -222,6 +222,13 @@ fn schemas_have_the_fields_of_the_types() {
             tunnels: vec![tunnel],
             clear_text_bytes: Some(0),
             clear_text_dropped_bytes: Some(0),
+        },
+    );
+    s.object(
+        "Rotated",
+        &Rotated {
+            public_key: text("a"),
+            used_after_seconds: 10,
         },
     );
     s.object(

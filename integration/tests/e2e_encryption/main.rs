@@ -3,6 +3,7 @@
 mod faults;
 mod keys;
 mod paths;
+mod rotation;
 mod start;
 
 use anyhow::{Context, Result, ensure};

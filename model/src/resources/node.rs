@@ -127,6 +127,9 @@ pub struct NodeStatus {
     /// The key by which its tunnels are known; none: it cannot encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wireguard_public_key: Option<PublicKey>,
+    /// The key that will be in its place soon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard_next_public_key: Option<PublicKey>,
 }
 
 impl NodeStatus {

@@ -1,18 +1,35 @@
 //! `tunnels`: how each other node is reached, and what is encrypted.
 
 use client::{Client, paths};
-use model::api::{NodePath, TunnelShow, TunnelsShow};
-use serde_json::Value;
+use model::api::{NodePath, Rotated, TunnelShow, TunnelsShow};
+use serde_json::{Value, json};
 
-use crate::args::OutputFormat;
+use crate::args::{OutputFormat, Tunnels, TunnelsAction};
 use crate::failure::{Done, Failure};
 use crate::output::{Colour, Out};
 use crate::table::{Cell, Table};
 
-pub(super) fn run(client: &Client, format: OutputFormat, out: &mut Out) -> Result<Done, Failure> {
+pub(super) fn run(client: &Client, args: &Tunnels, out: &mut Out) -> Result<Done, Failure> {
+    if let Some(TunnelsAction::Rotate(format)) = &args.action {
+        return rotate(client, format.output, out);
+    }
     let value: Value = super::get(client, &paths::tunnels())?;
-    if !super::print_value(&value, format, out)? {
+    if !super::print_value(&value, args.format.output, out)? {
         show(&super::typed(value)?, out);
+    }
+    Ok(Done::Well)
+}
+
+fn rotate(client: &Client, format: OutputFormat, out: &mut Out) -> Result<Done, Failure> {
+    let value: Value = client.post(&paths::rotate(), &json!({}))?;
+    if !super::print_value(&value, format, out)? {
+        let Rotated {
+            public_key,
+            used_after_seconds: wait,
+        } = super::typed(value)?;
+        out.line(&format!(
+            "this node's key becomes {public_key}, {wait} s after the other nodes can know it"
+        ));
     }
     Ok(Done::Well)
 }

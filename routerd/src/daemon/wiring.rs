@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use datastore::{Datastore, SyncConfig, SyncHandle, SyncState};
 use model::keys;
-use model::tunnel::PublicKey;
 use netlink::Netlink;
 use netlink::monitor::{Event, Monitor};
 use tokio::sync::watch;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cni::Cni;
 use crate::config::{Config, LogFormat};
-use crate::control::{self, Control, Loop, Outputs};
+use crate::control::{self, Control, Loop, Outputs, PublicKeys};
 use crate::host::{ReconcileHost, switches_set};
 use crate::ipam::{self, Ipam};
 use crate::metrics::Metrics;
@@ -21,6 +20,7 @@ use crate::publish::Publisher;
 use crate::reconcile::{Handle, Reconciler, Timing};
 use crate::services::Services;
 use crate::state_dir::StateDir;
+use crate::tunnel::rotation::{Rotation, Rotator};
 use crate::tunnel::{self, Tunnels};
 use crate::views::{Facts, Identity, Views};
 
@@ -30,6 +30,7 @@ pub(super) struct Actors {
     control: (Loop, control::Inbox),
     ipam: ipam::Inbox,
     publisher: Publisher,
+    rotator: Rotator,
     reconciler: Reconciler<Netlink, ReconcileHost>,
     /// Netlink ports whose changes are our own.
     ports: Vec<u32>,
@@ -60,7 +61,12 @@ pub(super) fn wire(
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
     let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);
-    let (tunnels, public_key) = tunnels(&config, state)?;
+    let rotation = Rotation::load(state.wireguard_keys()).context("WireGuard key")?;
+    let (tunnels, has_tunnel) = tunnels(&config, &rotation);
+    let public_keys = match has_tunnel {
+        true => rotation.public_keys(),
+        false => PublicKeys::default(),
+    };
     let reconciler = reconciler.with_tunnels(tunnels);
 
     let (control, control_inbox) = Control::new();
@@ -95,7 +101,14 @@ pub(super) fn wire(
         ipam: ipam.clone(),
     };
     let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
-    let control_loop = control_loop.with_public_key(public_key);
+    let control_loop = control_loop.with_public_keys(public_keys);
+    let (rotator, rotation) = Rotator::new(
+        Arc::clone(&node),
+        rotation,
+        has_tunnel,
+        config.wireguard.rotate_every.map(|every| every.0),
+        (control.clone(), reconcile.clone()),
+    );
     let publisher = Publisher {
         node: Arc::clone(&node),
         instance: state.instance_id()?,
@@ -121,6 +134,7 @@ pub(super) fn wire(
         control,
         ipam,
         reconcile,
+        rotation,
         cni,
         stop: CancellationToken::new(),
     };
@@ -129,6 +143,7 @@ pub(super) fn wire(
         control: (control_loop, control_inbox),
         ipam: ipam_inbox,
         publisher,
+        rotator,
         reconciler,
         ports,
         sync,
@@ -138,19 +153,18 @@ pub(super) fn wire(
     Ok((services, actors))
 }
 
-/// The tunnel's device and its key; the key is published only where there is something to use it.
-fn tunnels(config: &Config, state: &StateDir) -> anyhow::Result<(Tunnels, Option<PublicKey>)> {
-    let key = tunnel::key::load_or_make(&state.wireguard_key()).context("WireGuard key")?;
+/// The tunnel's device, and whether there is something to implement it: only then is the key published.
+fn tunnels(config: &Config, rotation: &Rotation) -> (Tunnels, bool) {
     // Who cannot ask the kernel, as without privileges, finds out when it is told to.
     let json = config.log.format == LogFormat::Json;
     let backend = tunnel::backend::choose(config.wireguard.backend, json).unwrap_or_else(|e| {
         tracing::warn!(error = %e, "no encryption between nodes");
         None
     });
-    let public_key = backend.is_some().then(|| tunnel::public(&key));
-    let tunnels = Tunnels::new(backend, key);
+    let has_tunnel = backend.is_some();
     let keepalive = config.wireguard.persistent_keepalive;
-    Ok((tunnels.with_keepalive(keepalive), public_key))
+    let tunnels = Tunnels::new(backend, rotation.keys()).with_keepalive(keepalive);
+    (tunnels, has_tunnel)
 }
 
 impl Actors {
@@ -172,6 +186,7 @@ impl Actors {
             tokio::spawn(async move { ipam::run(&node, store, inbox).await });
         }
         tokio::spawn(self.publisher.run());
+        tokio::spawn(self.rotator.run());
         let reconciler = std::thread::Builder::new()
             .name("reconcile".to_owned())
             .spawn(|| self.reconciler.run())

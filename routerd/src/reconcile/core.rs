@@ -136,6 +136,8 @@ pub struct Core {
     /// When it is looked at again, and how often that is.
     look: Option<Duration>,
     look_every: Duration,
+    /// It can have but one key for a peer, so that a change of it must be seen at once.
+    sees_keys: bool,
     log: Log,
     events: Vec<Event>,
     status: Status,
@@ -164,10 +166,16 @@ impl Core {
             tunnel_drift: Vec::new(),
             look: None,
             look_every: timing.look,
+            sees_keys: false,
             log: Log::default(),
             events: Vec::new(),
             status,
         }
+    }
+
+    /// Looks at the tunnel twenty times a second while a peer changes its key.
+    pub fn see_keys(&mut self) {
+        self.sees_keys = true;
     }
 
     /// A new desired state. One that was not computed from a `complete` snapshot lacks what was not read
@@ -302,9 +310,19 @@ impl Core {
     /// The answer to [`Action::Look`]: whether something is not as it should be.
     pub fn handle_looked(&mut self, differs: bool, now: Now) {
         self.phase = Phase::Idle;
-        self.look = Some(now.since_start + self.look_every);
+        let pause = self.desired.as_deref().map(|d| self.look_pause(d));
+        self.look = pause.map(|pause| now.since_start + pause);
         if differs {
             self.schedule.changed(now);
+        }
+    }
+
+    /// How long the tunnel is left alone. While a peer changes its key, only the device knows which it uses.
+    fn look_pause(&self, state: &NodeState) -> Duration {
+        let mut peers = state.tunnel.iter().flat_map(|t| t.peers.values());
+        match self.sees_keys && peers.any(|p| p.next_key.is_some()) {
+            true => self.look_every / 100,
+            false => self.look_every,
         }
     }
 
@@ -406,7 +424,7 @@ impl Core {
         };
         // One that failed is tried again anyway.
         let stands = state.tunnel.is_some() && self.tunnel.is_none();
-        self.look = stands.then(|| now.since_start + self.look_every);
+        self.look = stands.then(|| now.since_start + self.look_pause(&state));
         self.schedule.finish(now, finished);
         self.last = Some(target);
     }

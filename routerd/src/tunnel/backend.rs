@@ -57,6 +57,10 @@ impl TunnelBackend for KernelBackend {
         }
     }
 
+    fn has_single_keys(&self) -> bool {
+        true
+    }
+
     fn apply(&mut self, request: &SetRequest) -> Result<(), TunnelError> {
         let kernel = &mut self.0;
         match kernel.set(marks::WIREGUARD, request) {

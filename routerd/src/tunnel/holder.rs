@@ -194,6 +194,10 @@ impl TunnelBackend for Holder {
         }
     }
 
+    fn has_single_keys(&self) -> bool {
+        false
+    }
+
     fn apply(&mut self, request: &SetRequest) -> Result<(), TunnelError> {
         Ok(uapi::client::set(&self.socket, request.clone())?)
     }

@@ -30,28 +30,57 @@ pub enum KeyFileError {
     },
 }
 
+impl KeyFileError {
+    pub(super) fn io(path: &Path, source: std::io::Error) -> KeyFileError {
+        let path = path.to_owned();
+        KeyFileError::Io { path, source }
+    }
+}
+
 /// The key in the file at `path`, which is made with a fresh one when it does not exist.
 ///
 /// # Errors
 /// A file that holds no key is left as it is: peers may still know the key that it should hold.
 pub fn load_or_make(path: &Path) -> Result<PrivateKey, KeyFileError> {
-    let io = |source| KeyFileError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    match std::fs::read_to_string(path).map(Zeroizing::new) {
-        Ok(text) => text.trim().parse().map_err(|source| KeyFileError::Content {
-            path: path.to_owned(),
-            source,
-        }),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            let key = random_key().map_err(io)?;
-            write_durably(path, key.expose_base64().as_bytes()).map_err(io)?;
+    match load(path)? {
+        Some(key) => Ok(key),
+        None => {
+            let key = make_at(path)?;
             tracing::info!(file = %path.display(), public = %key.public(), "made a WireGuard key");
             Ok(key)
         }
-        Err(e) => Err(io(e)),
     }
+}
+
+/// The key in the file at `path`; `None`: there is no such file.
+///
+/// # Errors
+/// When it cannot be read or holds no key.
+pub fn load(path: &Path) -> Result<Option<PrivateKey>, KeyFileError> {
+    match std::fs::read_to_string(path).map(Zeroizing::new) {
+        Ok(text) => match text.trim().parse() {
+            Ok(key) => Ok(Some(key)),
+            Err(source) => Err(KeyFileError::Content {
+                path: path.to_owned(),
+                source,
+            }),
+        },
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(KeyFileError::io(path, e)),
+    }
+}
+
+/// Makes a key and keeps it in the file at `path`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn make_at(path: &Path) -> Result<PrivateKey, KeyFileError> {
+    let make = || -> std::io::Result<PrivateKey> {
+        let key = random_key()?;
+        write_durably(path, key.expose_base64().as_bytes())?;
+        Ok(key)
+    };
+    make().map_err(|e| KeyFileError::io(path, e))
 }
 
 #[cfg(test)]

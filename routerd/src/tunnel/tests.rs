@@ -34,6 +34,10 @@ impl TunnelBackend for Fake {
         Ok(self.0.lock().unwrap().state.clone())
     }
 
+    fn has_single_keys(&self) -> bool {
+        false
+    }
+
     fn apply(&mut self, request: &SetRequest) -> Result<(), TunnelError> {
         let mut device = self.0.lock().unwrap();
         if device.fails {
@@ -79,6 +83,7 @@ fn tunnel(peers: &[u8]) -> Tunnel {
     let peer = |n: &u8| {
         let peer = TunnelPeer {
             node: format!("n{n}").into(),
+            next_key: None,
             endpoint: format!("192.0.2.{n}:51820").parse().unwrap(),
             allowed_ips: [format!("10.0.{n}.0/26").parse().unwrap()].into(),
         };

@@ -34,6 +34,7 @@ impl Device {
         }
         DeviceState {
             private_key: Some(self.identity.local.private().clone()),
+            other_private_key: self.other_key(),
             peers,
             ..DeviceState::default()
         }
@@ -45,6 +46,7 @@ impl Device {
         let since_1970 = |at: Time| now.unix.saturating_sub(now.mono.since(at));
         Some(PeerState {
             preshared_key: config.preshared_key.clone(),
+            other_public_key: config.other_public_key,
             endpoint: status.endpoint,
             persistent_keepalive: u16::try_from(keepalive).unwrap_or(u16::MAX),
             last_handshake: status.last_handshake.map(since_1970),
@@ -63,11 +65,17 @@ impl Device {
     /// # Errors
     /// When a change cannot be made; those before it have been.
     pub fn configure(&mut self, now: Now, request: &SetRequest) -> Result<(), ControlError> {
-        match &request.private_key {
-            Some(Some(key)) => self.take_key(now, key),
-            Some(None) => return Err(ControlError::KeyNeeded),
-            None => {}
+        if request.private_key == Some(None) {
+            return Err(ControlError::KeyNeeded);
         }
+        let own = self.identity.local.private();
+        let own = request
+            .private_key
+            .clone()
+            .flatten()
+            .unwrap_or_else(|| own.clone());
+        let other = request.other_private_key.clone();
+        self.take_keys(now, own, other.unwrap_or_else(|| self.other_key()));
         let is_first = self.ids().is_empty();
         if request.replace_peers {
             self.ids().into_iter().for_each(|id| self.forget(id));
@@ -103,18 +111,22 @@ impl Device {
         }
     }
 
-    fn take_key(&mut self, now: Now, key: &PrivateKey) {
+    fn other_key(&self) -> Option<PrivateKey> {
+        let other = self.other_identity.as_ref();
+        other.map(|identity| identity.local.private().clone())
+    }
+
+    fn take_keys(&mut self, now: Now, own: PrivateKey, other: Option<PrivateKey>) {
+        let is_new = own != *self.identity.local.private();
         // Handshakes under way would start anew.
-        if key == self.identity.local.private() {
+        if !is_new && other == self.other_key() {
             return;
         }
         // Nobody is its own peer.
-        self.forget_key(&key.public());
-        let other = self
-            .other_identity
-            .as_ref()
-            .map(|i| i.local.private().clone());
-        self.set_keys(now, key.clone(), other);
+        for key in std::iter::once(&own).chain(&other) {
+            self.forget_key(&key.public());
+        }
+        self.set_keys(now, own, other);
     }
 
     fn change_peer(&mut self, now: Now, change: &PeerChange) -> Result<(), ControlError> {
@@ -132,12 +144,23 @@ impl Device {
         if let Some(preshared_key) = &change.preshared_key {
             config.preshared_key = preshared_key.clone();
         }
+        if let Some(other) = change.other_public_key {
+            config.other_public_key = other;
+        }
+        // It may be known by the other of its keys.
+        let is_renamed = config.public_key != key;
+        if is_renamed {
+            config.other_public_key = change.other_public_key.flatten();
+            config.public_key = key;
+        }
         if let Some(seconds) = change.persistent_keepalive {
             config.persistent_keepalive =
                 (seconds != 0).then(|| Duration::from_secs(seconds.into()));
         }
         config.endpoint = change.endpoint.or(config.endpoint);
-        let is_more = change.preshared_key.is_some()
+        let is_more = is_renamed
+            || change.preshared_key.is_some()
+            || change.other_public_key.is_some()
             || change.persistent_keepalive.is_some()
             || change.endpoint.is_some();
         let id = match known.filter(|_| !is_new && !is_more) {
@@ -260,6 +283,56 @@ mod tests {
         // Who comes later speaks first.
         assert_eq!(greeted(&[set(10, Some("192.0.2.3:5"))]), [""; 0]);
         assert_eq!(greeted(&first), [""; 0]);
+    }
+
+    #[test]
+    fn a_peer_changes_its_key_and_stays_the_same() {
+        let mut device = device();
+        let [old, new] = [7, 8].map(|n| PublicKey::new([n; 32]));
+        let prefix: model::Cidr = "10.0.0.0/26".parse().unwrap();
+        let mut set = |key, other, allowed_ips: Vec<_>| {
+            let change = PeerChange {
+                other_public_key: other,
+                allowed_ips,
+                ..PeerChange::new(key)
+            };
+            let request = SetRequest {
+                peers: vec![PeerRequest::Set(change)],
+                ..SetRequest::default()
+            };
+            device.configure(NOW, &request).unwrap();
+            let ids = [old, new].map(|key| device.peer_by_key(&key));
+            (ids, device.state(NOW).peers)
+        };
+        let (first, _) = set(old, None, vec![AllowedIpChange::Add(prefix)]);
+        let (both, peers) = set(old, Some(Some(new)), Vec::new());
+        assert_eq!(both, [first[0]; 2]);
+        assert_eq!(peers[&old].other_public_key, Some(new));
+        let (last, peers) = set(new, None, Vec::new());
+        assert_eq!(last, [None, first[0]]);
+        assert_eq!(peers.keys().collect::<Vec<_>>(), [&new]);
+        assert!(peers[&new].allowed_ips.contains(&prefix));
+    }
+
+    #[test]
+    fn it_answers_to_another_key_as_long_as_it_is_told() {
+        let mut device = device();
+        let keys = [1, 2].map(|n| PrivateKey::new([n; 32]));
+        let mut set = |own: Option<&PrivateKey>, other: Option<Option<&PrivateKey>>| {
+            let request = SetRequest {
+                private_key: own.map(|k| Some(k.clone())),
+                other_private_key: other.map(Option::<&PrivateKey>::cloned),
+                ..SetRequest::default()
+            };
+            device.configure(NOW, &request).unwrap();
+            let state = device.state(NOW);
+            (state.private_key.unwrap(), state.other_private_key)
+        };
+        let [a, b] = &keys;
+        assert_eq!(set(Some(a), Some(Some(b))), (a.clone(), Some(b.clone())));
+        assert_eq!(set(None, None), (a.clone(), Some(b.clone())));
+        assert_eq!(set(Some(b), Some(Some(a))), (b.clone(), Some(a.clone())));
+        assert_eq!(set(None, Some(None)), (b.clone(), None));
     }
 
     #[test]

@@ -58,9 +58,9 @@ prop_compose! {
         let peers = peers.into_iter().map(|(n, (preshared_key, endpoint, pinned, persistent_keepalive))| {
             let owned = (0u8..).zip(&owners).filter(|(_, o)| **o == Some(n)).map(|(p, _)| prefix(p));
             let allowed_ips = owned.collect();
-            (key(n), PeerSpec { preshared_key, endpoint, pinned, persistent_keepalive, allowed_ips })
+            (key(n), PeerSpec { preshared_key, other_public_key: None, endpoint, pinned, persistent_keepalive, allowed_ips })
         });
-        DeviceSpec { private_key: private(own), listen_port: port, fwmark, peers: peers.collect() }
+        DeviceSpec { private_key: private(own), other_private_key: None, listen_port: port, fwmark, peers: peers.collect() }
     }
 }
 
@@ -81,7 +81,7 @@ prop_compose! {
         });
         // Nobody is its own peer.
         let peers = peers.filter(|(k, _)| own.map(key) != Some(*k)).collect();
-        DeviceState { private_key: own.map(private), listen_port, fwmark, peers }
+        DeviceState { private_key: own.map(private), other_private_key: None, listen_port, fwmark, peers }
     }
 }
 
@@ -171,6 +171,7 @@ proptest! {
 fn spec_of(peers: impl IntoIterator<Item = (PublicKey, PeerSpec)>) -> DeviceSpec {
     DeviceSpec {
         private_key: private(6),
+        other_private_key: None,
         listen_port: 51820,
         fwmark: 0,
         peers: peers.into_iter().collect(),
@@ -180,9 +181,40 @@ fn spec_of(peers: impl IntoIterator<Item = (PublicKey, PeerSpec)>) -> DeviceSpec
 fn state_of(peers: impl IntoIterator<Item = (PublicKey, PeerState)>) -> DeviceState {
     DeviceState {
         private_key: Some(private(6)),
+        other_private_key: None,
         listen_port: 51820,
         fwmark: 0,
         peers: peers.into_iter().collect(),
+    }
+}
+
+#[test]
+fn where_a_key_is_one_peer_the_owner_is_who_was_heard_last() {
+    let prefix: Cidr = "10.0.0.0/26".parse().unwrap();
+    let wanted = PeerSpec {
+        other_public_key: Some(key(2)),
+        allowed_ips: BTreeSet::from([prefix]),
+        ..PeerSpec::default()
+    };
+    let peer = |seconds: Option<u64>| PeerState {
+        last_handshake: seconds.map(Duration::from_secs),
+        ..PeerState::default()
+    };
+    for (old, new, owner) in [
+        (None, None, 1),
+        (Some(5), None, 1),
+        (Some(5), Some(6), 2),
+        (Some(7), Some(6), 1),
+    ] {
+        let observed = state_of([(key(1), peer(old)), (key(2), peer(new))]);
+        let spec = with_single_keys(spec_of([(key(1), wanted.clone())]), &observed);
+        let owners = spec
+            .peers
+            .iter()
+            .filter(|(_, p)| p.allowed_ips.contains(&prefix));
+        assert_eq!(owners.map(|(k, _)| *k).collect::<Vec<_>>(), [key(owner)]);
+        assert_eq!(spec.peers.len(), 2);
+        assert!(spec.peers.values().all(|p| p.other_public_key.is_none()));
     }
 }
 

@@ -39,7 +39,7 @@ prop_compose! {
     ) -> PeerChange {
         let endpoint = endpoint.map(|text| text.parse().unwrap());
         PeerChange {
-            public_key, update_only, preshared_key, endpoint, persistent_keepalive,
+            public_key, update_only, preshared_key, other_public_key: None, endpoint, persistent_keepalive,
             replace_allowed_ips, allowed_ips,
         }
     }
@@ -57,6 +57,6 @@ prop_compose! {
             1 => key().prop_map(PeerRequest::Remove),
         ], 0..6),
     ) -> SetRequest {
-        SetRequest { private_key, listen_port, fwmark, replace_peers, peers }
+        SetRequest { private_key, other_private_key: None, listen_port, fwmark, replace_peers, peers }
     }
 }

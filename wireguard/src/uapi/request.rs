@@ -25,6 +25,7 @@ pub struct RequestParser {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // one for each client
 enum Reading {
     Get,
     Set(SetRequest, Option<Draft>),
@@ -126,6 +127,12 @@ fn device_field(request: &mut SetRequest, field: &Field<'_>) -> Result<(), UapiE
             let key = (*bytes != [0; KEY_LEN]).then(|| PrivateKey::new(*bytes));
             once(&mut request.private_key, key, field, "private_key")
         }
+        "other_private_key" => {
+            let bytes = field.secret("other_private_key")?;
+            let key = (*bytes != [0; KEY_LEN]).then(|| PrivateKey::new(*bytes));
+            let slot = &mut request.other_private_key;
+            once(slot, key, field, "other_private_key")
+        }
         "listen_port" => {
             let port = field.number("listen_port")?;
             once(&mut request.listen_port, port, field, "listen_port")
@@ -150,6 +157,11 @@ fn peer_field(change: &mut PeerChange, field: &Field<'_>) -> Result<(), UapiErro
             let bytes = field.secret("preshared_key")?;
             let key = (*bytes != [0; KEY_LEN]).then(|| PresharedKey::new(*bytes));
             once(&mut change.preshared_key, key, field, "preshared_key")
+        }
+        "other_public_key" => {
+            let bytes = field.secret("other_public_key")?;
+            let key = (*bytes != [0; KEY_LEN]).then(|| PublicKey::new(*bytes));
+            once(&mut change.other_public_key, key, field, "other_public_key")
         }
         "endpoint" => once(&mut change.endpoint, field.endpoint()?, field, "endpoint"),
         "persistent_keepalive_interval" => {
@@ -216,7 +228,7 @@ pub fn render_request(request: &Request) -> Zeroizing<String> {
     };
     // With enough room from the start, nothing is copied to another place and left behind.
     let room: usize = request.peers.iter().map(room_for).sum();
-    let mut out = Zeroizing::new(String::with_capacity(256 + room));
+    let mut out = Zeroizing::new(String::with_capacity(384 + room));
     put(&mut out, "set", 1);
     if let Some(key) = &request.private_key {
         let none = [0; KEY_LEN];
@@ -225,6 +237,10 @@ pub fn render_request(request: &Request) -> Zeroizing<String> {
             "private_key",
             key.as_ref().map_or(&none, PrivateKey::expose),
         );
+    }
+    if let Some(key) = &request.other_private_key {
+        let key = key.as_ref().map_or(&[0; KEY_LEN], PrivateKey::expose);
+        put_secret(&mut out, "other_private_key", key);
     }
     if let Some(port) = request.listen_port {
         put(&mut out, "listen_port", port);
@@ -267,6 +283,10 @@ fn render_peer(out: &mut String, change: &PeerChange) {
             "preshared_key",
             key.as_ref().map_or(&none, PresharedKey::expose),
         );
+    }
+    if let Some(key) = &change.other_public_key {
+        let key = key.as_ref().map_or(&[0; KEY_LEN], PublicKey::as_bytes);
+        put_secret(out, "other_public_key", key);
     }
     if let Some(endpoint) = change.endpoint {
         put(out, "endpoint", endpoint);

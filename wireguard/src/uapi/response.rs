@@ -77,6 +77,9 @@ fn device_field(state: &mut DeviceState, field: &Field<'_>) -> Result<(), UapiEr
             let bytes = field.secret("private_key")?;
             state.private_key = (*bytes != [0; KEY_LEN]).then(|| PrivateKey::new(*bytes));
         }
+        "other_private_key" => {
+            state.other_private_key = Some(PrivateKey::new(*field.secret("other_private_key")?));
+        }
         "listen_port" => state.listen_port = field.number("listen_port")?,
         "fwmark" => state.fwmark = field.number("fwmark")?,
         _ => return Err(field.unknown()),
@@ -89,6 +92,9 @@ fn peer_field(peer: &mut PeerState, field: &Field<'_>) -> Result<(), UapiError> 
         "preshared_key" => {
             let bytes = field.secret("preshared_key")?;
             peer.preshared_key = (*bytes != [0; KEY_LEN]).then(|| PresharedKey::new(*bytes));
+        }
+        "other_public_key" => {
+            peer.other_public_key = Some(PublicKey::new(*field.secret("other_public_key")?));
         }
         "protocol_version" => field.version()?,
         "endpoint" => peer.endpoint = Some(field.endpoint()?),
@@ -133,10 +139,14 @@ fn set_time(peer: &mut PeerState, time: Duration) {
 pub fn render_state(state: &DeviceState) -> Zeroizing<String> {
     // With enough room from the start, nothing is copied to another place and left behind.
     let prefixes: usize = state.peers.values().map(|p| p.allowed_ips.len()).sum();
-    let room = 256 + 640 * state.peers.len() + 64 * prefixes;
+    let room = 384 + 768 * state.peers.len() + 64 * prefixes;
     let mut out = Zeroizing::new(String::with_capacity(room));
     if let Some(key) = &state.private_key {
         put_secret(&mut out, "private_key", key.expose());
+    }
+    // wg(8) passes over what it does not know.
+    if let Some(key) = &state.other_private_key {
+        put_secret(&mut out, "other_private_key", key.expose());
     }
     if state.listen_port != 0 {
         put(&mut out, "listen_port", state.listen_port);
@@ -160,6 +170,9 @@ fn render_peer(out: &mut String, key: &PublicKey, peer: &PeerState) {
         .as_ref()
         .map_or(&none, PresharedKey::expose);
     put_secret(out, "preshared_key", preshared_key);
+    if let Some(other) = &peer.other_public_key {
+        put_secret(out, "other_public_key", other.as_bytes());
+    }
     put(out, "protocol_version", 1);
     if let Some(endpoint) = peer.endpoint {
         put(out, "endpoint", endpoint);

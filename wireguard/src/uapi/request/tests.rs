@@ -146,6 +146,7 @@ fn mutations_are_survived() {
     let mut change = PeerChange::new(key);
     change.endpoint = Some("[fe80::1%3]:51820".parse().unwrap());
     change.preshared_key = Some(Some(PresharedKey::new([4; 32])));
+    change.other_public_key = Some(Some(PublicKey::new([5; 32])));
     change.persistent_keepalive = Some(25);
     change.allowed_ips = vec![
         AllowedIpChange::Add("10.0.0.0/26".parse().unwrap()),
@@ -153,6 +154,7 @@ fn mutations_are_survived() {
     ];
     let request = SetRequest {
         private_key: Some(Some(PrivateKey::new([1; 32]))),
+        other_private_key: Some(Some(PrivateKey::new([3; 32]))),
         listen_port: Some(51820),
         fwmark: Some(7),
         replace_peers: true,
