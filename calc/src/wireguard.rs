@@ -239,7 +239,7 @@ impl<'a> Wireguard<'a> {
                 key,
                 TunnelPeer {
                     node: peer.name.into(),
-                    next_key: peer.spec.status.wireguard_next_public_key,
+                    next_key: (peer.spec.status.wireguard_next_public_key).filter(|n| *n != key),
                     endpoint,
                     allowed_ips: owned.remove(&index).unwrap_or_default(),
                 },

@@ -5,6 +5,8 @@ pub mod capture;
 pub mod cni;
 pub mod containerd;
 pub mod etcd;
+#[cfg(feature = "bench")]
+pub mod flood;
 pub mod http;
 pub mod mesh;
 pub mod netns;

@@ -24,7 +24,15 @@ const MAY: [(&str, &[&str]); 13] = [
     ("cni", &["client", "model"]),
     (
         "integration",
-        &["calc", "client", "datastore", "ipam", "model", "routerd"],
+        &[
+            "calc",
+            "client",
+            "datastore",
+            "ipam",
+            "model",
+            "routerd",
+            "wireguard",
+        ],
     ),
 ];
 

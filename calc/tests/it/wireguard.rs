@@ -182,6 +182,29 @@ fn a_key_that_two_nodes_have_is_used_for_neither() {
 }
 
 #[test]
+fn a_key_that_is_announced_is_the_same_peers_and_nobody_elses() {
+    let announcing = |next| {
+        let mut b = keyed(2, "192.0.2.2/24", "2001:db8:2::2/64");
+        b.status.wireguard_next_public_key = Some(public_key(next));
+        mesh(Required).node("b", b)
+    };
+    let s = announcing(9).desired("a");
+    let b = &tunnel(&s).peers[&public_key(2)];
+    assert_eq!((&*b.node, b.next_key), ("b", Some(public_key(9))));
+    assert_eq!(tunnel(&s).peers.len(), 2);
+    // Whoever announces the key of another gets nothing, and neither does the other.
+    let s = announcing(3).desired("a");
+    assert!(tunnel(&s).peers.is_empty(), "{:?}", peers(&s));
+    has(
+        &s,
+        "Node/b",
+        &["ALARM", &public_key(3).to_string(), "Node/c"],
+    );
+    // To announce one's own is odd, and no alarm.
+    assert_eq!(tunnel(&announcing(2).desired("a")).peers.len(), 2);
+}
+
+#[test]
 fn a_host_inside_a_pool_would_carry_itself() {
     let s = mesh(Preferred)
         .node("b", keyed(2, "10.0.1.5/24", ""))

@@ -1,6 +1,7 @@
 //! Encryption that fails closed, proved on the wire: every frame between the nodes is looked at, all the time.
 
 mod faults;
+mod flood;
 mod keys;
 mod paths;
 mod rotation;

@@ -1,6 +1,6 @@
 //! One program on both ends of a wire, and what is measured through it.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddrV4, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use crate::lab::flood::Flood;
 use crate::lab::probe::tcp;
 use crate::lab::{Lab, Netns, Process, binaries, wait, wait_for};
 
@@ -141,6 +142,14 @@ impl Rig {
             time.unwrap_or_default().as_secs_f64()
         };
         Ok((at(50), at(99)))
+    }
+
+    /// Has a stranger on the wire send handshakes to the far end, which answers over the wire.
+    pub(super) fn flood(&self, rate: u32) -> Result<Flood> {
+        let [near, far] = &self.ends;
+        far.ip("route replace 198.18.0.0/15 via 172.30.0.1")?;
+        let target = SocketAddrV4::new([172, 30, 0, 2].into(), PORT);
+        Flood::start(near, target, KEYS[1].1, rate)
     }
 
     /// Changes what the wire does.
