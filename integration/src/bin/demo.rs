@@ -1,4 +1,5 @@
-//! `make demo`: three nodes, a real etcd, containers of a real runtime; native routes, then VXLAN.
+//! `make demo`: three nodes, a real etcd, containers of a real runtime; native routes, VXLAN, then WireGuard
+//! with a capture of the wire.
 //!
 //! Exit status 0 when everything that was shown is true, 1 otherwise.
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use integration::lab::containerd::Container;
 use integration::lab::probe::{self, Size, Stream};
 use integration::lab::supervise::supervised;
-use integration::lab::{Cni, Containerd, Lab, Mesh, MeshSpec, Node, Workload, binaries};
+use integration::lab::{Capture, Cni, Containerd, Lab, Mesh, MeshSpec, Node, Workload, binaries};
 use integration::scenario::{self, CONVERGE};
 use integration::screen::Screen;
 use serde_json::{Value, json};
@@ -102,6 +103,29 @@ fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
         Ok(((), "172.31.0.10 and fd31::10 answered".to_owned()))
     })?;
 
+    steps.heading("Encryption: every frame between the nodes is looked at");
+    steps.step("Off: the wire shows who talks to whom", || {
+        let capture = capture(&mesh)?;
+        scenario::everyone_reaches_everyone(&workloads)?;
+        let seen = capture.stop()?;
+        ensure!(seen.clear > 0, "the capture sees nothing: {seen}");
+        let example = seen.examples.first().cloned().unwrap_or_default();
+        Ok((
+            (),
+            format!("{} frames in clear, such as {example}", seen.clear),
+        ))
+    })?;
+    let wire = steps.step(
+        "encryption: Required, from node to node by WireGuard",
+        || {
+            scenario::require_encryption(&mesh)?;
+            mesh.nodes.iter().try_for_each(all_encrypted)?;
+            let capture = capture(&mesh)?;
+            let pairs = scenario::everyone_reaches_everyone(&workloads)?;
+            Ok((capture, format!("{pairs} of {pairs} pairs")))
+        },
+    )?;
+
     steps.heading("What may go wrong, under 1,000 packets a second in each family");
     let (Some(a), Some(b)) = (workloads.first(), workloads.last()) else {
         anyhow::bail!("no workloads");
@@ -125,6 +149,11 @@ fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
             node.start_ready()?;
         }
         Ok(((), String::new()))
+    })?;
+    steps.step("n1 gets a new key", || {
+        let rotate = ["tunnels", "rotate"];
+        let said = mesh.node(0)?.ctl(&rotate)?.must_succeed(&rotate)?;
+        Ok(((), said.stdout.lines().next().unwrap_or_default().to_owned()))
     })?;
     steps.step("etcd stopped: a new workload is refused, clearly", || {
         mesh.etcd.stop()?;
@@ -155,6 +184,12 @@ fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
         Ok(((), format!("0 of {sent}")))
     })?;
 
+    steps.step("frames in clear since encryption is required", || {
+        let seen = wire.stop()?;
+        seen.must_be_encrypted()?;
+        Ok(((), format!("0; {} encrypted", seen.encrypted)))
+    })?;
+
     steps.heading("The end");
     steps.step("every container stopped, every address free", || {
         for container in containers {
@@ -180,6 +215,23 @@ fn run_containers(containerd: &Containerd, node: &Node) -> Result<Vec<Container>
     (1..=PER_NODE)
         .map(|i| containerd.run(&node.ns, &format!("{}-c{i}", node.name), &[bin], &conflist))
         .collect()
+}
+
+/// Looks at all that passes between the nodes.
+fn capture(mesh: &Mesh) -> Result<Capture> {
+    Capture::start(&mesh.router, &[scenario::POOL_V4, scenario::POOL_V6])
+}
+
+/// Waits until a node reaches all others by the encrypted tunnel.
+fn all_encrypted(node: &Node) -> Result<()> {
+    let what = format!("{} to encrypt to all", node.name);
+    integration::lab::wait(&what, CONVERGE, || {
+        let shown = node.json(&["tunnels"])?;
+        let mut tunnels = scenario::list(&shown, "tunnels")?.iter();
+        let all = tunnels.all(|t| t.get("path") == Some(&json!("WireGuard")));
+        ensure!(all, "{shown}");
+        Ok(())
+    })
 }
 
 /// Workloads that the mesh knows.

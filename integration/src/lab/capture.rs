@@ -153,7 +153,6 @@ impl Capture {
         let seen = thread
             .join()
             .map_err(|_| anyhow!("the capture panicked"))??;
-        println!("{seen}");
         Ok(seen)
     }
 }
