@@ -1,5 +1,5 @@
 //! routerd's hands in the kernel: links, addresses, neighbours, forwarding entries, routes,
-//! masquerade and the kernel switches, over netlink and `/proc/sys`.
+//! masquerade, the watch over what leaves in clear, and the kernel switches, over netlink and `/proc/sys`.
 //!
 //! ```text
 //!                    Monitor (thread, multicast groups) ──► Event

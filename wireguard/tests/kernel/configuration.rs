@@ -26,6 +26,7 @@ fn prefixes(n: u16) -> BTreeSet<Cidr> {
 fn mesh(n: u16) -> DeviceSpec {
     let peer = |n: u16| PeerSpec {
         preshared_key: n.is_multiple_of(2).then(|| PresharedKey::new([7; 32])),
+        other_public_key: None,
         endpoint: Some(if n.is_multiple_of(3) {
             SocketAddr::from(([192, 0, 2, 1], 1 + n))
         } else {
@@ -37,6 +38,7 @@ fn mesh(n: u16) -> DeviceSpec {
     };
     DeviceSpec {
         private_key: private(9999),
+        other_private_key: None,
         listen_port: 51820,
         fwmark: 0x1234,
         peers: (0..n).map(|n| (public(n), peer(n))).collect(),

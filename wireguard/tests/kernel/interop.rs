@@ -158,6 +158,7 @@ fn connect(kernel: &mut Kernel, psk: Option<[u8; 32]>) -> (Ours, DeviceSpec) {
     };
     let spec = DeviceSpec {
         private_key: private(1),
+        other_private_key: None,
         listen_port: KERNEL,
         fwmark: 0,
         peers: [(private(2).public(), peer)].into(),

@@ -29,6 +29,7 @@ fn spec(one: &[&str], two: &[&str]) -> DeviceSpec {
     };
     DeviceSpec {
         private_key: private(3),
+        other_private_key: None,
         listen_port: 0,
         fwmark: 0,
         peers: [(public(1), peer(one)), (public(2), peer(two))].into(),
