@@ -153,7 +153,10 @@ fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
     steps.step("n1 gets a new key", || {
         let rotate = ["tunnels", "rotate"];
         let said = mesh.node(0)?.ctl(&rotate)?.must_succeed(&rotate)?;
-        Ok(((), said.stdout.lines().next().unwrap_or_default().to_owned()))
+        Ok((
+            (),
+            said.stdout.lines().next().unwrap_or_default().to_owned(),
+        ))
     })?;
     steps.step("etcd stopped: a new workload is refused, clearly", || {
         mesh.etcd.stop()?;
