@@ -19,7 +19,6 @@ use model::object::ObjectId;
 use model::resources::{AllowedUse, Encryption, VxlanMode};
 use model::snapshot::{Changed, Snapshot};
 use model::state::{NodeState, Problem, Underlay};
-use model::tunnel::PublicKey;
 use model::{Family, Kind, keys};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +26,7 @@ use crate::host::HostFacts;
 use crate::ipam::{Ipam, IpamInput};
 use crate::publish::Wanted;
 use crate::reconcile;
+use crate::tunnel::PublicKeys;
 use crate::views::Facts;
 
 /// Inputs that wait for the owner; then their senders wait.
@@ -43,15 +43,6 @@ enum Input {
     Echo(Vec<Event>, oneshot::Sender<Generation>),
     Query(Question),
     Keys(PublicKeys),
-}
-
-/// The public halves of this node's keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PublicKeys {
-    /// The key of its tunnel; none when it cannot have one.
-    pub current: Option<PublicKey>,
-    /// The one that will be in its place soon.
-    pub next: Option<PublicKey>,
 }
 
 /// Handle of the control loop.

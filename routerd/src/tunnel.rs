@@ -107,6 +107,15 @@ impl From<PrivateKey> for Keys {
     }
 }
 
+/// The public halves of this node's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublicKeys {
+    /// The key of its tunnel; none when it cannot have one.
+    pub current: Option<model::tunnel::PublicKey>,
+    /// The one that will be in its place soon.
+    pub next: Option<model::tunnel::PublicKey>,
+}
+
 /// The owner of the device.
 pub struct Tunnels {
     backend: Option<Box<dyn TunnelBackend>>,

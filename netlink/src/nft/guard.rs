@@ -22,7 +22,7 @@
 use model::kernel::{ClearText, Guard};
 use model::{Family, marks};
 
-use super::table::{Chain, Keys, Step, uncounted};
+use super::table::{Chain, Keys, Step, padded, uncounted};
 use super::{Nftables, sorted, wire};
 use crate::nat::{pools, prefixes};
 use crate::{Error, Refusal};
@@ -50,13 +50,7 @@ fn in_set(set: &str) -> Step {
 
 /// The rules, in order. The last two count, from these numbers of bytes on.
 pub(super) fn rules(drop: bool, [v4, v6]: [u64; 2]) -> Vec<Vec<Step>> {
-    let by = |name: &str| {
-        vec![
-            Step::OutInterface,
-            Step::Equal(wire::padded(name)),
-            Step::Accept,
-        ]
-    };
+    let by = |name: &str| vec![Step::OutInterface, Step::Equal(padded(name)), Step::Accept];
     let start = |text: &str| text.as_bytes().to_vec();
     let devices = format!("{}.", marks::LINK_PREFIX);
     let from_pool_to_pool = |nfproto: u8, source: u32, len: u32, set: &str, counted: u64| {

@@ -56,6 +56,16 @@ pub(super) fn chain() -> Chain {
     }
 }
 
+/// `IFNAMSIZ`.
+pub(super) const NAME_LEN: u32 = 16;
+
+/// The name of an interface as rules compare it.
+pub(super) fn padded(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(NAME_LEN as usize, 0);
+    bytes
+}
+
 /// What a set is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {

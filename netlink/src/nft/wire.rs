@@ -85,8 +85,6 @@ const META_PROTOCOL: u32 = 15;
 const NETWORK_HEADER: u32 = 1;
 /// `NFT_META_OIFNAME`.
 const META_OUT: u32 = 7;
-/// `IFNAMSIZ`.
-const NAME_LEN: u32 = 16;
 const CMP_EQUAL: u32 = 0;
 const CMP_NOT_EQUAL: u32 = 1;
 /// `NFT_REG_VERDICT`.
@@ -144,7 +142,7 @@ pub(super) fn set(batch: &mut Batch, table: &str, name: &str, of: Keys) {
         let (flags, kind, len) = match of {
             Keys::Addresses(f @ Family::V4) => (set::FLAG_INTERVAL, set::TYPE_IPV4, width(f)),
             Keys::Addresses(f @ Family::V6) => (set::FLAG_INTERVAL, set::TYPE_IPV6, width(f)),
-            Keys::Names => (0, set::TYPE_IFNAME, NAME_LEN),
+            Keys::Names => (0, set::TYPE_IFNAME, table::NAME_LEN),
         };
         put_be32(out, set::FLAGS, flags);
         put_be32(out, set::KEY_TYPE, kind);
@@ -203,20 +201,13 @@ pub(super) fn names(batch: &mut Batch, table: &str, name: &str, of: &BTreeSet<Li
                 for link in some {
                     nest(out, LIST_ELEMENT, |out| {
                         nest(out, set::ELEMENT_KEY, |out| {
-                            put(out, DATA_VALUE, &padded(link.as_str()));
+                            put(out, DATA_VALUE, &table::padded(link.as_str()));
                         });
                     });
                 }
             });
         });
     }
-}
-
-/// The name of an interface as rules compare it.
-pub(super) fn padded(name: &str) -> Vec<u8> {
-    let mut bytes = name.as_bytes().to_vec();
-    bytes.resize(NAME_LEN as usize, 0);
-    bytes
 }
 
 /// Makes a chain.

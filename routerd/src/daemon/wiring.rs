@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cni::Cni;
 use crate::config::{Config, LogFormat};
-use crate::control::{self, Control, Loop, Outputs, PublicKeys};
+use crate::control::{self, Control, Loop, Outputs};
 use crate::host::{ReconcileHost, switches_set};
 use crate::ipam::{self, Ipam};
 use crate::metrics::Metrics;
@@ -21,7 +21,7 @@ use crate::reconcile::{Handle, Reconciler, Timing};
 use crate::services::Services;
 use crate::state_dir::StateDir;
 use crate::tunnel::rotation::{Rotation, Rotator};
-use crate::tunnel::{self, Tunnels};
+use crate::tunnel::{self, PublicKeys, Tunnels};
 use crate::views::{Facts, Identity, Views};
 
 /// Everything that waits for the node to be claimed.

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use wireguard::keys::PrivateKey;
 
 use super::key::{self, KeyFileError};
-use super::{Keys, public};
-use crate::control::{Control, PublicKeys};
+use super::{Keys, PublicKeys, public};
+use crate::control::Control;
 use crate::reconcile;
 use crate::state_dir::{sync_dir, write_durably};
 
