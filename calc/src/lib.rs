@@ -93,6 +93,7 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
     let sysctls = host::sysctls(inputs, &tunnels, wireguard.link(), &local.links);
     NodeState {
         generation: 0,
+        guarded_from: 0,
         revision: snapshot.revision,
         partial: unknown.is_some(),
         barred: snapshot.lacks_mesh(),

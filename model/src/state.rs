@@ -44,6 +44,9 @@ pub struct UnderlayLink {
 pub struct NodeState {
     /// Which calculation this is: grows with each. What calculates does not know; its caller does.
     pub generation: u64,
+    /// The first generation with the present watch over clear text: until the kernel has it, no workload
+    /// may send.
+    pub guarded_from: u64,
     /// Revision of the snapshot it was computed from.
     pub revision: Revision,
     /// Everything in the kernel that should be ours.

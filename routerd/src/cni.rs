@@ -238,6 +238,22 @@ impl Context {
         Ok(tokio::time::timeout(CATCH_UP, caught_up).await.is_ok())
     }
 
+    /// Waits until nothing of the pools known now can leave in clear where all has to be encrypted: a
+    /// workload sends as soon as it can.
+    async fn guarded(&self) -> Result<(), CniError> {
+        let from = self.views.desired.borrow().guarded_from;
+        let mut kernel = self.views.reconcile.clone();
+        let guarded = kernel.wait_for(|status| status.generation >= from);
+        match tokio::time::timeout(CATCH_UP, guarded).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(CniError::Stopping),
+            Err(_) => Err(CniError::NotReady(format!(
+                "node {}: the kernel does not watch over clear text of a new pool yet",
+                self.node
+            ))),
+        }
+    }
+
     /// ADD needs a complete snapshot that the kernel was reconciled with.
     fn ready(&self) -> Result<(), CniError> {
         if self.views.is_ready() {

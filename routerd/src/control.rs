@@ -322,6 +322,11 @@ impl Loop {
     }
 
     async fn settle(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
+        if dirty && self.is_whole() {
+            self.calculate();
+        }
+        // After the calculation: who has an address of a new pool finds how that pool is guarded.
         if self.view_dirty && self.synced {
             self.view_dirty = false;
             let view = crate::ipam::view(&self.node, &self.snapshot, self.pools_guard);
@@ -329,10 +334,6 @@ impl Loop {
                 .ipam
                 .input(IpamInput::View(Box::new(view)))
                 .await;
-        }
-        let dirty = std::mem::take(&mut self.dirty);
-        if dirty && self.is_whole() {
-            self.calculate();
         }
         if dirty || std::mem::take(&mut self.facts_dirty) {
             self.outputs.facts.send_replace(self.facts());
@@ -352,6 +353,13 @@ impl Loop {
             accepts_ra: self.accepts_ra,
         });
         state.generation = self.generation;
+        state.guarded_from = {
+            let before = self.outputs.desired.borrow();
+            match before.kernel.guard == state.kernel.guard {
+                true => before.guarded_from,
+                false => self.generation,
+            }
+        };
         if let Some(message) = &self.underlay_error {
             let object = format!("Node/{}", self.node);
             state.problems.insert(

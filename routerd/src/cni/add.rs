@@ -45,9 +45,13 @@ pub(super) async fn add(
             return Err(e);
         }
     };
-    let attached = match pair {
-        Ok(pair) => attach(context, request, target, pair, &assigned).await,
-        Err(e) => Err(e),
+    let attached = match (pair, context.guarded().await) {
+        (Ok(pair), Ok(())) => attach(context, request, target, pair, &assigned).await,
+        (Err(e), _) => Err(e),
+        (pair, Err(e)) => {
+            unprepare(context, target, pair).await;
+            Err(e)
+        }
     };
     match attached {
         Ok(result) => {
