@@ -1,5 +1,6 @@
 //! What data-path threads and the owner's handle bring to the control thread: a bounded channel with
-//! three lanes, so that a flood of handshakes holds up neither orders nor what running sessions need.
+//! lanes, so that a flood of handshakes holds up neither orders nor what running sessions need, and a
+//! flood of first words none that were asked for.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -7,10 +8,13 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::lane::{Lane, Notice};
-use crate::message::INITIATION_LEN;
+use crate::message::{INITIATION_LEN, Message};
 
 /// Handshake messages that wait; more are dropped, as on a wire.
 const HANDSHAKES: usize = 1024;
+/// As many of those that we asked for, or that claim to prove their address: cheap to refuse, and not
+/// what a flood consists of.
+const ASKED_FOR: usize = 256;
 /// From here on senders have to prove their address.
 const BACKLOG: usize = HANDSHAKES / 8;
 /// Notices that wait; more wait with their lanes.
@@ -41,6 +45,15 @@ impl Handshake {
     pub(super) fn datagram(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
+
+    /// Whether it is more than the first word of somebody: an answer, or an initiation with a cookie
+    /// (paper, section 5.4.7: without one, mac2 is zero).
+    fn is_asked_for(&self) -> bool {
+        match Message::parse(self.datagram()) {
+            Some(Message::Initiation(m)) => *m.macs.mac2 != [0; 16],
+            other => other.is_some(),
+        }
+    }
 }
 
 /// What was taken out.
@@ -55,6 +68,7 @@ pub(super) struct Taken<O> {
 struct Queues<O> {
     orders: VecDeque<O>,
     notices: VecDeque<Notice>,
+    asked_for: VecDeque<Handshake>,
     handshakes: VecDeque<Handshake>,
 }
 
@@ -70,6 +84,7 @@ impl<O> Inbox<O> {
             queues: Mutex::new(Queues {
                 orders: VecDeque::new(),
                 notices: VecDeque::new(),
+                asked_for: VecDeque::with_capacity(ASKED_FOR),
                 handshakes: VecDeque::with_capacity(HANDSHAKES),
             }),
             filled: Condvar::new(),
@@ -107,10 +122,15 @@ impl<O> Inbox<O> {
         let Some(handshake) = Handshake::new(source, datagram) else {
             return false;
         };
+        let is_asked_for = handshake.is_asked_for();
         let mut queues = self.lock();
-        let has_room = queues.handshakes.len() < HANDSHAKES;
+        let (queue, room) = match is_asked_for {
+            true => (&mut queues.asked_for, ASKED_FOR),
+            false => (&mut queues.handshakes, HANDSHAKES),
+        };
+        let has_room = queue.len() < room;
         if has_room {
-            queues.handshakes.push_back(handshake);
+            queue.push_back(handshake);
         }
         drop(queues);
         self.filled.notify_one();
@@ -121,7 +141,10 @@ impl<O> Inbox<O> {
     pub(super) fn take(&self, limit: Option<Duration>, taken: &mut Taken<O>) {
         let queues = self.lock();
         let is_empty = |q: &mut Queues<O>| {
-            q.orders.is_empty() && q.notices.is_empty() && q.handshakes.is_empty()
+            q.orders.is_empty()
+                && q.notices.is_empty()
+                && q.asked_for.is_empty()
+                && q.handshakes.is_empty()
         };
         let mut queues = match limit {
             None => self.filled.wait_while(queues, is_empty),
@@ -134,8 +157,16 @@ impl<O> Inbox<O> {
         taken.is_backlogged = queues.handshakes.len() > BACKLOG;
         std::mem::swap(&mut taken.orders, &mut queues.orders);
         std::mem::swap(&mut taken.notices, &mut queues.notices);
-        let some = queues.handshakes.len().min(TAKEN);
-        taken.handshakes.extend(queues.handshakes.drain(..some));
+        let Queues {
+            asked_for,
+            handshakes,
+            ..
+        } = &mut *queues;
+        for queue in [asked_for, handshakes] {
+            // Neither lane starves the other.
+            let some = queue.len().min(TAKEN);
+            taken.handshakes.extend(queue.drain(..some));
+        }
     }
 }
 
@@ -178,6 +209,29 @@ mod tests {
         }
         inbox.take(Some(Duration::ZERO), &mut taken);
         assert!(!taken.is_backlogged);
+    }
+
+    #[test]
+    fn who_was_asked_passes_a_flood_of_first_words() {
+        let inbox: Inbox<()> = Inbox::new();
+        let source: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let mut first = [0; INITIATION_LEN];
+        first[0] = 1;
+        while inbox.handshake(source, &first) {}
+        let mut proved = first;
+        proved[INITIATION_LEN - 1] = 9;
+        let mut response = [0; crate::message::RESPONSE_LEN];
+        response[0] = 2;
+        assert!(inbox.handshake(source, &proved) && inbox.handshake(source, &response));
+        let mut taken = Taken::default();
+        inbox.take(None, &mut taken);
+        let taken: Vec<&[u8]> = taken.handshakes.iter().map(Handshake::datagram).collect();
+        assert_eq!(taken[..3], [&proved[..], &response, &first]);
+        while inbox.handshake(source, &proved) {}
+        assert!(
+            inbox.handshake(source, &first),
+            "each lane has its own room"
+        );
     }
 
     #[test]
