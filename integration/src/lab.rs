@@ -4,6 +4,7 @@ pub mod binaries;
 pub mod capture;
 pub mod cni;
 pub mod containerd;
+pub mod dice;
 pub mod etcd;
 #[cfg(feature = "bench")]
 pub mod flood;
@@ -28,6 +29,7 @@ use anyhow::{Context, Result, anyhow, bail};
 pub use capture::Capture;
 pub use cni::{Cni, Workload};
 pub use containerd::Containerd;
+pub use dice::Dice;
 pub use etcd::Etcd;
 pub use mesh::{Families, Mesh, MeshSpec};
 pub use netns::Netns;

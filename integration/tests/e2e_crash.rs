@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::lab::cni::Call;
 use integration::lab::probe::Stream;
-use integration::lab::{self, Cni, Mesh, MeshSpec, Netns, wait};
+use integration::lab::{self, Cni, Dice, Mesh, MeshSpec, Netns, wait};
 use integration::scenario::{self, CONVERGE, text};
 use serde_json::Value;
 
@@ -17,33 +17,6 @@ const KILLS: u32 = 50;
 const CHURNERS: usize = 4;
 /// A runtime that is told to try again does so for this long.
 const RETRY: Duration = Duration::from_secs(20);
-
-/// Numbers that look random; the seed is printed so that a failure can be replayed.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Result<Dice> {
-        let seed = match std::env::var("ROUTERD_SEED") {
-            Ok(text) => text.parse()?,
-            Err(_) => u64::from(
-                SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)?
-                    .subsec_nanos(),
-            ),
-        };
-        println!("ROUTERD_SEED={seed}");
-        Ok(Dice(seed))
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        // Knuth's MMIX generator; its upper bits are the good ones.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
 
 /// Calls the plugin until it succeeds, as a runtime does while the error says "try again".
 fn persist(cni: &Cni, verb: &str, call: &Call) -> Result<Value> {

@@ -1,9 +1,9 @@
 //! What breaks, one at a time and thirty in a row, under traffic.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::lab::{self, Mesh, MeshSpec};
+use integration::lab::{self, Dice, Mesh, MeshSpec};
 use integration::scenario;
 use nix::sys::signal::{Signal, kill};
 
@@ -246,31 +246,4 @@ fn what_is_changed_by_hand_is_named() -> Result<()> {
         scenario::everyone_reaches_everyone(&workloads)?;
         capture.stop()?.must_be_encrypted()
     })
-}
-
-/// Numbers that look random; the seed is printed so that a failure can be replayed.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Result<Dice> {
-        let seed = match std::env::var("ROUTERD_SEED") {
-            Ok(text) => text.parse()?,
-            Err(_) => u64::from(
-                SystemTime::now()
-                    .duration_since(SystemTime::UNIX_EPOCH)?
-                    .subsec_nanos(),
-            ),
-        };
-        println!("ROUTERD_SEED={seed}");
-        Ok(Dice(seed))
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        // Knuth's MMIX generator; its upper bits are the good ones.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
 }
