@@ -23,13 +23,15 @@ pub(crate) fn nat(pools: &Pools<'_>) -> Option<Nat> {
     })
 }
 
-/// The watch over what leaves in clear, which drops it where everything is to be encrypted. `inside` are the
+/// The watch over what leaves in clear, which drops it where everything is to be encrypted. Without encryption
+/// all of it is in clear: there is nothing to watch, and every packet would pay for it. `inside` are the
 /// interfaces of workloads that are not named as ours are; a way to other hosts is none of them.
 pub(crate) fn guard(
     inputs: &Inputs<'_>,
     pools: &Pools<'_>,
     inside: impl Iterator<Item = LinkName>,
 ) -> Option<Guard> {
+    let encryption = inputs.snapshot.encryption();
     let pools: BTreeSet<_> = pools.iter().map(|p| p.spec.cidr).collect();
     let underlay = |link: &LinkName| {
         let mut links = Family::ALL
@@ -37,10 +39,11 @@ pub(crate) fn guard(
             .filter_map(|f| inputs.underlay.of(f));
         links.any(|l| l.interface == *link)
     };
-    (!pools.is_empty()).then(|| Guard {
+    let is_watched = encryption != Encryption::Off && !pools.is_empty();
+    is_watched.then(|| Guard {
         pools,
         inside: inside.filter(|l| !underlay(l)).collect(),
-        drop: inputs.snapshot.encryption() == Encryption::Required,
+        drop: encryption == Encryption::Required,
     })
 }
 

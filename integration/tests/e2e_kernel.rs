@@ -54,16 +54,10 @@ fn picture(node: &Node) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-/// Our tables without their handles and what they have counted.
+/// Our table without its handles and what it has counted.
 fn nft_rules(node: &Node) -> Result<String> {
-    let mut text = String::new();
-    for table in [marks::NFT_TABLE, marks::NFT_GUARD] {
-        let shown = node
-            .ns
-            .output("nft", &format!("--stateless list table inet {table}"))?;
-        text.push_str(&shown);
-    }
-    Ok(text)
+    let table = format!("--stateless list table inet {}", marks::NFT_TABLE);
+    node.ns.output("nft", &table)
 }
 
 fn comes_back(node: &Node, before: &str, what: &str) -> Result<()> {
@@ -122,11 +116,6 @@ fn objects_deleted_by_hand_come_back_and_are_named() -> Result<()> {
                 "nft",
                 format!("delete table inet {}", marks::NFT_TABLE),
                 marks::NFT_TABLE.to_owned(),
-            ),
-            (
-                "nft",
-                format!("flush chain inet {} clear_text", marks::NFT_GUARD),
-                marks::NFT_GUARD.to_owned(),
             ),
         ];
         for (program, args, named) in by_hand {

@@ -157,10 +157,10 @@ pub struct WatchEvent {
 pub struct TunnelsShow {
     /// Nodes by name.
     pub tunnels: Vec<TunnelShow>,
-    /// Bytes between workloads of different nodes that left this one in clear, since the first pool or since
-    /// encryption ceased to be required; null: the kernel does not count.
+    /// Bytes between workloads of different nodes that left this one in clear, since encryption is preferred;
+    /// null: nobody counts, as without encryption, where all is in clear.
     pub clear_text_bytes: Option<u64>,
-    /// Bytes that would have, and were dropped since encryption is required; null: the kernel does not count.
+    /// Bytes that would have, and were dropped since encryption is required; null: nobody counts.
     #[serde(default)]
     pub clear_text_dropped_bytes: Option<u64>,
 }

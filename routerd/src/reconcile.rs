@@ -130,7 +130,7 @@ impl Handle {
         self.send(Message::Keys(keys));
     }
 
-    /// What left in clear; `None`: it cannot be told.
+    /// What left in clear; `None`: nobody counts.
     pub fn clear_text(&self) -> oneshot::Receiver<Option<ClearText>> {
         let (reply, answer) = oneshot::channel();
         self.send(Message::ClearText(reply));
@@ -328,9 +328,7 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
                 self.core.handle_changed(now);
             }
             Message::ClearText(reply) => {
-                // Where nothing watches there is no pool yet, and nothing to leave.
-                let counted = self.kernel.clear_text().ok();
-                let _ = reply.send(counted.map(Option::unwrap_or_default));
+                let _ = reply.send(self.kernel.clear_text().ok().flatten());
             }
             Message::Stop => self.stopping = true,
         }

@@ -65,6 +65,7 @@ fn a_configuration_that_was_never_read_bars_everything() {
     let s = desired(&snapshot, &underlay, "a");
     assert!(s.barred && s.partial);
     assert_eq!((s.encryption, &s.tunnel), (Required, &None));
+    assert!(s.kernel.guard.as_ref().unwrap().drop);
     let open = (s.kernel.routes.values()).filter(|r| matches!(r.target, RouteTarget::Hop(_)));
     assert_eq!(open.count(), 0, "{:?}", routes(&s));
     assert!(routes(&s).contains(&"10.0.0.0/16 unreachable last".to_owned()));
@@ -92,6 +93,19 @@ fn without_encryption_there_is_no_device() {
     assert_eq!((&s.tunnel, s.kernel.tunnel), (&None, None));
     assert!(!routes(&s).iter().any(|r| r.contains(marks::WIREGUARD)));
     assert_eq!(s.encryption, Off);
+}
+
+#[test]
+fn clear_text_is_counted_when_encryption_is_preferred_and_dropped_when_required() {
+    let guard = |encryption| mesh(encryption).desired("a").kernel.guard;
+    assert_eq!(guard(Off), None);
+    let (counts, drops) = (guard(Preferred).unwrap(), guard(Required).unwrap());
+    assert_eq!((counts.drop, drops.drop), (false, true));
+    let pools: Vec<_> = drops.pools.iter().map(ToString::to_string).collect();
+    assert_eq!(pools, ["10.0.0.0/16", "fd00::/64"]);
+    // Nothing is of a pool where there is none.
+    let bare = Store::default().encrypt(Required).desired("a");
+    assert_eq!(bare.kernel.guard, None);
 }
 
 #[test]

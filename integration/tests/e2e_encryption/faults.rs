@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use integration::lab::{self, Dice, Mesh, MeshSpec};
 use integration::scenario;
+use model::marks;
 use nix::sys::signal::{Signal, kill};
 
 use super::*;
@@ -243,6 +244,12 @@ fn what_is_changed_by_hand_is_named() -> Result<()> {
         named(&peer, "changed")?;
         node.ns.output("ip", "link del rtd.wg")?;
         named("link rtd.wg", "missing")?;
+        let guard = format!("table inet {}", marks::NFT_GUARD);
+        let chain = format!("flush chain inet {} clear_text", marks::NFT_GUARD);
+        node.ns.output("nft", &chain)?;
+        named(&guard, "changed")?;
+        node.ns.output("nft", &format!("delete {guard}"))?;
+        named(&guard, "missing")?;
         scenario::everyone_reaches_everyone(&workloads)?;
         capture.stop()?.must_be_encrypted()
     })
