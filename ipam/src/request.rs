@@ -93,6 +93,8 @@ pub struct Release {
     /// The handle, or an identity. A handle that lives on an identity leaves the addresses with the
     /// identity; an identity frees them.
     pub handle: String,
+    /// The node that it lives on: another may have one of the same name. `None`: wherever it is found.
+    pub node: Option<String>,
     /// Where a handle of another node is seen to hold addresses.
     pub blocks: Vec<Cidr>,
     /// Committed in the same transaction, also when the handle holds nothing.

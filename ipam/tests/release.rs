@@ -250,6 +250,29 @@ fn what_lay_in_a_block_that_is_gone_can_be_released() {
 }
 
 #[test]
+fn a_handle_of_the_same_name_on_another_node_keeps_what_it_has() {
+    let mut lab = Lab::new();
+    let (mut n1, mut n2) = (lab.node("n1", &small()), lab.node("n2", &small()));
+    let own = lab.add_ip(&mut n1, "h", "10.0.0.4").unwrap();
+    lab.tell(&mut n2);
+    let borrowed = lab.add_ip(&mut n2, "h", "10.0.0.5").unwrap();
+    lab.tell(&mut n1);
+    let of = |node: &str| Release {
+        handle: "h".to_owned(),
+        node: Some(node.to_owned()),
+        blocks: vec![c("10.0.0.4/30")],
+        ..Release::default()
+    };
+    let released = lab.release(&mut n1, Request::Release(of("n1"))).unwrap();
+    assert_eq!(released.addresses, own);
+    assert_eq!(lab.held("h"), borrowed);
+    lab.tell(&mut n2);
+    let released = lab.release(&mut n1, Request::Release(of("n2"))).unwrap();
+    assert_eq!(released.addresses, borrowed);
+    assert_eq!(lab.used(), 0);
+}
+
+#[test]
 fn a_handle_of_another_node_is_released_where_it_is_seen() {
     let mut lab = Lab::new();
     let (mut n1, mut n2) = (lab.node("n1", &small()), lab.node("n2", &small()));

@@ -91,6 +91,7 @@ pub async fn delete(s: &Services, id: ObjectId) -> Result<Applied> {
         let release = Release {
             blocks: records.blocks_of(&holder),
             handle: holder,
+            node: Some(endpoint.spec.node.clone()),
             cleanup: extra.into(),
         };
         let released = match s.ipam.release(release).await {

@@ -146,6 +146,7 @@ impl Ipam {
     pub async fn release_tunnel(&self, node: &str, family: Family) -> Result<(), IpamError> {
         let release = Release {
             handle: tunnel_handle(node, family),
+            node: Some(node.to_owned()),
             ..Release::default()
         };
         self.release(release).await.map(|_| ())

@@ -33,6 +33,7 @@ impl Planner<'_> {
             let release = |(handle, blocks): (&str, BTreeSet<Cidr>)| {
                 Work::Release(Release {
                     handle: handle.to_owned(),
+                    node: Some(node.to_owned()),
                     blocks: blocks.into_iter().collect(),
                     cleanup: wanted.cleanup.clone(),
                 })

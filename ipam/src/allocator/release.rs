@@ -27,7 +27,7 @@ impl Planner<'_> {
             // Should it hold nothing there, that must be so as of now.
             step.compares.push((self.as_known(cidr), Why::Record));
         }
-        for (cidr, place, allocation) in self.held_by(id, &wanted.blocks)? {
+        for (cidr, place, allocation) in self.held_by(wanted)? {
             holder.workload.clone_from(&allocation.workload);
             if allocation.identity().is_some() {
                 step.changes.push((cidr, Change::Vacate(place)));
@@ -52,15 +52,19 @@ impl Planner<'_> {
     }
 
     /// What a handle holds: of this node by what is known, of others in the blocks that are named.
-    fn held_by(&self, id: &str, blocks: &[Cidr]) -> Result<Vec<(Cidr, u32, &Allocation)>, Halt> {
-        let own = self.world.held(id).iter().map(|(cidr, _)| cidr);
-        let blocks: BTreeSet<&Cidr> = own.chain(blocks).collect();
+    fn held_by(&self, wanted: &Release) -> Result<Vec<(Cidr, u32, &Allocation)>, Halt> {
+        let is_its = |a: &Allocation| {
+            let there = wanted.node.is_none() || a.node == wanted.node;
+            there && a.live() == Some(&wanted.handle)
+        };
+        let own = self.world.held(&wanted.handle).iter().map(|(cidr, _)| cidr);
+        let blocks: BTreeSet<&Cidr> = own.chain(&wanted.blocks).collect();
         let (mut held, mut unread) = (Vec::new(), Vec::new());
         for cidr in blocks {
             match self.block(cidr) {
                 Ok(block) => {
                     let used = block.into_iter().flat_map(|b| &b.used);
-                    let its = used.filter(|(_, a)| a.live() == Some(id));
+                    let its = used.filter(|(_, a)| is_its(a));
                     held.extend(its.map(|(place, a)| (*cidr, *place, a)));
                 }
                 Err(Halt::Read(keys)) => unread.extend(keys),

@@ -33,6 +33,7 @@ pub(super) async fn release(context: &Context, target: &Target) -> Result<(), Cn
     });
     let release = Release {
         handle: target.handle.clone(),
+        node: Some(context.node.clone()),
         blocks: Vec::new(),
         cleanup,
     };
