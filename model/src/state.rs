@@ -44,8 +44,8 @@ pub struct UnderlayLink {
 pub struct NodeState {
     /// Which calculation this is: grows with each. What calculates does not know; its caller does.
     pub generation: u64,
-    /// The first generation with the present watch over clear text: until the kernel has it, no workload
-    /// may send.
+    /// The generation that last changed what is dropped of clear text: until the kernel has it, no new
+    /// workload may send.
     pub guarded_from: u64,
     /// Revision of the snapshot it was computed from.
     pub revision: Revision,

@@ -243,12 +243,12 @@ impl Context {
     async fn guarded(&self) -> Result<(), CniError> {
         let from = self.views.desired.borrow().guarded_from;
         let mut kernel = self.views.reconcile.clone();
-        let guarded = kernel.wait_for(|status| status.generation >= from);
+        let guarded = kernel.wait_for(|status| status.guarded >= from);
         match tokio::time::timeout(CATCH_UP, guarded).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(CniError::Stopping),
             Err(_) => Err(CniError::NotReady(format!(
-                "node {}: the kernel does not watch over clear text of a new pool yet",
+                "node {}: a new pool could leave in clear, as the kernel does not drop that yet: see `routerctl status`",
                 self.node
             ))),
         }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use calc::{Inputs, underlay};
 use datastore::Update;
-use model::kernel::{Link, LinkName};
+use model::kernel::{Guard, Link, LinkName};
 use model::kv::{Event, Revision};
 use model::object::ObjectId;
 use model::resources::{AllowedUse, Encryption, VxlanMode};
@@ -355,9 +355,12 @@ impl Loop {
         state.generation = self.generation;
         state.guarded_from = {
             let before = self.outputs.desired.borrow();
-            match before.kernel.guard == state.kernel.guard {
-                true => before.guarded_from,
-                false => self.generation,
+            let (guard, drops) = (&state.kernel.guard, |g: &Guard| g.drop);
+            let is_new = guard.as_ref().is_some_and(drops) && before.kernel.guard != *guard;
+            if is_new {
+                self.generation
+            } else {
+                before.guarded_from
             }
         };
         if let Some(message) = &self.underlay_error {

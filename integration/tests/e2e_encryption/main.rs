@@ -2,6 +2,7 @@
 
 mod faults;
 mod flood;
+mod guard;
 mod keys;
 mod paths;
 mod rotation;

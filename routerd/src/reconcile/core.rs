@@ -403,6 +403,10 @@ impl Core {
         if settled {
             self.status.generation = generation;
         }
+        let lacks_guard = |op: &Op| matches!(op, Op::SetGuard(_));
+        if !failed.iter().any(|(op, _)| lacks_guard(op)) && !blocked.iter().any(lacks_guard) {
+            self.status.guarded = generation;
+        }
         if settled && !self.status.in_sync {
             self.status.in_sync = true;
             self.events.push(Event::InSync { revision });

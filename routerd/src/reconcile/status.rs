@@ -16,6 +16,8 @@ pub struct Status {
     pub in_sync: bool,
     /// Number of the newest state that a run brought the kernel to.
     pub generation: u64,
+    /// Number of the newest state whose watch over clear text the kernel has.
+    pub guarded: u64,
     /// Revision of the state that the last run aimed at.
     pub revision: Revision,
     /// `links`, `tunnels`, `routes`, `nat`.

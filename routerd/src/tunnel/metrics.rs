@@ -63,7 +63,7 @@ pub fn register(registry: &mut Registry, shown: &TunnelsShow) {
     };
     bytes(
         "clear_text",
-        "Bytes between workloads of different nodes that left this one in clear",
+        "Bytes between workloads of different nodes that left this one in clear, where encryption is wanted",
         shown.clear_text_bytes,
     );
     bytes(
