@@ -212,7 +212,8 @@ impl Tunnels {
             self.plan(achieved, Some(&state), now)?,
             self.plan(wanted, Some(&state), now)?,
         );
-        Ok(drift::find(&back, &to, &state, achieved))
+        let single_keys = self.has_single_keys();
+        Ok(drift::find(&back, &to, &state, (achieved, single_keys)))
     }
 
     /// Whether the device and each of its peers can have but one key.

@@ -21,12 +21,13 @@ pub(super) fn device() -> Drift {
 
 /// What is in `back` and in `wanted`, the changes from `state` to what was achieved and to what is wanted.
 ///
-/// Where a peer is heard from is no drift: it may move.
+/// Where a peer is heard from is no drift: it may move. Nor is by which of its keys, where a device has
+/// `single_keys` and each of the two is a peer: what they own follows the handshakes.
 pub(super) fn find(
     back: &SetRequest,
     wanted: &SetRequest,
     state: &DeviceState,
-    achieved: &Tunnel,
+    (achieved, single_keys): (&Tunnel, bool),
 ) -> Vec<Drift> {
     let mut drifts = Vec::new();
     let settings = [
@@ -51,16 +52,22 @@ pub(super) fn find(
         .iter()
         .filter_map(|p| Some(touched(p)?.0))
         .collect();
+    let changing = achieved.peers.iter().filter_map(|(key, p)| {
+        let keys = [*key, p.next_key?];
+        Some(keys.map(|k| PublicKey::new(*k.as_bytes())))
+    });
+    let changing: BTreeSet<PublicKey> = changing.flatten().filter(|_| single_keys).collect();
     let mut named = BTreeSet::new();
     for (key, found) in back.peers.iter().filter_map(touched) {
-        if !wanted.contains(&key) || !named.insert(key) {
+        let is_there = state.peers.contains_key(&key);
+        if !wanted.contains(&key) || (is_there && changing.contains(&key)) || !named.insert(key) {
             continue;
         }
         let node = achieved.peers.get(&crate::tunnel::of(key));
         let node = node.map(|p| format!(" ({})", p.node)).unwrap_or_default();
         drifts.push(Drift {
             object: format!("peer {key}{node} dev {WIREGUARD}"),
-            found: match state.peers.contains_key(&key) {
+            found: match is_there {
                 true => found,
                 false => "missing",
             },
@@ -79,5 +86,52 @@ fn touched(request: &PeerRequest) -> Option<(PublicKey, &'static str)> {
             let is_new = !change.update_only;
             (is_new || !change.changes_nothing()).then_some((change.public_key, "changed"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::tunnel::TunnelPeer;
+    use wireguard::control::{AllowedIpChange, PeerChange, PeerState};
+    use wireguard::keys::KEY_LEN;
+
+    use super::*;
+
+    #[test]
+    fn the_first_handshake_by_a_new_key_is_no_drift() {
+        let [key, next] = [1, 2].map(|n| model::tunnel::PublicKey::new([n; KEY_LEN]));
+        let given = PeerChange {
+            update_only: true,
+            allowed_ips: vec![AllowedIpChange::Add("10.0.1.0/26".parse().unwrap())],
+            ..PeerChange::new(PublicKey::new(*next.as_bytes()))
+        };
+        let request = SetRequest {
+            peers: vec![PeerRequest::Set(given)],
+            ..SetRequest::default()
+        };
+        let peer = |next_key| TunnelPeer {
+            node: "n1".into(),
+            next_key,
+            endpoint: "192.0.2.1:51820".parse().unwrap(),
+            allowed_ips: ["10.0.1.0/26".parse().unwrap()].into(),
+        };
+        let mut achieved = Tunnel {
+            port: 51820,
+            fwmark: 0,
+            peers: [(key, peer(Some(next)))].into(),
+        };
+        let mut state = DeviceState::default();
+        let named = |state: &DeviceState, achieved: &Tunnel, single_keys| {
+            let drifts = find(&request, &request, state, (achieved, single_keys));
+            drifts.first().map(|d| d.found)
+        };
+        assert_eq!(named(&state, &achieved, true), Some("missing"));
+        let keys = [key, next].map(|k| PublicKey::new(*k.as_bytes()));
+        state.peers = keys.map(|k| (k, PeerState::default())).into();
+        assert_eq!(named(&state, &achieved, true), None);
+        // Of a device that has both keys as one peer, and of a peer that does not change its key.
+        assert_eq!(named(&state, &achieved, false), Some("changed"));
+        achieved.peers = [(next, peer(None))].into();
+        assert_eq!(named(&state, &achieved, true), Some("changed"));
     }
 }
