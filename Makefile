@@ -64,7 +64,7 @@ fmt: ## Format the code
 
 lint: setup ## Lints of the whole workspace
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --workspace --test kernel --locked -- -D warnings
+	$(CARGO) clippy --workspace --test kernel --test kernel_tunnel --locked -- -D warnings
 
 deny: ## Licences, sources and duplicates of dependencies
 	@scripts/tool.sh cargo-deny "$(TOOLS)"

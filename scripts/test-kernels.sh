@@ -7,12 +7,17 @@ cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/routerd-tools
 
-# package:test target:modules that it needs, separated by commas
+# package:test target:modules that it needs, separated by commas; with a `?` where not every kernel has it
+# as a module
 tests=(
   wireguard:kernel:wireguard
+  integration:kernel_tunnel:wireguard,veth,bridge,nf_tables,nft_counter?
 )
+# What the tests run: of the workspace, and of this machine. Not routerd-tunnel: the kernel is to do its work.
+programs=(routerd routerctl routerd-cni)
+others=(ip wg etcd)
 # Seconds for one machine, from its start to its end.
-patience=${KERNEL_TEST_PATIENCE:-300}
+patience=${KERNEL_TEST_PATIENCE:-450}
 (($#)) || set -- 6.1
 
 if [[ $(uname -m) != x86_64 ]]; then
@@ -22,29 +27,38 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir "$work/tests"
+mkdir "$work/tests" "$work/programs" "$work/others"
+cargo build --quiet --locked --workspace
+for program in "${programs[@]}"; do
+  strip -o "$work/programs/$program" "${CARGO_TARGET_DIR:-target}/debug/$program"
+done
+for program in "${others[@]}"; do
+  cp -L "$(type -P "$program")" "$work/others/"
+done
 for test in "${tests[@]}"; do
   IFS=: read -r package target _ <<<"$test"
   # Of the whole workspace, or the dependencies are built once more with fewer features.
   binary=$(cargo test --quiet --locked --workspace --test "$target" --no-run --message-format=json-render-diagnostics |
     jq -r --arg manifest "/$package/Cargo.toml" \
       'select(.executable != null and .target.kind == ["test"] and (.manifest_path | endswith($manifest))).executable')
-  cp "$binary" "$work/tests/$package-$target"
-  strip "$work/tests/$package-$target"
+  strip -o "$work/tests/$package-$target" "$binary"
 done
 
-# The file system of the machine, in memory: busybox, the tests with their libraries, the modules.
+# The file system of the machine, in memory: busybox, tests and programs with their libraries, the modules.
 pack() { # KERNEL_DIR INITRD
   local root=$work/root modules
   rm -rf "$root"
-  mkdir -p "$root"/{bin,dev,proc,sys,tmp,run,etc,tests,modules}
+  mkdir -p "$root"/{bin,usr/bin,dev,proc,sys,tmp,run,etc,modules}
   cp /bin/busybox "$root/bin/"
-  cp "$work"/tests/* "$root/tests/"
-  ldd "$work"/tests/* | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
+  cp -r "$work/tests" "$work/programs" "$root/"
+  cp "$work"/others/* "$root/usr/bin/"
+  { ldd "$root"/{tests,programs,usr/bin}/* || true; } | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
     while read -r library; do install -D "$library" "$root$library"; done
   modules=$(printf '%s\n' "${tests[@]##*:}" | tr , '\n' | sort -u)
   for module in $modules; do
-    modprobe -d "$1" -S "$(<"$1/release")" --show-depends "$module"
+    if ! modprobe -d "$1" -S "$(<"$1/release")" --show-depends "${module%\?}" 2>"$work/missing"; then
+      [[ $module == *\? ]] || { cat "$work/missing" >&2; return 1; }
+    fi
   done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$work/modules"
   while read -r file; do
     cp "$file" "$root/modules/"

@@ -173,12 +173,18 @@ impl Drop for Lab {
     }
 }
 
+/// How many times longer than elsewhere all may take: in an emulated machine, by `ROUTERD_LAB_PATIENCE`.
+fn patience() -> u32 {
+    let given = std::env::var("ROUTERD_LAB_PATIENCE").ok();
+    given.and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
 /// Polls until `probe` gives a value; its last error says what was still missing.
 ///
 /// # Errors
 /// At the deadline, with `what` and the last answer.
 pub fn wait<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), limit * patience());
     loop {
         match probe() {
             Ok(value) => return Ok(value),

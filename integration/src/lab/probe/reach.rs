@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::super::{Workload, sys};
+use super::super::{self as lab, Workload, sys};
 
 const PORT: u16 = 7007;
 /// Unanswered requests are sent again after this long.
@@ -88,7 +88,7 @@ impl Peer {
 fn round(peers: &[Peer], limit: Duration) -> Result<usize> {
     let n = peers.len();
     let mut pairs = vec![Pair::default(); n * n];
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), limit * lab::patience());
     let mut send_at = start;
     let mut buffer = vec![0; 1 << 16];
     loop {
