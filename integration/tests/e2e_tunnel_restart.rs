@@ -221,6 +221,13 @@ fn a_holder_that_is_killed_comes_back_and_nothing_leaves_in_clear() -> Result<()
     })
 }
 
+/// Nobody is said to have changed anything.
+fn has_no_drift(node: &Node) -> Result<()> {
+    let status = node.status()?;
+    ensure!(scenario::list(&status, "drift")?.is_empty(), "{status}");
+    Ok(())
+}
+
 #[test]
 fn another_port_is_taken_and_cleanup_ends_all() -> Result<()> {
     lab::run("port and end", |lab| {
@@ -236,6 +243,9 @@ fn another_port_is_taken_and_cleanup_ends_all() -> Result<()> {
             })?;
         }
         scenario::everyone_reaches_everyone(&workloads)?;
+        for node in &mesh.nodes {
+            has_no_drift(node)?;
+        }
 
         let holder = mesh.node(0)?.holder()?;
         mesh.node_mut(0)?.stop()?;

@@ -237,9 +237,9 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
         match action {
             Action::Raise(state) => {
                 let result = self.tunnel(&state, Tunnels::raise, false);
-                let drift = self.tunnels.as_mut().map(Tunnels::take_drift);
+                let found = self.tunnels.as_mut().map(Tunnels::take_findings);
                 self.drain();
-                self.core.handle_raised(result, drift.unwrap_or_default());
+                self.core.handle_raised(result, found.unwrap_or_default());
             }
             Action::Look(state) => {
                 let differs =

@@ -31,6 +31,8 @@ use wireguard::plan::{DeviceSpec, PeerSpec, PlanError, plan, with_single_keys};
 
 use crate::reconcile::Drift;
 
+pub use drift::Findings;
+
 /// Why the tunnel is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
@@ -80,6 +82,11 @@ pub trait TunnelBackend: Send {
     /// # Errors
     /// When it cannot be asked.
     fn observe(&mut self) -> Result<Option<DeviceState>, TunnelError>;
+
+    /// Whether the interface was taken away since this was asked last, for another that is as it should be.
+    fn has_removed(&mut self) -> bool {
+        false
+    }
 
     /// Whether the device and each of its peers can have but one key.
     fn has_single_keys(&self) -> bool;
@@ -222,9 +229,12 @@ impl Tunnels {
         backend.is_some_and(|b| b.has_single_keys())
     }
 
-    /// What others were found to have changed since the last call.
-    pub fn take_drift(&mut self) -> Vec<Drift> {
-        std::mem::take(&mut self.drift)
+    /// What was found and done since the last call.
+    pub fn take_findings(&mut self) -> Findings {
+        Findings {
+            drift: std::mem::take(&mut self.drift),
+            removed: self.backend.as_mut().is_some_and(|b| b.has_removed()),
+        }
     }
 
     fn done(&mut self, wanted: &Tunnel, left: bool) {

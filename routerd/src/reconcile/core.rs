@@ -15,12 +15,13 @@ use model::kv::Revision;
 use model::state::NodeState;
 use netlink::{Conflict, Error, Plan, describe, plan};
 
-use super::drift::{self, Drift, Log};
+use super::drift::{self, Log};
 use super::recurring::Recurring;
 use super::schedule::{Finished, Now, Schedule, Timing};
 use super::stages::Stages;
 use super::status::{self, Status};
 use super::target::{Marks, Target};
+use crate::tunnel::Findings;
 
 /// What the owner of the kernel has to do next.
 #[derive(Debug)]
@@ -131,8 +132,8 @@ pub struct Core {
     retires: bool,
     /// Why the tunnel is not as it should be.
     tunnel: Option<String>,
-    /// What others did to it.
-    tunnel_drift: Vec<Drift>,
+    /// What became of it.
+    tunnel_found: Findings,
     /// When it is looked at again, and how often that is.
     look: Option<Duration>,
     look_every: Duration,
@@ -163,7 +164,7 @@ impl Core {
             raised: None,
             retires: false,
             tunnel: None,
-            tunnel_drift: Vec::new(),
+            tunnel_found: Findings::default(),
             look: None,
             look_every: timing.look,
             sees_keys: false,
@@ -292,12 +293,13 @@ impl Core {
         }
     }
 
-    /// The answer to [`Action::Raise`]: whether something is left to retire, or why it failed; and what others
-    /// had changed.
+    /// The answer to [`Action::Raise`]: whether something is left to retire, or why it failed; and what had
+    /// become of the tunnel.
     ///
     /// Routes go on in either case: by a tunnel that is not ready they lead nowhere, and nothing goes in clear.
-    pub fn handle_raised(&mut self, result: Result<bool, String>, drift: Vec<Drift>) {
-        self.tunnel_drift.extend(drift);
+    pub fn handle_raised(&mut self, result: Result<bool, String>, found: Findings) {
+        self.tunnel_found.drift.extend(found.drift);
+        self.tunnel_found.removed |= found.removed;
         if let Phase::Raising(state) = std::mem::replace(&mut self.phase, Phase::Raised) {
             self.raised = Some(state);
         }
@@ -456,7 +458,10 @@ impl Core {
 
     /// Names what others changed since the last run.
     fn note_drift(&mut self, target: &Target, to: &Plan, observed: &Observed, now: Now) -> bool {
-        let mut drifts = std::mem::take(&mut self.tunnel_drift);
+        let Findings {
+            drift: mut named,
+            removed,
+        } = std::mem::take(&mut self.tunnel_found);
         let Some(last) = &self.last else {
             return false; // what stood before us is adopted, not drift
         };
@@ -466,8 +471,9 @@ impl Core {
             Some(plan(last.kernel(), observed))
         };
         let device = target.kernel().tunnel.map(|t| t.name);
-        let lost = device.filter(|d| drifts.iter().any(|x| x.object == describe::link(d)));
-        drifts.extend(drift::find(&drift::Inputs {
+        let is_named = |d: &LinkName| named.iter().any(|x| x.object == describe::link(d));
+        let lost = device.filter(|d| removed || is_named(d));
+        named.extend(drift::find(&drift::Inputs {
             lost,
             back: back.as_ref().unwrap_or(to),
             plan: to,
@@ -476,14 +482,14 @@ impl Core {
             achieved: last.kernel(),
             observed,
         }));
-        if let Some(first) = drifts.first() {
+        if let Some(first) = named.first() {
             self.events.push(Event::Drifted {
-                total: drifts.len(),
+                total: named.len(),
                 first: format!("{}: {}", first.object, first.found),
             });
-            self.log.add(&drifts, now.wall);
+            self.log.add(&named, now.wall);
             self.status.drift = self.log.list();
         }
-        !drifts.is_empty()
+        !named.is_empty()
     }
 }

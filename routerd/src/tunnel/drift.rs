@@ -11,6 +11,15 @@ use wireguard::keys::PublicKey;
 
 use crate::reconcile::Drift;
 
+/// What became of the device since it was left right.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What others changed.
+    pub drift: Vec<Drift>,
+    /// Its interface was taken away by ourselves, and with it what hung on it: addresses and routes.
+    pub removed: bool,
+}
+
 /// The device itself, as drift names it.
 pub(super) fn device() -> Drift {
     Drift {

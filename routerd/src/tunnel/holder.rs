@@ -76,6 +76,8 @@ pub struct Holder {
     child: Option<Child>,
     /// The log names who serves the device now.
     told: bool,
+    /// The interface was removed, with all that hung on it.
+    removed: bool,
 }
 
 impl Holder {
@@ -89,6 +91,7 @@ impl Holder {
             json,
             child: None,
             told: false,
+            removed: false,
         }
     }
 
@@ -180,6 +183,7 @@ impl TunnelBackend for Holder {
         let served = Served::look(&self.socket);
         // Also one of the kernel, or of a process that cannot be reached any more.
         remove_interface()?;
+        self.removed = true;
         served.end()?;
         self.reap();
         self.start(port, fwmark)?;
@@ -192,6 +196,10 @@ impl TunnelBackend for Holder {
             Err(UapiError::Io { source, .. }) if is_nobody(&source) => Ok(None),
             Err(e) => Err(e.into()),
         }
+    }
+
+    fn has_removed(&mut self) -> bool {
+        std::mem::take(&mut self.removed)
     }
 
     fn has_single_keys(&self) -> bool {

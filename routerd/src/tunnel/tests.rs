@@ -1,5 +1,8 @@
 //! The device and the kernel together: what is done in which order, and what is never done.
 
+mod barred;
+mod renewal;
+
 use std::sync::{Arc, Mutex};
 
 use model::kernel::{KernelState, LinkKind, Op, RouteTarget, TunnelLink};
@@ -10,7 +13,7 @@ use netlink::{FakeKernel, Kernel};
 use wireguard::control::{AllowedIpChange, DeviceState, PeerRequest, PeerState, SetRequest};
 use wireguard::keys::{KEY_LEN, PrivateKey};
 
-use super::{TunnelBackend, TunnelError, Tunnels};
+use super::{Findings, TunnelBackend, TunnelError, Tunnels};
 use crate::reconcile::tests::rig::{key, link, name, route};
 use crate::reconcile::{Action, Core, Now, Timing};
 
@@ -22,16 +25,28 @@ struct Fake(Arc<Mutex<FakeDevice>>);
 struct FakeDevice {
     state: Option<DeviceState>,
     fails: bool,
+    /// The port is for the life of the interface, which is another afterwards.
+    port_is_for_life: bool,
+    removed: bool,
     log: Vec<String>,
 }
 
 impl TunnelBackend for Fake {
-    fn prepare(&mut self, _port: u16, _fwmark: u32) -> Result<Option<DeviceState>, TunnelError> {
-        self.observe()
+    fn prepare(&mut self, port: u16, _fwmark: u32) -> Result<Option<DeviceState>, TunnelError> {
+        let mut device = self.0.lock().unwrap();
+        let state = device.state.as_ref();
+        if device.port_is_for_life && state.is_some_and(|s| s.listen_port != port) {
+            (device.state, device.removed) = (None, true);
+        }
+        Ok(device.state.clone())
     }
 
     fn observe(&mut self) -> Result<Option<DeviceState>, TunnelError> {
         Ok(self.0.lock().unwrap().state.clone())
+    }
+
+    fn has_removed(&mut self) -> bool {
+        std::mem::take(&mut self.0.lock().unwrap().removed)
     }
 
     fn has_single_keys(&self) -> bool {
@@ -157,9 +172,12 @@ impl Bench {
                     Action::Raise(state) => {
                         let wanted = state.tunnel.as_ref().unwrap();
                         let done = self.tunnels.raise(wanted, self.now);
-                        let drift = self.tunnels.take_drift();
+                        let found = self.tunnels.take_findings();
+                        if found.removed {
+                            self.kernel.remove_link(name(marks::WIREGUARD));
+                        }
                         self.sync_link();
-                        (self.core).handle_raised(done.map_err(|e| e.to_string()), drift);
+                        (self.core).handle_raised(done.map_err(|e| e.to_string()), found);
                     }
                     Action::Look(state) => {
                         let wanted = state.tunnel.as_ref().unwrap();
@@ -298,7 +316,7 @@ fn a_newer_state_that_comes_while_the_kernel_is_looked_at_is_raised_first() {
         panic!("no tunnel was raised");
     };
     let left = b.tunnels.raise(first.tunnel.as_ref().unwrap(), b.now);
-    (b.core).handle_raised(left.map_err(|e| e.to_string()), Vec::new());
+    (b.core).handle_raised(left.map_err(|e| e.to_string()), Findings::default());
     b.sync_link();
     assert!(matches!(b.core.poll_action(b.at()), Some(Action::Observe)));
     b.want(state(2, Some(&[1, 4])));
@@ -420,79 +438,4 @@ fn where_encryption_is_required_and_cannot_be_status_says_so() {
         assert!(line.starts_with(starts), "{line}");
         assert_eq!(b.core.status().lacks_tunnel(), starts.starts_with("Failed"));
     }
-}
-
-/// What is wanted while nobody knows whether to encrypt.
-fn barred(generation: u64) -> NodeState {
-    let mut state = state(generation, None);
-    (state.partial, state.barred) = (true, true);
-    let unreachable = || model::kernel::Route {
-        target: RouteTarget::Unreachable,
-        ..route(None, "eth0")
-    };
-    let last = model::kernel::RouteKey {
-        metric: marks::LAST_METRIC,
-        ..key("10.0.0.0/16")
-    };
-    for key in [key("10.0.1.0/26"), key("10.0.2.0/26"), last] {
-        state.kernel.routes.insert(key, unreachable());
-    }
-    state
-}
-
-#[test]
-fn an_unread_configuration_bars_all_after_a_boot_and_keeps_open_what_was() {
-    let mut b = Bench::new();
-    for generation in 1..3 {
-        b.want(barred(generation));
-        b.run(|_, _| {});
-        let mut targets = b.kernel.state.routes.values().map(|r| &r.target);
-        assert!(targets.all(|t| *t == RouteTarget::Unreachable));
-        assert_eq!(b.kernel.state.routes.len(), 3);
-    }
-
-    let mut b = Bench::new();
-    let mut before = state(1, None);
-    let clear = route(Some("192.0.2.11"), "eth0");
-    before
-        .kernel
-        .routes
-        .insert(key("10.0.1.0/26"), clear.clone());
-    b.want(before);
-    b.run(|_, _| {});
-    b.want(barred(2));
-    b.run(|_, _| {});
-    let routes = &b.kernel.state.routes;
-    assert_eq!(routes[&key("10.0.1.0/26")], clear);
-    assert_eq!(routes[&key("10.0.2.0/26")].target, RouteTarget::Unreachable);
-    assert_eq!(routes.len(), 2, "nothing else is caught: {routes:?}");
-}
-
-#[test]
-fn an_unread_configuration_does_not_open_what_is_encrypted() {
-    let mut b = Bench::new();
-    b.want(state(1, Some(&[1])));
-    b.run(owned);
-    let before = b.kernel.state.routes.clone();
-    // Without the configuration it looks as if nothing were to be encrypted.
-    let mut partial = state(2, None);
-    partial.partial = true;
-    let clear = route(Some("192.0.2.11"), "eth0");
-    partial.kernel.routes.insert(key("10.0.1.0/26"), clear);
-    b.want(partial);
-    b.run(|_, _| {});
-    assert_eq!(b.kernel.state.routes, before);
-    assert!(b.kernel.links.contains_key(&name(marks::WIREGUARD)));
-    assert_eq!(
-        b.device
-            .0
-            .lock()
-            .unwrap()
-            .state
-            .as_ref()
-            .unwrap()
-            .peers
-            .len(),
-        1
-    );
 }

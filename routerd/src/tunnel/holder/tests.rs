@@ -16,6 +16,7 @@ fn pretending(directory: &Path, script: &str) -> Holder {
         json: true,
         child: None,
         told: false,
+        removed: false,
     }
 }
 
