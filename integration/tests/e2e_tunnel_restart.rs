@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use integration::lab::mesh::Families;
 use integration::lab::probe::{Report, Stream, tcp};
-use integration::lab::{self, Lab, Mesh, MeshSpec, Netns, Node, Workload, wait};
+use integration::lab::{self, Lab, Mesh, MeshSpec, Netns, Node, Process, Workload, wait};
 use integration::scenario::{self, CONVERGE};
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -58,7 +59,8 @@ fn flows(streams: &[Stream]) -> Result<()> {
 
 /// Waits until somebody else than `before` serves the tunnel.
 fn successor(node: &Node, before: Pid) -> Result<Pid> {
-    wait("the tunnel to be served again", CONVERGE, || {
+    // One that hangs is given some time.
+    wait("the tunnel to be served again", CONVERGE * 3, || {
         let now = node.holder()?;
         ensure!(now != before, "still {before}");
         node.wg_show("peers")?;
@@ -322,5 +324,137 @@ fn the_holder_has_given_up_all_that_it_can_do_without() -> Result<()> {
         flows(&streams)?;
         ensure!(node.wg_show("fwmark")?.trim() == "0x20000000");
         stop(streams).map(drop)
+    })
+}
+
+#[test]
+fn a_holder_that_hangs_is_replaced_and_nothing_leaves_in_clear() -> Result<()> {
+    lab::run("holder hangs", |lab| {
+        let (mesh, workloads) = encrypted(lab, &MeshSpec::routed(&[1, 1]))?;
+        watch_for_clear_text(&mesh.router)?;
+        let node = mesh.node(0)?;
+        // With nothing to carry, and then with all that can wait.
+        let first = node.holder()?;
+        kill(first, Signal::SIGSTOP)?;
+        let second = successor(node, first)?;
+        ended(first)?;
+        let streams = streams(&workloads)?;
+        flows(&streams)?;
+        kill(second, Signal::SIGSTOP)?;
+        successor(node, second)?;
+        ended(second)?;
+        flows(&streams)?;
+        has_no_drift(node)?;
+        ensure!(clear_text(&mesh.router)? == 0, "packets left in clear");
+        stop(streams).map(drop)
+    })
+}
+
+/// What the node says of its tunnel.
+fn tunnels_line(node: &Node) -> Result<String> {
+    let status = node.status()?;
+    let subsystems = scenario::list(&status, "subsystems")?;
+    let line = subsystems.iter().find(|s| s["name"] == "tunnels");
+    let line = line.with_context(|| status.to_string())?;
+    scenario::text(line, "message").map(str::to_owned)
+}
+
+/// Stops one thread of a process, as long as this thread lives.
+fn stop_thread(process: Pid, name: &str) -> Result<()> {
+    for task in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        let task = task?;
+        if std::fs::read_to_string(task.path().join("comm"))?.trim() == name {
+            let thread = Pid::from_raw(task.file_name().to_string_lossy().parse()?);
+            ptrace::seize(thread, ptrace::Options::empty())?;
+            return Ok(ptrace::interrupt(thread)?);
+        }
+    }
+    anyhow::bail!("{process} has no thread {name}")
+}
+
+/// It cannot be told anything, but packets pass: that is for the operator to decide.
+#[test]
+fn a_holder_that_only_does_not_answer_is_left_alone_and_named() -> Result<()> {
+    lab::run("holder is deaf", |lab| {
+        let (mesh, workloads) = encrypted(lab, &MeshSpec::routed(&[1, 1]))?;
+        watch_for_clear_text(&mesh.router)?;
+        let streams = streams(&workloads)?;
+        let node = mesh.node(0)?;
+        let holder = node.holder()?;
+        stop_thread(holder, "wg-control")?;
+        // For longer than one that carries nothing is given.
+        wait("the holder to be named", CONVERGE * 3, || {
+            let line = tunnels_line(node)?;
+            let (_, rest) = line
+                .split_once("has not answered for ")
+                .context(line.clone())?;
+            let (seconds, rest) = rest.split_once(" s, ").context(line.clone())?;
+            ensure!(seconds.parse::<u64>()? > 12, "{line}");
+            let told = "but carries packets: `ip link delete rtd.wg` renews it";
+            ensure!(rest.starts_with(told), "{line}");
+            Ok(())
+        })?;
+        flows(&streams)?;
+        ensure!(node.holder()? == holder, "it was replaced");
+        // As it says. This one does not even see that its interface is gone.
+        node.ns.ip("link delete rtd.wg")?;
+        successor(node, holder)?;
+        ended(holder)?;
+        flows(&streams)?;
+        ensure!(clear_text(&mesh.router)? == 0, "packets left in clear");
+        stop(streams).map(drop)
+    })
+}
+
+/// One that has the port and the mark that are wanted, but knows nothing of keys that change.
+#[test]
+fn another_program_that_serves_the_device_makes_way() -> Result<()> {
+    lab::run("another program", |lab| {
+        let (mut mesh, workloads) = encrypted(lab, &MeshSpec::flat(2))?;
+        let holder = mesh.node(0)?.holder()?;
+        mesh.node_mut(0)?.stop()?;
+        let node = mesh.node(0)?;
+        node.ns.ip("link delete rtd.wg")?;
+        ended(holder)?;
+        let mut command = node.command(lab::binaries::system("wireguard-go")?);
+        command.args(["-f", "rtd.wg"]);
+        let mut other = Process::start("wireguard-go", command, &node.dir().join("other.log"))?;
+        wait("it to take port and mark", CONVERGE, || {
+            let mut wg = node.command(lab::binaries::system("wg")?);
+            wg.args([
+                "set",
+                "rtd.wg",
+                "listen-port",
+                "51820",
+                "fwmark",
+                "0x20000000",
+            ]);
+            ensure!(wg.status()?.success(), "wg set");
+            Ok(())
+        })?;
+        mesh.node_mut(0)?.start_ready()?;
+        other.wait(CONVERGE)?;
+        scenario::everyone_reaches_everyone(&workloads)?;
+        let node = mesh.node(0)?;
+        let program = std::fs::read_link(format!("/proc/{}/exe", node.holder()?))?;
+        ensure!(program.ends_with("routerd-tunnel"), "{}", program.display());
+        let log = std::fs::read_to_string(node.dir().join("routerd.log"))?;
+        ensure!(
+            log.contains("another program serves rtd.wg: it makes way"),
+            "{log}"
+        );
+        node.json(&["tunnels", "rotate"])?;
+        wait("the device to have both keys", CONVERGE, || {
+            let (line, shown) = (
+                tunnels_line(node)?,
+                mesh.node(1)?.json(&["get", "node", "n1"])?,
+            );
+            let next = shown.pointer("/status/wireguardNextPublicKey");
+            ensure!(
+                line == "rtd.wg, 1 peers" && next.is_some(),
+                "{line}: {shown}"
+            );
+            Ok(())
+        })
     })
 }

@@ -259,7 +259,7 @@ fn the_unit_lets_the_daemon_do_its_work_and_little_else() -> Result<()> {
         .filter(|l| !l.starts_with('#'))
         .collect();
     for needed in [
-        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_NICE CAP_SETUID CAP_SETGID",
+        "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_NICE CAP_SETUID CAP_SETGID CAP_KILL",
         "KillMode=process",
         "RuntimeDirectoryPreserve=yes",
         "MountFlags=slave",

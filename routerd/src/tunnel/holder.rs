@@ -1,17 +1,20 @@
 //! The device in userspace: a process of ours that serves it, which outlives this one.
 //!
 //! ```text
-//!   prepare ─ somebody serves it, with this port and mark ─► adopted
-//!           ├ with others ─► its interface is removed, which ends it ─┐
-//!           └ nobody ─────────────────────────────────────────────────┴─► started
+//!   prepare ─ ours serves it, with this port and mark ─► adopted
+//!           ├ with others, or another program does ─► its interface is removed, which ends it ─┐
+//!           ├ it neither answers nor carries packets ─► it is killed ──────────────────────────┤
+//!           └ nobody ──────────────────────────────────────────────────────────────────────────┴─► started
 //! ```
 //!
 //! The process has given up the rights to another port or mark, so these are for its life. It ends with
-//! its interface: no process is ever looked for, or told to end, by name or number.
+//! its interface: no process is ever looked for by name, or told to end by number.
+
+mod served;
+mod silence;
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,16 +23,22 @@ use model::kernel::Op;
 use model::marks;
 use netlink::{Kernel as _, Netlink};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{getsockopt, sockopt};
 use wireguard::control::{DeviceState, SetRequest};
 use wireguard::uapi::{self, UapiError};
 
 use super::{TunnelBackend, TunnelError};
 
+pub use served::Served;
+use served::is_timeout;
+use silence::{Passed, Silence, Verdict};
+
 /// Beside the daemon's own program.
 const PROGRAM: &str = "routerd-tunnel";
 /// How long it may take to start, and to end.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to answer, and to do so once it has not.
+const ANSWER: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(500);
 /// Bytes of what it says when it cannot start.
 const WORDS: usize = 4096;
 
@@ -53,6 +62,37 @@ pub enum HolderError {
     /// It still serves the device, which has no interface any more.
     #[error("{PROGRAM}: still serves {} after its interface was removed: end it by hand", .0.display())]
     Remains(PathBuf),
+    /// It does not answer, and may or may not carry packets.
+    #[error(
+        "{PROGRAM} (pid {pid}) has not answered for {seconds} s: it is replaced if it carries no packets either"
+    )]
+    Silent {
+        /// Its number.
+        pid: i32,
+        /// For how long.
+        seconds: u64,
+    },
+    /// It does not answer, and carries packets.
+    #[error(
+        "{PROGRAM} (pid {pid}) has not answered for {seconds} s, but carries packets: `ip link delete {}` renews it at the cost of a handshake",
+        marks::WIREGUARD
+    )]
+    Deaf {
+        /// Its number.
+        pid: i32,
+        /// For how long.
+        seconds: u64,
+    },
+    /// It does nothing, and cannot be killed.
+    #[error(
+        "end {PROGRAM} (pid {pid}), which hangs: {source}: grant CAP_KILL to routerd, or end it by hand"
+    )]
+    Kill {
+        /// Its number.
+        pid: i32,
+        /// Why not.
+        source: std::io::Error,
+    },
 }
 
 impl HolderError {
@@ -74,8 +114,10 @@ pub struct Holder {
     json: bool,
     /// The one that was started by this daemon.
     child: Option<Child>,
-    /// The log names who serves the device now.
+    /// Who serves the device now is known to be ours, and named in the log.
     told: bool,
+    /// It has not answered, and is this one.
+    silence: Option<(Silence, Served)>,
     /// The interface was removed, with all that hung on it.
     removed: bool,
 }
@@ -91,6 +133,7 @@ impl Holder {
             json,
             child: None,
             told: false,
+            silence: None,
             removed: false,
         }
     }
@@ -134,26 +177,74 @@ impl Holder {
         }))
     }
 
-    /// Names the one that was found, and says so when its program has been replaced since.
-    fn tell(&mut self) {
-        if std::mem::replace(&mut self.told, true) {
-            return;
+    /// Whether the one that was found can be kept: not another program, which knows nothing of keys that
+    /// change. Says so when its program has been replaced since.
+    fn adopt(&mut self) -> bool {
+        if self.told {
+            return true;
         }
-        let Some(pid) = UnixStream::connect(&self.socket)
-            .ok()
-            .and_then(|s| peer(&s))
-        else {
-            return;
+        let served = Served::look(&self.socket, ANSWER);
+        let Some(pid) = served.pid() else {
+            return true; // it has ended meanwhile, which will be seen
         };
+        let program = served.program();
+        if let Some(program) = program.as_ref().filter(|p| !is_ours(p)) {
+            let program = program.display();
+            tracing::warn!(pid, %program, "another program serves {}: it makes way", marks::WIREGUARD);
+            return false;
+        }
+        self.told = true;
         tracing::info!(pid, "found the process that holds the tunnel");
-        let program = std::fs::read_link(format!("/proc/{pid}/exe"));
-        if program.is_ok_and(|program| program != self.program) {
+        if program.is_some_and(|program| program != self.program) {
             tracing::warn!(
                 pid,
                 "the tunnel is held by another {PROGRAM} than is installed: `ip link delete {}` renews it at the cost of a handshake",
                 marks::WIREGUARD
             );
         }
+        true
+    }
+
+    /// It did not answer in time.
+    fn unanswered(&mut self) -> HolderError {
+        let (now, passed) = (Instant::now(), Passed::now());
+        let (silence, served) = self.silence.get_or_insert_with(|| {
+            let served = Served::look(&self.socket, AGAIN);
+            (Silence::begin(now, passed, silence::offer), served)
+        });
+        silence.judge(now, passed, silence::offer);
+        let (seconds, verdict) = (silence.lasts(now).as_secs(), silence.verdict());
+        let pid = served.pid().unwrap_or_default();
+        match verdict {
+            Verdict::Carries => HolderError::Deaf { pid, seconds },
+            Verdict::Waiting | Verdict::Hangs => HolderError::Silent { pid, seconds },
+        }
+    }
+
+    fn hangs(&self) -> bool {
+        let silence = self.silence.as_ref();
+        silence.is_some_and(|(s, _)| s.verdict() == Verdict::Hangs)
+    }
+
+    /// Ends whoever serves the device, and starts one of ours.
+    fn replace(&mut self, port: u16, fwmark: u32) -> Result<(), HolderError> {
+        let mut served = Served::look(&self.socket, ANSWER);
+        let hanging = |(s, _): &mut (Silence, Served)| s.verdict() == Verdict::Hangs;
+        if let Some((_, first)) = self.silence.take_if(hanging) {
+            // One that takes clients hangs up on those that wait for long; one that does not has no room.
+            served = if served.is_full() { first } else { served };
+            tracing::warn!(
+                pid = served.pid(),
+                "{PROGRAM} hangs: it neither answers nor carries packets, and is replaced"
+            );
+            served.kill()?;
+        }
+        // Also one of the kernel, or of a process that cannot be reached any more.
+        remove_interface()?;
+        self.removed = true;
+        served.end()?;
+        self.reap();
+        self.start(port, fwmark)
     }
 
     /// Collects one that has ended.
@@ -169,31 +260,39 @@ impl Holder {
 impl TunnelBackend for Holder {
     fn prepare(&mut self, port: u16, fwmark: u32) -> Result<Option<DeviceState>, TunnelError> {
         self.reap();
-        if let Some(state) = self.observe()? {
-            if (state.listen_port, state.fwmark) == (port, fwmark) {
-                self.tell();
-                return Ok(Some(state));
+        match self.observe() {
+            Ok(Some(state)) if (state.listen_port, state.fwmark) != (port, fwmark) => {
+                tracing::info!(
+                    port,
+                    fwmark,
+                    "the tunnel starts anew with this port and mark"
+                );
             }
-            tracing::info!(
-                port,
-                fwmark,
-                "the tunnel starts anew with this port and mark"
-            );
+            Ok(Some(state)) if self.adopt() => return Ok(Some(state)),
+            Err(e) if !self.hangs() => return Err(e),
+            _ => {}
         }
-        let served = Served::look(&self.socket);
-        // Also one of the kernel, or of a process that cannot be reached any more.
-        remove_interface()?;
-        self.removed = true;
-        served.end()?;
-        self.reap();
-        self.start(port, fwmark)?;
+        self.replace(port, fwmark)?;
         self.observe()
     }
 
     fn observe(&mut self) -> Result<Option<DeviceState>, TunnelError> {
-        match uapi::client::get(&self.socket) {
+        let patience = self.silence.as_ref().map_or(ANSWER, |_| AGAIN);
+        let answer = uapi::client::get(&self.socket, patience);
+        if let Err(UapiError::Io { source, .. }) = &answer
+            && is_timeout(source)
+        {
+            return Err(self.unanswered().into());
+        }
+        if self.silence.take().is_some() {
+            tracing::info!("the process that holds the tunnel is silent no more");
+        }
+        match answer {
             Ok(state) => Ok(Some(state)),
-            Err(UapiError::Io { source, .. }) if is_nobody(&source) => Ok(None),
+            Err(UapiError::Io { source, .. }) if is_nobody(&source) => {
+                self.told = false;
+                Ok(None)
+            }
             Err(e) => Err(e.into()),
         }
     }
@@ -211,10 +310,10 @@ impl TunnelBackend for Holder {
     }
 }
 
-/// Who listens at the other end.
-fn peer(stream: &UnixStream) -> Option<i32> {
-    let credentials = getsockopt(stream, sockopt::PeerCredentials).ok()?;
-    Some(credentials.pid())
+/// Whether this is our program, also one that was replaced on the disk since it was started.
+fn is_ours(program: &Path) -> bool {
+    let name = program.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.strip_suffix(" (deleted)").unwrap_or(name) == PROGRAM)
 }
 
 fn socket() -> PathBuf {
@@ -231,57 +330,6 @@ fn remove_interface() -> Result<(), HolderError> {
     };
     let results = Netlink::open([])?.apply(&[Op::DeleteLink(name)]);
     Ok(results.into_iter().collect::<Result<(), _>>()?)
-}
-
-/// A process that serves the device, if one does, and is about to lose its interface.
-#[derive(Debug)]
-pub struct Served {
-    socket: PathBuf,
-    connection: Option<UnixStream>,
-}
-
-impl Served {
-    /// Call it before the interface is removed.
-    pub fn here() -> Served {
-        Served::look(&socket())
-    }
-
-    fn look(socket: &Path) -> Served {
-        Served {
-            socket: socket.to_owned(),
-            connection: UnixStream::connect(socket).ok(),
-        }
-    }
-
-    /// Waits until it has ended, as it does without its interface, and removes the socket, which it
-    /// may not do itself.
-    ///
-    /// # Errors
-    /// When it still serves, or the socket cannot be removed.
-    pub fn end(mut self) -> Result<(), HolderError> {
-        let until = Instant::now() + PATIENCE;
-        while let Some(mut connection) = self.connection.take() {
-            // The kernel closes the connection when the process is gone.
-            let left = until.saturating_duration_since(Instant::now());
-            let is_over = left.is_zero() || connection.set_read_timeout(Some(left)).is_err();
-            if is_over || connection.read(&mut [0]).is_err_and(|e| is_timeout(&e)) {
-                return Err(HolderError::Remains(self.socket));
-            }
-            // Or one that has too many clients has hung up.
-            self.connection = UnixStream::connect(&self.socket).ok();
-        }
-        match std::fs::remove_file(&self.socket) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(HolderError::Failed(format!(
-                "remove {}: {e}",
-                self.socket.display()
-            ))),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn is_timeout(e: &std::io::Error) -> bool {
-    matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// All that comes before the end of the stream, or as much as does in time.

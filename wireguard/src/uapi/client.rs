@@ -1,9 +1,12 @@
 //! Asking and telling a device over its socket.
 
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 
 use super::lines::Lines;
 use super::{Request, Response, ResponseParser, UapiError, render_request};
@@ -12,12 +15,12 @@ use crate::control::{DeviceState, SetRequest};
 /// How long the device may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The state of the device whose socket is at `path`.
+/// The state of the device whose socket is at `path`, which may take this long at each step.
 ///
 /// # Errors
 /// When nobody answers, the device says no, or the answer makes no sense.
-pub fn get(path: &Path) -> Result<DeviceState, UapiError> {
-    exchange("get", path, &Request::Get)
+pub fn get(path: &Path, patience: Duration) -> Result<DeviceState, UapiError> {
+    exchange("get", path, &Request::Get, patience)
 }
 
 /// Has the device at `path` carry out `request`.
@@ -25,16 +28,17 @@ pub fn get(path: &Path) -> Result<DeviceState, UapiError> {
 /// # Errors
 /// When nobody answers, the device says no, or the answer makes no sense.
 pub fn set(path: &Path, request: SetRequest) -> Result<(), UapiError> {
-    exchange("set", path, &Request::Set(request)).map(drop)
+    exchange("set", path, &Request::Set(request), PATIENCE).map(drop)
 }
 
 fn exchange(
     operation: &'static str,
     path: &Path,
     request: &Request,
+    patience: Duration,
 ) -> Result<DeviceState, UapiError> {
     let failed = |operation| UapiError::io(operation, path.display());
-    let stream = connect(path).map_err(failed("connect to"))?;
+    let stream = connect(path, patience).map_err(failed("connect to"))?;
     let text = render_request(request);
     let written = (&stream).write_all(text.as_bytes());
     // A server that hangs up in the middle has said why.
@@ -53,10 +57,17 @@ fn exchange(
     }
 }
 
-fn connect(path: &Path) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// A connection that waits this long at each step, also for room among those that wait to be accepted.
+///
+/// # Errors
+/// When nobody listens there, or has room in time (`WouldBlock`).
+pub fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let (unix, stream) = (AddressFamily::Unix, SockType::Stream);
+    let socket = socket(unix, stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let stream = UnixStream::from(socket);
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(stream)
 }
 

@@ -153,7 +153,8 @@ fn listen_at(path: &Path) -> io::Result<UnixListener> {
     // The file takes over the mode that the socket has when it is bound.
     fchmod(fd.as_fd(), Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(&draft)?)?;
-    listen(&fd, Backlog::new(16)?)?;
+    // Who asks a process that hangs waits here, and can still tell that it is there.
+    listen(&fd, Backlog::MAXCONN)?;
     fs::rename(&draft, path)?;
     Ok(UnixListener::from(fd))
 }

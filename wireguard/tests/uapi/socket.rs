@@ -3,12 +3,15 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use wireguard::control::{AllowedIpChange, PeerChange, PeerRequest, SetRequest};
 use wireguard::keys::{PresharedKey, PublicKey};
 use wireguard::uapi::{DeviceControl, Server, UapiError, client};
 
 use crate::Fake;
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start() -> (tempfile::TempDir, std::sync::Arc<Fake>, Server) {
     let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
@@ -43,7 +46,7 @@ fn a_mesh_is_told_and_asked() {
         ..SetRequest::default()
     };
     client::set(server.path(), request).unwrap();
-    let state = client::get(server.path()).unwrap();
+    let state = client::get(server.path(), PATIENCE).unwrap();
     assert_eq!(state, fake.get().unwrap());
     assert_eq!(
         (state.peers.len(), state.fwmark, state.listen_port),
@@ -157,6 +160,6 @@ fn only_root_may_connect_and_only_one_may_serve() {
     // What a dead process left is no obstacle.
     drop(UnixListener::bind(directory.join("wg1.sock")).unwrap());
     let other = Server::start(&directory, "wg1", fake).unwrap();
-    assert!(client::get(other.path()).is_ok());
-    assert!(client::get(server.path()).is_ok());
+    assert!(client::get(other.path(), PATIENCE).is_ok());
+    assert!(client::get(server.path(), PATIENCE).is_ok());
 }

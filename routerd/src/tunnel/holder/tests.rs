@@ -16,6 +16,7 @@ fn pretending(directory: &Path, script: &str) -> Holder {
         json: true,
         child: None,
         told: false,
+        silence: None,
         removed: false,
     }
 }
@@ -86,11 +87,41 @@ fn a_socket_goes_when_its_process_has() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("rtd.wg.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let served = Served::look(&path);
+    let served = Served::look(&path, PATIENCE);
     let process = std::thread::spawn(move || drop(listener.accept().unwrap()));
     served.end().unwrap();
     process.join().unwrap();
     assert!(!path.exists());
     // Nobody is no obstacle either.
-    Served::look(&path).end().unwrap();
+    Served::look(&path, PATIENCE).end().unwrap();
+}
+
+#[test]
+fn our_program_is_known_by_its_name_also_after_an_upgrade() {
+    for ours in ["/usr/sbin/routerd-tunnel", "/old/routerd-tunnel (deleted)"] {
+        assert!(is_ours(Path::new(ours)), "{ours}");
+    }
+    for other in ["/usr/bin/wireguard-go", "/usr/sbin/routerd", "/"] {
+        assert!(!is_ours(Path::new(other)), "{other}");
+    }
+}
+
+/// Also when more questions wait than the socket has room for.
+#[test]
+fn one_that_does_not_answer_is_not_waited_for_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut holder = pretending(directory.path(), "");
+    let listener = UnixListener::bind(&holder.socket).unwrap();
+    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(2).unwrap()).unwrap();
+    let connect = || uapi::client::connect(&holder.socket, Duration::from_millis(1));
+    let waiting: Vec<_> = std::iter::from_fn(|| connect().ok()).collect();
+    assert!(!waiting.is_empty());
+    let begun = Instant::now();
+    let error = holder.prepare(1, 0).unwrap_err().to_string();
+    assert!(begun.elapsed() < 2 * ANSWER, "{:?}", begun.elapsed());
+    assert!(error.contains("has not answered for 0 s"), "{error}");
+    assert!(!holder.hangs());
+    // Nor is another started beside it.
+    let remains = Served::look(&holder.socket, AGAIN).end().unwrap_err();
+    assert!(matches!(remains, HolderError::Remains(_)), "{remains}");
 }
