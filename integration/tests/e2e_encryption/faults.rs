@@ -211,6 +211,66 @@ fn thirty_faults_in_a_row_leak_nothing() -> Result<()> {
     })
 }
 
+/// `Preferred` means that: with the tunnel away, and nobody there to make another, packets take the way that
+/// the network has for them; that is counted, and over as soon as the daemon is back.
+#[test]
+fn preferred_goes_in_clear_while_the_tunnel_is_away() -> Result<()> {
+    lab::run("preferred", |lab| {
+        let mut mesh = Mesh::build(lab, &MeshSpec::routed(&[1, 1]))?;
+        for node in &mesh.nodes {
+            node.configure("[wireguard]\nbackend = \"userspace\"")?;
+        }
+        scenario::start(&mut mesh, "Never")?;
+        set_encryption(&mesh, "Preferred")?;
+        let workloads = scenario::populate(lab, &mesh, 1)?;
+        // The network knows where workloads are.
+        for (node, workload) in mesh.nodes.iter().zip(&workloads) {
+            for v6 in [false, true] {
+                let via = node.ips.iter().find(|ip| ip.is_ipv6() == v6);
+                let (to, via) = (workload.ip(v6)?, via.context("no address")?);
+                mesh.router.ip(&format!("route add {to} via {via}"))?;
+            }
+        }
+        let (from, to) = ends(&workloads)?;
+        let streams = streams(from, to)?;
+        let by_tunnel = |mesh: &Mesh| -> Result<()> {
+            flow(&streams)?;
+            path_is(mesh.node(0)?, mesh.node(1)?, "WireGuard")?;
+            path_is(mesh.node(1)?, mesh.node(0)?, "WireGuard")?;
+            wait("all to be encrypted again", CONVERGE, || {
+                let capture = capture(mesh)?;
+                flow(&streams)?;
+                capture.stop()?.must_be_encrypted()
+            })
+        };
+        by_tunnel(&mesh)?;
+        mesh.node(0)?.ns.output("ip", "link del rtd.wg")?;
+        by_tunnel(&mesh)?;
+
+        for node in &mut mesh.nodes {
+            node.kill()?;
+            node.ns.output("ip", "link del rtd.wg")?;
+        }
+        let seen = capture(&mesh)?;
+        flow(&streams)?;
+        let seen = seen.stop()?;
+        ensure!(seen.clear > 0 && seen.encrypted == 0, "{seen}");
+        for node in &mut mesh.nodes {
+            node.start_ready()?;
+        }
+        by_tunnel(&mesh)?;
+        for node in &mesh.nodes {
+            let bytes = clear_bytes(node)?;
+            ensure!(
+                bytes > 50 * 36,
+                "{} counts {bytes} bytes in clear",
+                node.name
+            );
+        }
+        Ok(())
+    })
+}
+
 /// What others do to the tunnel is undone within seconds, and named.
 #[test]
 fn what_is_changed_by_hand_is_named() -> Result<()> {
