@@ -182,8 +182,9 @@ fn a_key_is_replaced_under_traffic() -> Result<()> {
         ensure!(heard.contains(new) && !heard.contains("\t0\n"), "{heard}");
         ensure!(session(a)?.0 == link, "the device was made again");
         for report in stop(streams)? {
-            // Of what the rotating node sends, until the other has seen which key is used.
-            ensure!(report.lost() <= u64::from(RATE), "{report}");
+            // Of what the rotating node sends, until the other has seen which key is used: a twentieth of
+            // a second where machines are not emulated.
+            ensure!(report.lost() <= 3 * u64::from(RATE), "{report}");
         }
         scenario::everyone_reaches_everyone(&bench.workloads)?;
         for node in [a, b] {
