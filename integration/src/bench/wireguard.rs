@@ -1,5 +1,6 @@
 //! Our userspace tunnel beside wireguard-go, boringtun-cli and gotatun-cli, in turn in one run.
 
+pub mod peers;
 mod rig;
 
 use std::time::Duration;

@@ -10,12 +10,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One of the benches and its word on the command line.
 type Bench = (&'static str, fn() -> Result<Section>);
 
-const ALL: [Bench; 6] = [
+const ALL: [Bench; 7] = [
     ("ipam", addresses::run),
     ("cni", attach::run),
     ("vxlan", overlay::run),
     ("scale", scale::run),
     ("wireguard", wireguard::run),
+    ("peers", wireguard::peers::run),
     ("restart", restart::run),
 ];
 
@@ -28,7 +29,7 @@ fn main() -> Result<()> {
             "--write" => file = Some(rest.next().context("--write needs a file")?),
             name if ALL.iter().any(|(known, _)| *known == name) => only.push(name),
             _ => bail!(
-                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [restart]"
+                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [peers] [restart]"
             ),
         }
     }

@@ -166,7 +166,7 @@ fn packet(to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Keys that nobody will use need no better randomness.
-struct Random;
+pub(crate) struct Random;
 
 impl Entropy for Random {
     fn fill(&mut self, bytes: &mut [u8]) {
