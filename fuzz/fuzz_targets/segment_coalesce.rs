@@ -73,8 +73,29 @@ fn complete(packet: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// The packet that a sender sends after `last`, with another payload.
-fn follow(last: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
+/// The first packet of a flow: of either family, TCP or UDP.
+fn begin(is_v4: bool, is_tcp: bool, payload: &[u8]) -> Vec<u8> {
+    let protocol = if is_tcp { 6 } else { 17 };
+    let mut packet = if is_v4 {
+        let mut ip = vec![0x45, 0, 0, 0, 0, 7, 0x40, 0, 64, protocol, 0, 0];
+        ip.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        ip
+    } else {
+        let mut ip = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
+        ip.extend([0xfd; 32]);
+        ip
+    };
+    packet.extend([0x1f, 0x90, 0, 80]);
+    match is_tcp {
+        true => packet.extend([0, 0, 0, 9, 0, 0, 0, 5, 0x50, 0x10, 1, 0, 0, 0, 0, 0]),
+        false => packet.extend([0; 4]),
+    }
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// The packet that a sender sends after `last`, with another payload, of the same length if so wanted.
+fn follow(last: &[u8], payload: &[u8], is_same_length: bool) -> Option<Vec<u8>> {
     let (start, protocol, _) = transport(last)?;
     let headers = match protocol {
         6 => start + usize::from(last.get(start + 12)? >> 4).max(5) * 4,
@@ -82,6 +103,9 @@ fn follow(last: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
     };
     let (headers, before) = last.split_at_checked(headers)?;
     let mut packet = [headers, payload].concat();
+    if is_same_length {
+        packet.resize(last.len(), 0);
+    }
     if packet[0] >> 4 == 4 {
         let id = u16::from_be_bytes([packet[4], packet[5]]).wrapping_add(1);
         packet[4..6].copy_from_slice(&id.to_be_bytes());
@@ -140,19 +164,30 @@ fn round_trip(allowed: Allowed, packets: &[Vec<u8>]) {
     assert_eq!(seen, packets.len());
 }
 
-type Input = (u8, [u8; OFFLOAD_LEN], Vec<u8>, Vec<(u8, Vec<u8>)>);
+/// How a packet is made: in bits; with which bytes of its headers changed; and its payload.
+type Step = (u8, Vec<(u8, u8)>, Vec<u8>);
+type Input = (u8, [u8; OFFLOAD_LEN], Vec<u8>, Vec<Step>);
 
 fuzz_target!(|input: Input| {
-    let (allowed, header, mut unit, given) = input;
+    let (allowed, header, mut unit, steps) = input;
     let whole = unit.len();
     if let Some(packets) = Offload::decode(header).and_then(|o| cut(o, &mut unit)) {
         assert!(packets.iter().all(|p| p.len() <= whole));
     }
     let mut packets: Vec<Vec<u8>> = Vec::new();
-    for (how, bytes) in given {
-        let followed = packets.last().filter(|_| how & 1 != 0);
-        let mut packet = followed.and_then(|last| follow(last, &bytes)).unwrap_or(bytes);
-        if how & 2 == 0 {
+    for (how, changes, payload) in steps {
+        let is = |bit: u8| how & 1 << bit == 0;
+        let last = packets.last().filter(|_| is(0));
+        let followed = last.and_then(|last| follow(last, &payload, is(1)));
+        let mut packet = match followed {
+            Some(packet) => packet,
+            None if is(2) => begin(is(3), is(4), &payload),
+            None => payload,
+        };
+        for (at, byte) in changes {
+            packet.get_mut(usize::from(at)).into_iter().for_each(|place| *place = byte);
+        }
+        if is(5) {
             let _ = complete(&mut packet);
         }
         // The kernel makes no packet longer.
