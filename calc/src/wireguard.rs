@@ -5,6 +5,7 @@
 //! | both have a key of their own | tunnel | tunnel |
 //! | one has none | as if encryption were off, and a problem | barred |
 //! | one shares its key with a third | barred | barred |
+//! | one has nothing to encapsulate to, with `postQuantum: Required` | barred | barred |
 //!
 //! Barred: its prefixes are `unreachable`, so that no other route takes what is meant for it. Both ends
 //! decide alike, since each rule reads the same of both.
@@ -13,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use model::kernel::{Address, LinkName, NextHop, Route, RouteKey, RouteTarget, TunnelLink};
-use model::resources::Encryption;
+use model::resources::{Encryption, PostQuantum};
 use model::tunnel::{PublicKey, Tunnel, TunnelPeer};
 use model::{Cidr, Family, marks};
 
@@ -50,6 +51,10 @@ enum Lack {
     Key,
     /// One of them shares its key.
     Shared,
+    /// This node has nothing to encapsulate to.
+    OwnQuantum,
+    /// The other has nothing.
+    Quantum,
     /// They have no underlay family in common.
     Family,
     /// The other's underlay address is one of a workload: its datagrams would enter the tunnel again.
@@ -59,8 +64,10 @@ enum Lack {
 /// The tunnel of this node.
 pub(crate) struct Wireguard<'a> {
     encryption: Encryption,
+    post_quantum: PostQuantum,
     link: Option<TunnelLink>,
     port: u16,
+    post_quantum_port: u16,
     own: Option<&'a model::resources::NodeSpec>,
     /// By family: MTU of the tunnel over it.
     mtus: [u32; 2],
@@ -103,8 +110,10 @@ impl<'a> Wireguard<'a> {
         };
         let mut this = Wireguard {
             encryption,
+            post_quantum: inputs.snapshot.mesh.post_quantum,
             link: None,
             port: inputs.snapshot.mesh.wireguard_port,
+            post_quantum_port: inputs.snapshot.mesh.post_quantum_port,
             own: peers.own.spec,
             mtus: Family::ALL.map(mtu),
             standings: Vec::new(),
@@ -127,7 +136,14 @@ impl<'a> Wireguard<'a> {
         }
         let mut lacking: BTreeMap<Lack, Vec<&str>> = BTreeMap::new();
         for peer in peers.iter() {
-            let standing = match tunnel(inputs, pools, peer, own, &shared) {
+            let tunnel = tunnel(inputs, pools, peer, own, &shared);
+            let quantum = this.lacks_quantum(peer).filter(|_| tunnel.is_ok());
+            if let Some(lack) = quantum {
+                lacking.entry(lack).or_default().push(peer.name);
+            }
+            let is_required = this.post_quantum == PostQuantum::Required;
+            let standing = match tunnel {
+                Ok(_) if quantum.is_some() && is_required => Standing::Barred,
                 Ok(standing) => standing,
                 Err(lack) => {
                     lacking.entry(lack).or_default().push(peer.name);
@@ -139,7 +155,7 @@ impl<'a> Wireguard<'a> {
             };
             this.standings.push(standing);
         }
-        report(inputs.node, encryption, &lacking, problems);
+        report(inputs.node, &this, &lacking, problems);
         for family in Family::ALL.into_iter().filter(|f| pools.have(*f)) {
             if this.link.is_some() && this.source(family).is_none() {
                 let mend = path::TUNNEL_ADDRESS_MEND;
@@ -150,6 +166,17 @@ impl<'a> Wireguard<'a> {
             }
         }
         this
+    }
+
+    /// Which of the two ends takes no part in what both should.
+    fn lacks_quantum(&self, peer: &Peer<'_>) -> Option<Lack> {
+        let has =
+            |spec: &model::resources::NodeSpec| spec.status.wireguard_encapsulation_key.is_some();
+        match self.post_quantum {
+            PostQuantum::Off => None,
+            _ if !self.own.is_some_and(has) => Some(Lack::OwnQuantum),
+            _ => (!has(peer.spec)).then_some(Lack::Quantum),
+        }
     }
 
     /// How packets to the peer at this place have to go.
@@ -230,6 +257,9 @@ impl<'a> Wireguard<'a> {
         owners: &BTreeMap<Cidr, usize>,
     ) -> Option<Tunnel> {
         self.link?;
+        let takes_part = |peer: &Peer<'_>| {
+            self.post_quantum != PostQuantum::Off && self.lacks_quantum(peer).is_none()
+        };
         let mut owned: HashMap<usize, BTreeSet<Cidr>> = HashMap::new();
         for (prefix, index) in owners {
             owned.entry(*index).or_default().insert(*prefix);
@@ -239,6 +269,8 @@ impl<'a> Wireguard<'a> {
                 key,
                 TunnelPeer {
                     node: peer.name.into(),
+                    encapsulation_key: (peer.spec.status.wireguard_encapsulation_key.clone())
+                        .filter(|_| takes_part(peer)),
                     next_key: (peer.spec.status.wireguard_next_public_key).filter(|n| *n != key),
                     endpoint,
                     allowed_ips: owned.remove(&index).unwrap_or_default(),
@@ -249,6 +281,8 @@ impl<'a> Wireguard<'a> {
         Some(Tunnel {
             port: self.port,
             fwmark: marks::WIREGUARD_FWMARK,
+            post_quantum: self.post_quantum,
+            post_quantum_port: self.post_quantum_port,
             peers: peers.iter().enumerate().filter_map(peer).collect(),
         })
     }
@@ -325,10 +359,17 @@ fn shared_keys(inputs: &Inputs<'_>, problems: &mut Problems<'_>) -> BTreeSet<Pub
 
 fn report(
     own: &str,
-    encryption: Encryption,
+    this: &Wireguard<'_>,
     lacking: &BTreeMap<Lack, Vec<&str>>,
     problems: &mut Problems<'_>,
 ) {
+    let (encryption, post_quantum) = (this.encryption, this.post_quantum);
+    let quantum_effect = match post_quantum {
+        PostQuantum::Required => "is dropped",
+        PostQuantum::Off | PostQuantum::Preferred => {
+            "is encrypted without a post-quantum preshared key"
+        }
+    };
     let effect = match encryption {
         Encryption::Preferred => "is NOT encrypted",
         Encryption::Off | Encryption::Required => "is dropped",
@@ -348,6 +389,18 @@ fn report(
                 mesh(),
                 format!(
                     "spec.encryption is {encryption:?}, and traffic to {nodes} {effect}: no WireGuard key is published there; see that routerd runs there and has WireGuard"
+                ),
+            ),
+            Lack::OwnQuantum => (
+                format!("Node/{own}"),
+                format!(
+                    "traffic to all other nodes {quantum_effect}: this node has published no encapsulation key; it should within seconds, else see its log"
+                ),
+            ),
+            Lack::Quantum => (
+                mesh(),
+                format!(
+                    "spec.postQuantum is {post_quantum:?}, and traffic to {nodes} {quantum_effect}: no encapsulation key is published there; see that routerd runs there and is of a version that has them"
                 ),
             ),
             Lack::Family => (

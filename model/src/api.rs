@@ -183,6 +183,10 @@ pub struct TunnelShow {
     pub node: String,
     /// By which path.
     pub path: NodePath,
+    /// Whether sessions of the encrypted tunnel are safe from a quantum computer, too; null: it is no peer
+    /// there, or that is not wanted.
+    #[serde(default)]
+    pub post_quantum: Option<bool>,
     /// Age of the last handshake; null: none was completed.
     pub last_handshake_seconds: Option<u64>,
     /// Bytes received from it by the encrypted tunnel; null: it is no peer there.

@@ -46,6 +46,9 @@ pub const DEFAULT_VXLAN_PORT: u16 = 4789;
 /// Default UDP port of [`WIREGUARD`].
 pub const DEFAULT_WIREGUARD_PORT: u16 = 51820;
 
+/// Default UDP port at which nodes agree on preshared keys.
+pub const DEFAULT_POST_QUANTUM_PORT: u16 = 51821;
+
 /// Whether an address is [`GATEWAY_V4`] or [`GATEWAY_V6`].
 pub fn is_gateway(ip: std::net::IpAddr) -> bool {
     ip == GATEWAY_V4 || ip == GATEWAY_V6

@@ -12,7 +12,9 @@ pub mod workload_endpoint;
 pub use ip_pool::{AllowedUse, AssignmentMode, IpPoolSpec, VxlanMode};
 pub use ip_reservation::IpReservationSpec;
 pub use ipam_configuration::IpamConfigurationSpec;
-pub use mesh_configuration::{Encryption, EndpointToHostAction, MeshConfigurationSpec, Mtu};
+pub use mesh_configuration::{
+    Encryption, EndpointToHostAction, MeshConfigurationSpec, Mtu, PostQuantum,
+};
 pub use namespace::NamespaceSpec;
 pub use node::{NodeBgp, NodeSpec, NodeStatus};
 pub use workload_endpoint::WorkloadEndpointSpec;

@@ -5,6 +5,7 @@ mod resources;
 mod watch;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -208,7 +209,8 @@ async fn diff(State(s): State<Services>) -> ApiResult<Vec<model::kernel::Op>> {
 }
 
 async fn tunnels(State(s): State<Services>) -> ApiResult<TunnelsShow> {
-    let shown = crate::tunnel::view::look(&s.views.node, &s.control, &s.reconcile).await;
+    let node = Arc::clone(&s.views.node);
+    let shown = crate::tunnel::view::look(&node, &s.into()).await;
     let stopping = || ApiError::unavailable("routerd is stopping: try again when it runs");
     shown.map(Json).ok_or_else(stopping)
 }

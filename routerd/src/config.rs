@@ -69,6 +69,8 @@ pub struct WireguardConfig {
     pub persistent_keepalive: u16,
     /// The key of this node is replaced at this age; never where it is left out.
     pub rotate_every: Option<Age>,
+    /// Post-quantum preshared keys are replaced before this age.
+    pub preshared_rotate_every: Option<Age>,
 }
 
 /// A long time, such as `30d`, `12h`, `90m` or `60s`.

@@ -16,7 +16,7 @@ use datastore::Update;
 use model::kernel::{Guard, Link, LinkName};
 use model::kv::{Event, Revision};
 use model::object::ObjectId;
-use model::resources::{AllowedUse, Encryption, VxlanMode};
+use model::resources::{AllowedUse, Encryption, PostQuantum, VxlanMode};
 use model::snapshot::{Changed, Snapshot};
 use model::state::{NodeState, Problem, Underlay};
 use model::{Family, Kind, keys};
@@ -406,6 +406,8 @@ impl Loop {
             tunnels,
             public_key: self.public_keys.current,
             next_public_key: self.public_keys.next,
+            encapsulation_key: (self.public_keys.encapsulation.clone())
+                .filter(|_| self.snapshot.mesh.post_quantum != PostQuantum::Off),
             stored: self.snapshot.nodes.get(&*self.node).cloned(),
             unreadable: self.snapshot.rejected.contains_key(&self.node_key()),
         }

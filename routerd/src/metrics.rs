@@ -17,9 +17,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 
-use crate::control::Control;
-use crate::reconcile::Handle;
 use crate::services::Services;
+use crate::tunnel::view::Sources;
 use crate::views::Views;
 
 /// Labels of a CNI request.
@@ -68,13 +67,13 @@ impl Metrics {
 struct Served {
     metrics: Metrics,
     views: Views,
-    tunnels: Option<(Control, Handle)>,
+    tunnels: Option<Sources>,
 }
 
 /// Serves until cancelled.
 pub async fn serve(listener: TcpListener, metrics: Metrics, services: Services) {
-    let Services { views, stop, .. } = services;
-    let tunnels = Some((services.control, services.reconcile));
+    let (views, stop) = (services.views.clone(), services.stop.clone());
+    let tunnels = Some(services.into());
     let app = Router::new()
         .route("/metrics", get(scrape))
         .route("/live", get(|| async { "live\n" }))
@@ -106,9 +105,7 @@ async fn ready(State(s): State<Served>) -> impl IntoResponse {
 
 async fn scrape(State(s): State<Served>) -> impl IntoResponse {
     let tunnels = match &s.tunnels {
-        Some((control, reconcile)) => {
-            crate::tunnel::view::look(&s.views.node, control, reconcile).await
-        }
+        Some(sources) => crate::tunnel::view::look(&s.views.node, sources).await,
         None => None,
     };
     let mut text = String::new();

@@ -13,7 +13,7 @@ use model::kv::{Compare, KeyValue, Op, Txn};
 use model::object::ObjectId;
 use model::resources::NodeSpec;
 use model::state::Underlay;
-use model::tunnel::PublicKey;
+use model::tunnel::{EncapsulationKey, PublicKey};
 use model::{Family, Kind, Metadata, Object, Resource, keys, manifest, names};
 use tokio::sync::watch;
 
@@ -35,6 +35,8 @@ pub struct Wanted {
     pub public_key: Option<PublicKey>,
     /// The one that will be in its place soon.
     pub next_public_key: Option<PublicKey>,
+    /// What others encapsulate to; none: preshared keys are not wanted, or cannot be.
+    pub encapsulation_key: Option<EncapsulationKey>,
     /// This node as the store has it, or had it last.
     pub stored: Option<Resource<NodeSpec>>,
     /// What the store has now cannot be read: it is written anew.
@@ -231,6 +233,7 @@ fn describe(
     let spec = &mut node.spec;
     spec.status.wireguard_public_key = wanted.public_key;
     spec.status.wireguard_next_public_key = wanted.next_public_key;
+    spec.status.wireguard_encapsulation_key = wanted.encapsulation_key.clone();
     let bgp = spec.bgp.get_or_insert_default();
     bgp.ipv4_address = underlay.v4.as_ref().map(|l| l.address);
     bgp.ipv6_address = underlay.v6.as_ref().map(|l| l.address);

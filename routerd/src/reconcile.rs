@@ -41,6 +41,7 @@ use netlink::{Error, Kernel, Plan};
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 use wireguard::control::DeviceState;
+use wireguard::postquantum::Install;
 
 use crate::tunnel::{Keys, TunnelError, Tunnels};
 
@@ -66,6 +67,7 @@ enum Message {
     Diff(oneshot::Sender<Result<Plan, Error>>),
     Tunnel(oneshot::Sender<Option<DeviceState>>),
     Keys(Keys),
+    Preshared(Vec<Install>, oneshot::Sender<bool>),
     ClearText(oneshot::Sender<Option<ClearText>>),
     Stop,
 }
@@ -128,6 +130,13 @@ impl Handle {
     /// The tunnel has these keys from now on.
     pub fn keys(&self, keys: Keys) {
         self.send(Message::Keys(keys));
+    }
+
+    /// The tunnel tries these preshared keys from now on; whether its device does when this is answered.
+    pub fn preshared(&self, installs: Vec<Install>) -> oneshot::Receiver<bool> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Preshared(installs, reply));
+        answer
     }
 
     /// What left in clear; `None`: nobody counts.
@@ -326,6 +335,14 @@ impl<K: Kernel, H: Host> Reconciler<K, H> {
                     tunnels.set_keys(keys);
                 }
                 self.core.handle_changed(now);
+            }
+            Message::Preshared(installs, reply) => {
+                let done = self.tunnels.as_mut().map(|t| t.press(installs));
+                if let Some(Err(e)) = &done {
+                    debug!(error = %e, "preshared keys come with the next run");
+                    self.core.handle_changed(now);
+                }
+                let _ = reply.send(matches!(done, Some(Ok(()))));
             }
             Message::ClearText(reply) => {
                 let _ = reply.send(self.kernel.clear_text().ok().flatten());

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::ipam::Ipam;
 use crate::reconcile;
-use crate::tunnel::rotation;
+use crate::tunnel::{exchange, rotation};
 use crate::views::Views;
 
 /// Cheap to clone: every part is a handle of an actor.
@@ -30,6 +30,8 @@ pub struct Services {
     pub reconcile: reconcile::Handle,
     /// Changes of this node's key.
     pub rotation: rotation::Handle,
+    /// Exchanges of preshared keys.
+    pub exchange: exchange::Handle,
     /// CNI verbs.
     pub cni: Cni,
     /// Cancelled when the daemon stops: answers without an end then end.

@@ -72,6 +72,7 @@ impl StateDir {
             current: self.path.join("wireguard.key"),
             next: self.path.join("wireguard.next"),
             old: self.path.join("wireguard.old"),
+            seed: self.path.join("wireguard.seed"),
         }
     }
 

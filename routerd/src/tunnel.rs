@@ -12,9 +12,11 @@
 
 pub mod backend;
 mod drift;
+pub mod exchange;
 pub mod holder;
 pub mod key;
 pub mod metrics;
+mod preshared;
 pub mod rotation;
 #[cfg(test)]
 mod tests;
@@ -24,12 +26,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::tunnel::Tunnel;
+use model::tunnel::{EncapsulationKey, Tunnel};
 use wireguard::control::{AllowedIpChange, DeviceState, PeerRequest, SetRequest};
 use wireguard::keys::{PrivateKey, PublicKey};
 use wireguard::plan::{DeviceSpec, PeerSpec, PlanError, plan, with_single_keys};
+use wireguard::postquantum::Install;
 
 use crate::reconcile::Drift;
+use preshared::Preshared;
 
 pub use drift::Findings;
 
@@ -115,12 +119,14 @@ impl From<PrivateKey> for Keys {
 }
 
 /// The public halves of this node's keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublicKeys {
     /// The key of its tunnel; none when it cannot have one.
     pub current: Option<model::tunnel::PublicKey>,
     /// The one that will be in its place soon.
     pub next: Option<model::tunnel::PublicKey>,
+    /// What others encapsulate to, where preshared keys are agreed on.
+    pub encapsulation: Option<EncapsulationKey>,
 }
 
 /// The owner of the device.
@@ -133,6 +139,7 @@ pub struct Tunnels {
     achieved: Option<Tunnel>,
     /// Where peers were said to be last.
     endpoints: BTreeMap<PublicKey, SocketAddr>,
+    preshared: Preshared,
     drift: Vec<Drift>,
 }
 
@@ -145,6 +152,7 @@ impl Tunnels {
             keepalive: 0,
             achieved: None,
             endpoints: BTreeMap::new(),
+            preshared: Preshared::default(),
             drift: Vec::new(),
         }
     }
@@ -241,6 +249,7 @@ impl Tunnels {
         let endpoints = wanted.peers.iter();
         let endpoints = endpoints.map(|(key, p)| (PublicKey::new(*key.as_bytes()), p.endpoint));
         self.endpoints = endpoints.collect();
+        self.preshared.know(wanted);
         self.achieved = (!left).then(|| wanted.clone());
     }
 
@@ -255,15 +264,34 @@ impl Tunnels {
         }
     }
 
+    /// Has the device try other preshared keys, at once.
+    ///
+    /// # Errors
+    /// When it does not; it will with the next [`Tunnels::raise`].
+    pub fn press(&mut self, installs: Vec<Install>) -> Result<(), TunnelError> {
+        let single = self.has_single_keys();
+        let request = self.preshared.take(installs, single);
+        if request.is_empty() {
+            return Ok(());
+        }
+        let done = self.backend()?.apply(&request);
+        if done.is_err() {
+            // That the device has others is nobody's doing.
+            self.achieved = None;
+        }
+        done
+    }
+
     /// The changes to what is wanted.
     fn plan(
-        &self,
+        &mut self,
         wanted: &Tunnel,
         state: Option<&DeviceState>,
         now: Duration,
     ) -> Result<SetRequest, TunnelError> {
         let none = DeviceState::default();
         let state = state.unwrap_or(&none);
+        self.preshared.keep(wanted, state);
         let mut spec = self.spec(wanted);
         if self.has_single_keys() {
             spec = with_single_keys(spec, state);
@@ -275,6 +303,7 @@ impl Tunnels {
         let peers = wanted.peers.iter().map(|(key, peer)| {
             let key = PublicKey::new(*key.as_bytes());
             // Who says that it moved has; where it was heard from last is nearer to the truth otherwise.
+            let (preshared_key, other_preshared_key) = self.preshared.of(peer);
             let moved = (self.endpoints.get(&key)).is_some_and(|told| *told != peer.endpoint);
             let spec = PeerSpec {
                 endpoint: Some(peer.endpoint),
@@ -282,7 +311,8 @@ impl Tunnels {
                 allowed_ips: peer.allowed_ips.clone(),
                 persistent_keepalive: self.keepalive,
                 other_public_key: peer.next_key.map(|k| PublicKey::new(*k.as_bytes())),
-                preshared_key: None,
+                preshared_key,
+                other_preshared_key,
             };
             (key, spec)
         });

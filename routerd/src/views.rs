@@ -61,6 +61,8 @@ pub struct Views {
     pub reconcile: watch::Receiver<reconcile::Status>,
     /// Last error of publishing this node, if the last attempt failed.
     pub publish: watch::Receiver<Option<String>>,
+    /// Preshared keys, where they are wanted.
+    pub exchange: watch::Receiver<Option<Subsystem>>,
 }
 
 impl Views {
@@ -109,6 +111,7 @@ impl Views {
         let reconcile = self.reconcile.borrow().clone();
         let mut subsystems = vec![self.datastore(), self.identity(&facts), self.ipam(&facts)];
         subsystems.extend(reconcile.subsystems_for(&desired.kernel));
+        subsystems.extend(self.exchange.borrow().clone());
         Status {
             node: self.node.to_string(),
             ready: self.is_ready(),
@@ -193,6 +196,7 @@ pub(crate) mod tests {
         desired: watch::Sender<Arc<NodeState>>,
         pub(crate) reconcile: watch::Sender<reconcile::Status>,
         publish: watch::Sender<Option<String>>,
+        exchange: watch::Sender<Option<Subsystem>>,
     }
 
     impl Actors {
@@ -204,6 +208,7 @@ pub(crate) mod tests {
                 desired: watch::Sender::default(),
                 reconcile: watch::Sender::default(),
                 publish: watch::Sender::default(),
+                exchange: watch::Sender::default(),
             }
         }
 
@@ -217,6 +222,7 @@ pub(crate) mod tests {
                 desired: self.desired.subscribe(),
                 reconcile: self.reconcile.subscribe(),
                 publish: self.publish.subscribe(),
+                exchange: self.exchange.subscribe(),
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct DeviceState {
 pub struct PeerState {
     /// Shared secret besides the key pairs.
     pub preshared_key: Option<PresharedKey>,
+    /// Another, which is tried as well; it may be the one of zeros. Only ours in userspace has one.
+    pub other_preshared_key: Option<PresharedKey>,
     /// Another key by which it is the same peer. Only ours in userspace has one.
     pub other_public_key: Option<PublicKey>,
     /// Where it was heard last, or is expected.
@@ -88,6 +90,8 @@ pub struct PeerChange {
     pub update_only: bool,
     /// Another shared secret; `Some(None)` takes it away.
     pub preshared_key: Option<Option<PresharedKey>>,
+    /// Another to try as well, also the one of zeros; `Some(None)` takes it away.
+    pub other_preshared_key: Option<Option<PresharedKey>>,
     /// Another key by which it is the same peer; `Some(None)` takes it away.
     pub other_public_key: Option<Option<PublicKey>>,
     /// Another address.
@@ -144,6 +148,7 @@ impl PeerChange {
             public_key,
             update_only: false,
             preshared_key: None,
+            other_preshared_key: None,
             other_public_key: None,
             endpoint: None,
             persistent_keepalive: None,
@@ -155,6 +160,7 @@ impl PeerChange {
     /// Whether a peer that is there already stays as it is.
     pub fn changes_nothing(&self) -> bool {
         self.preshared_key.is_none()
+            && self.other_preshared_key.is_none()
             && self.other_public_key.is_none()
             && self.endpoint.is_none()
             && self.persistent_keepalive.is_none()
@@ -212,6 +218,11 @@ impl fmt::Display for PeerChange {
         match self.preshared_key {
             Some(Some(_)) => f.write_str(" preshared-key")?,
             Some(None) => f.write_str(" preshared-key none")?,
+            None => {}
+        }
+        match self.other_preshared_key {
+            Some(Some(_)) => f.write_str(" other-preshared-key")?,
+            Some(None) => f.write_str(" other-preshared-key none")?,
             None => {}
         }
         match self.other_public_key {

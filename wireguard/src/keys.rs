@@ -32,6 +32,13 @@ impl PrivateKey {
         PublicKey(x25519_dalek::PublicKey::from(&StaticSecret::from(self.0)).to_bytes())
     }
 
+    /// What this key and that of a peer have in common (RFC 7748, section 6.1); `None`: that one is of small
+    /// order.
+    pub(crate) fn agree(&self, peer: &PublicKey) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+        let shared = StaticSecret::from(self.0).diffie_hellman(&peer.0.into());
+        (shared.was_contributory()).then(|| Zeroizing::new(shared.to_bytes()))
+    }
+
     /// The bytes, for the file that keeps them.
     pub fn expose(&self) -> &[u8; KEY_LEN] {
         &self.0
@@ -59,6 +66,16 @@ impl PresharedKey {
     /// A key from its bytes.
     pub fn new(bytes: [u8; KEY_LEN]) -> PresharedKey {
         PresharedKey(bytes)
+    }
+
+    /// The one of zeros, which is the same as none.
+    pub fn none() -> PresharedKey {
+        PresharedKey([0; KEY_LEN])
+    }
+
+    /// Whether it is the one of zeros.
+    pub fn is_none(&self) -> bool {
+        *self == PresharedKey::none()
     }
 
     pub(crate) fn expose(&self) -> &[u8; KEY_LEN] {

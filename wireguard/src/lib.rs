@@ -25,6 +25,7 @@
 //! | [`message`] | the four datagrams |
 //! | [`packet`] | what a tunnel reads of the packets inside it |
 //! | [`keys`] | keys, which do not print |
+//! | [`postquantum`] | preshared keys from ML-KEM, agreed on by each pair of nodes |
 //! | [`userspace`] | a tunnel interface, UDP sockets, and the threads between them |
 //! | [`control`] | what a device says of itself and what it can be told, in the kernel or here |
 //! | [`plan`](mod@plan) | the changes between a device as it should be and as it is |
@@ -60,6 +61,7 @@ pub mod packet;
 mod peer;
 mod peer_id;
 pub mod plan;
+pub mod postquantum;
 mod replay;
 mod session;
 mod tables;

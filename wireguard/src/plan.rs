@@ -40,6 +40,8 @@ pub struct DeviceSpec {
 pub struct PeerSpec {
     /// Shared secret besides the key pairs; one of zeros is the same as none.
     pub preshared_key: Option<PresharedKey>,
+    /// Another to try as well while it changes, also the one of zeros.
+    pub other_preshared_key: Option<PresharedKey>,
     /// Another key by which it is the same peer, while that node changes keys.
     pub other_public_key: Option<PublicKey>,
     /// Where it is; `None`: it will speak first.
@@ -141,6 +143,7 @@ pub fn with_single_keys(mut spec: DeviceSpec, observed: &DeviceState) -> DeviceS
     let last = |key: &PublicKey| observed.peers.get(key).and_then(|p| p.last_handshake);
     let mut others = BTreeMap::new();
     for (key, peer) in &mut spec.peers {
+        peer.other_preshared_key = None;
         let Some(other) = peer.other_public_key.take() else {
             continue;
         };
@@ -179,6 +182,7 @@ fn new_peer(key: PublicKey, wanted: &PeerSpec) -> PeerChange {
     let keepalive = wanted.persistent_keepalive;
     PeerChange {
         preshared_key: real(wanted.preshared_key.as_ref()).map(|k| Some(k.clone())),
+        other_preshared_key: wanted.other_preshared_key.clone().map(Some),
         other_public_key: wanted.other_public_key.map(Some),
         endpoint: wanted.endpoint,
         persistent_keepalive: (keepalive != 0).then_some(keepalive),
@@ -203,6 +207,8 @@ fn changed_peer(key: PublicKey, wanted: &PeerSpec, found: &PeerState, now: Durat
         other_public_key: (wanted.other_public_key != found.other_public_key)
             .then_some(wanted.other_public_key),
         preshared_key: (!has_preshared_key).then(|| preshared_key.cloned()),
+        other_preshared_key: (wanted.other_preshared_key != found.other_preshared_key)
+            .then(|| wanted.other_preshared_key.clone()),
         endpoint: wanted
             .endpoint
             .filter(|e| must_move(*e, wanted.pinned, found, now)),

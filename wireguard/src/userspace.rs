@@ -52,10 +52,10 @@ use crate::keys::{PrivateKey, PublicKey};
 use crate::peer::PeerConfig;
 use crate::peer_id::PeerId;
 
-use control::{Control, KernelEntropy, Order};
+use control::{Control, Order};
 use inbox::Inbox;
 
-pub use control::random_key;
+pub use control::{KernelEntropy, random_key};
 pub use tun::{Tun, TunOptions};
 pub use udp::Sockets;
 pub use worker::Drops;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::kernel::RouteTarget;
-use model::resources::{Encryption, VxlanMode};
+use model::resources::{Encryption, PostQuantum, VxlanMode};
 use model::state::NodeState;
-use model::tunnel::Tunnel;
+use model::tunnel::{EncapsulationKey, Tunnel};
 use model::{Cidr, marks};
 use proptest::prelude::*;
 
@@ -192,6 +192,50 @@ fn a_key_that_two_nodes_have_is_used_for_neither() {
             assert!(!routes(&s).iter().any(|r| r.contains("dev")));
             has(&s, "Node/b", &["ALARM"]);
         }
+    }
+}
+
+/// Both ends take part, or there is no tunnel or one without a preshared key, as is wanted.
+#[test]
+fn who_has_nothing_to_encapsulate_to_is_barred_only_where_that_is_required() {
+    let with = |post_quantum, who: &[&str]| {
+        let mut store = mesh(Required);
+        store.mesh.post_quantum = post_quantum;
+        for name in who {
+            let node = store.nodes.get_mut(*name).unwrap();
+            let key = EncapsulationKey::new([7; EncapsulationKey::LEN]);
+            node.status.wireguard_encapsulation_key = Some(key);
+        }
+        store.desired("a")
+    };
+    let quantum = |s: &NodeState| {
+        let peers = tunnel(s).peers.values();
+        let with_key = peers.filter(|p| p.encapsulation_key.is_some());
+        with_key.map(|p| p.node.to_string()).collect::<Vec<_>>()
+    };
+    let named = |s: &NodeState| tunnel(s).peers.len();
+    let off = with(PostQuantum::Off, &["a", "b", "c"]);
+    assert_eq!((quantum(&off), named(&off)), (vec![], 2));
+    let silent = |s: &NodeState| !problems(s).iter().any(|p| p.contains("encapsulation"));
+    assert!(silent(&off));
+    for (wanted, left) in [(PostQuantum::Preferred, 2), (PostQuantum::Required, 1)] {
+        let all = with(wanted, &["a", "b", "c"]);
+        assert_eq!(
+            (quantum(&all), named(&all)),
+            (vec!["b".into(), "c".into()], 2)
+        );
+        assert!(silent(&all));
+        let one = with(wanted, &["a", "b"]);
+        assert_eq!((quantum(&one), named(&one)), (vec!["b".into()], left));
+        has(
+            &one,
+            "MeshConfiguration/default",
+            &["traffic to c", "encapsulation key"],
+        );
+        // Both ends decide alike.
+        let own = with(wanted, &["b", "c"]);
+        assert_eq!((quantum(&own), named(&own)), (vec![], 2 * left - 2));
+        has(&own, "Node/a", &["encapsulation key"]);
     }
 }
 

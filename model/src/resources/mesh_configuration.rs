@@ -18,6 +18,18 @@ pub enum Encryption {
     Required,
 }
 
+/// Whether tunnels between nodes have preshared keys that a quantum computer cannot work out later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PostQuantum {
+    /// None has.
+    #[default]
+    Off,
+    /// Those to nodes that take part have, once one is agreed on.
+    Preferred,
+    /// Or there is no tunnel.
+    Required,
+}
+
 /// What becomes of packets from a workload to its own host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EndpointToHostAction {
@@ -59,6 +71,12 @@ pub struct MeshConfigurationSpec {
     /// UDP port of WireGuard, 51820 by default.
     #[serde(default = "wireguard_port")]
     pub wireguard_port: u16,
+    /// Preshared keys from ML-KEM-768 for encrypted tunnels.
+    #[serde(default)]
+    pub post_quantum: PostQuantum,
+    /// UDP port at which nodes agree on them, 51821 by default.
+    #[serde(default = "post_quantum_port")]
+    pub post_quantum_port: u16,
     /// Packets from a workload to its own host.
     #[serde(default)]
     pub default_endpoint_to_host_action: EndpointToHostAction,
@@ -76,6 +94,10 @@ fn wireguard_port() -> u16 {
     marks::DEFAULT_WIREGUARD_PORT
 }
 
+fn post_quantum_port() -> u16 {
+    marks::DEFAULT_POST_QUANTUM_PORT
+}
+
 impl Default for MeshConfigurationSpec {
     fn default() -> Self {
         MeshConfigurationSpec {
@@ -84,6 +106,8 @@ impl Default for MeshConfigurationSpec {
             vxlan_port: vxlan_port(),
             vxlan_vni: vxlan_vni(),
             wireguard_port: wireguard_port(),
+            post_quantum: PostQuantum::default(),
+            post_quantum_port: post_quantum_port(),
             default_endpoint_to_host_action: EndpointToHostAction::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::Mac;
-use crate::tunnel::PublicKey;
+use crate::tunnel::{EncapsulationKey, PublicKey};
 use crate::{Cidr, Family};
 
 /// BGP settings and underlay addresses of a node.
@@ -130,6 +130,9 @@ pub struct NodeStatus {
     /// The key that will be in its place soon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wireguard_next_public_key: Option<PublicKey>,
+    /// What others encapsulate secrets for preshared keys to; none: it takes no part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard_encapsulation_key: Option<EncapsulationKey>,
 }
 
 impl NodeStatus {

@@ -8,8 +8,8 @@ use crate::kernel::{LinkName, Mac};
 use crate::resources::node::InterfaceAddress;
 use crate::resources::workload_endpoint::{EndpointPort, Protocol};
 use crate::resources::{
-    EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, Mtu,
-    NodeSpec, WorkloadEndpointSpec,
+    Encryption, EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec,
+    MeshConfigurationSpec, Mtu, NodeSpec, PostQuantum, WorkloadEndpointSpec,
 };
 use crate::{Cidr, Family, marks};
 
@@ -183,6 +183,22 @@ pub(super) fn mesh(check: &mut Check, spec: &MeshConfigurationSpec) {
         wireguard_port,
         "is no port, or that of VXLAN",
         "write 1 to 65535, and another than spec.vxlanPort",
+    );
+    let port = spec.post_quantum_port;
+    check.that(
+        spec.post_quantum == PostQuantum::Off
+            || ![0, spec.vxlan_port, spec.wireguard_port].contains(&port),
+        "spec.postQuantumPort",
+        port,
+        "is no port, or that of VXLAN or WireGuard",
+        "write 1 to 65535, and another than spec.vxlanPort and spec.wireguardPort",
+    );
+    check.that(
+        spec.post_quantum == PostQuantum::Off || spec.encryption != Encryption::Off,
+        "spec.postQuantum",
+        format!("{:?}", spec.post_quantum),
+        "has no effect without encryption",
+        "set spec.encryption to Preferred or Required, or this to Off",
     );
     let vni = spec.vxlan_vni;
     let mend = format!("write 1 to {MAX_VNI}");

@@ -202,6 +202,23 @@ fn configurations() {
             [format!("spec.wireguardPort = {port}")]
         );
     }
+    for post_quantum in ["Preferred", "Required"] {
+        assert_eq!(
+            mesh(json!({"postQuantum": post_quantum})),
+            [format!("spec.postQuantum = {post_quantum}")]
+        );
+        let with = |port: u16| {
+            mesh(
+                json!({"encryption": "Preferred", "postQuantum": post_quantum, "postQuantumPort": port}),
+            )
+        };
+        assert_eq!(with(7), [""; 0]);
+        for port in [0, 4789, 51820] {
+            assert_eq!(with(port), [format!("spec.postQuantumPort = {port}")]);
+        }
+    }
+    // What is not used is in nobody's way.
+    assert_eq!(mesh(json!({"wireguardPort": 51821})), [""; 0]);
     assert_eq!(
         mesh(json!({"defaultEndpointToHostAction": "Drop"})),
         ["spec.defaultEndpointToHostAction = Drop"]

@@ -38,6 +38,7 @@ fn show(shown: &TunnelsShow, out: &mut Out) {
     let mut table = Table::new([
         "NODE",
         "PATH",
+        "POST-QUANTUM",
         "HANDSHAKE",
         "RECEIVED",
         "SENT",
@@ -67,6 +68,11 @@ fn row(tunnel: &TunnelShow) -> Vec<Cell> {
     vec![
         Cell::new(&tunnel.node),
         path,
+        match tunnel.post_quantum {
+            Some(true) => Cell::coloured("yes", Colour::Green),
+            Some(false) => Cell::coloured("no", Colour::Red),
+            None => Cell::new(""),
+        },
         Cell::new(age.unwrap_or_default()),
         number(tunnel.rx_bytes),
         number(tunnel.tx_bytes),

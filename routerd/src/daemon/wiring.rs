@@ -20,6 +20,7 @@ use crate::publish::Publisher;
 use crate::reconcile::{Handle, Reconciler, Timing};
 use crate::services::Services;
 use crate::state_dir::StateDir;
+use crate::tunnel::exchange::Exchanger;
 use crate::tunnel::rotation::{Rotation, Rotator};
 use crate::tunnel::{self, PublicKeys, Tunnels};
 use crate::views::{Facts, Identity, Views};
@@ -31,6 +32,7 @@ pub(super) struct Actors {
     ipam: ipam::Inbox,
     publisher: Publisher,
     rotator: Rotator,
+    exchanger: Exchanger,
     reconciler: Reconciler<Netlink, ReconcileHost>,
     /// Netlink ports whose changes are our own.
     ports: Vec<u32>,
@@ -82,6 +84,21 @@ pub(super) fn wire(
         let syncer = Arc::clone(&syncer);
         Arc::new(move || syncer.get().is_some_and(SyncHandle::accept))
     };
+    let underlay = config.underlay.choice();
+    let outputs = Outputs {
+        reconcile: reconcile.clone(),
+        desired,
+        facts,
+        wanted,
+        ipam: ipam.clone(),
+    };
+    let (exchanger, exchange, exchange_view) = Exchanger::new(
+        Arc::clone(&node),
+        rotation.secrets(),
+        config.wireguard.preshared_rotate_every.map(|every| every.0),
+        desired_view.clone(),
+        reconcile.clone(),
+    );
     let views = Views {
         node: Arc::clone(&node),
         identity,
@@ -91,14 +108,7 @@ pub(super) fn wire(
         desired: desired_view,
         reconcile: reconcile.status(),
         publish: publish_view,
-    };
-    let underlay = config.underlay.choice();
-    let outputs = Outputs {
-        reconcile: reconcile.clone(),
-        desired,
-        facts,
-        wanted,
-        ipam: ipam.clone(),
+        exchange: exchange_view,
     };
     let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
     let control_loop = control_loop.with_public_keys(public_keys);
@@ -107,7 +117,7 @@ pub(super) fn wire(
         rotation,
         has_tunnel,
         config.wireguard.rotate_every.map(|every| every.0),
-        (control.clone(), reconcile.clone()),
+        (control.clone(), reconcile.clone(), exchange.clone()),
     );
     let publisher = Publisher {
         node: Arc::clone(&node),
@@ -135,6 +145,7 @@ pub(super) fn wire(
         ipam,
         reconcile,
         rotation,
+        exchange,
         cni,
         stop: CancellationToken::new(),
     };
@@ -144,6 +155,7 @@ pub(super) fn wire(
         ipam: ipam_inbox,
         publisher,
         rotator,
+        exchanger,
         reconciler,
         ports,
         sync,
@@ -187,6 +199,7 @@ impl Actors {
         }
         tokio::spawn(self.publisher.run());
         tokio::spawn(self.rotator.run());
+        tokio::spawn(self.exchanger.run());
         let reconciler = std::thread::Builder::new()
             .name("reconcile".to_owned())
             .spawn(|| self.reconciler.run())

@@ -120,6 +120,7 @@ mod tests {
         };
         let peer = |next_key| TunnelPeer {
             node: "n1".into(),
+            encapsulation_key: None,
             next_key,
             endpoint: "192.0.2.1:51820".parse().unwrap(),
             allowed_ips: ["10.0.1.0/26".parse().unwrap()].into(),
@@ -127,6 +128,8 @@ mod tests {
         let mut achieved = Tunnel {
             port: 51820,
             fwmark: 0,
+            post_quantum: model::resources::PostQuantum::Off,
+            post_quantum_port: 51821,
             peers: [(key, peer(Some(next)))].into(),
         };
         let mut state = DeviceState::default();

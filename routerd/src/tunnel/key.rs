@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use wireguard::keys::{KeyError, PrivateKey};
-use wireguard::userspace::random_key;
+use wireguard::postquantum::kem::{KemKey, SEED_LEN};
+use wireguard::userspace::{KernelEntropy, random_key};
 use zeroize::Zeroizing;
 
 use crate::state_dir::write_durably;
@@ -20,6 +21,9 @@ pub enum KeyFileError {
         /// What it should hold.
         source: KeyError,
     },
+    /// The file holds no seed.
+    #[error("{}: it has not {SEED_LEN} bytes: put the right file back, or delete it and start routerd: it makes a new one", .0.display())]
+    Seed(PathBuf),
     /// It cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -83,6 +87,37 @@ pub fn make_at(path: &Path) -> Result<PrivateKey, KeyFileError> {
     make().map_err(|e| KeyFileError::io(path, e))
 }
 
+/// What an ML-KEM key pair follows from.
+pub type Seed = Zeroizing<[u8; SEED_LEN]>;
+
+/// The seed in the file at `path`, which is made with a fresh one when it does not exist.
+///
+/// # Errors
+/// A file that holds no seed is left as it is.
+pub fn load_or_make_seed(path: &Path) -> Result<Seed, KeyFileError> {
+    match std::fs::read(path).map(Zeroizing::new) {
+        Ok(bytes) => match <[u8; SEED_LEN]>::try_from(&bytes[..]) {
+            Ok(seed) => Ok(Zeroizing::new(seed)),
+            Err(_) => Err(KeyFileError::Seed(path.to_owned())),
+        },
+        Err(e) if e.kind() == ErrorKind::NotFound => make_seed_at(path),
+        Err(e) => Err(KeyFileError::io(path, e)),
+    }
+}
+
+/// Makes a seed and keeps it in the file at `path`, in the place of one that may be there.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn make_seed_at(path: &Path) -> Result<Seed, KeyFileError> {
+    let make = || -> std::io::Result<Seed> {
+        let seed = KemKey::seed(&mut KernelEntropy::new()?);
+        write_durably(path, &*seed)?;
+        Ok(seed)
+    };
+    make().map_err(|e| KeyFileError::io(path, e))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -103,6 +138,19 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert_eq!(load_or_make(&path).unwrap(), key);
+
+        let path = dir.path().join("wireguard.seed");
+        let seed = load_or_make_seed(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(load_or_make_seed(&path).unwrap(), seed);
+        assert_ne!(make_seed_at(&path).unwrap(), seed);
+        std::fs::write(&path, [1; 63]).unwrap();
+        let e = load_or_make_seed(&path).unwrap_err().to_string();
+        assert!(
+            e.contains("wireguard.seed") && e.contains("64 bytes"),
+            "{e}"
+        );
 
         let other = dir.path().join("other.key");
         assert_ne!(load_or_make(&other).unwrap(), key);

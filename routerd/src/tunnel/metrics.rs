@@ -20,6 +20,7 @@ pub fn register(registry: &mut Registry, shown: &TunnelsShow) {
         Family::<Peer, Counter>::default(),
     );
     let handshakes = Family::<Peer, Gauge>::default();
+    let quantum = Family::<Peer, Gauge>::default();
     for tunnel in &shown.tunnels {
         let peer = Peer {
             node: tunnel.node.clone(),
@@ -29,6 +30,9 @@ pub fn register(registry: &mut Registry, shown: &TunnelsShow) {
         }
         if let Some(bytes) = tunnel.tx_bytes {
             sent.get_or_create(&peer).inc_by(bytes);
+        }
+        if let Some(is) = tunnel.post_quantum {
+            quantum.get_or_create(&peer).set(i64::from(is));
         }
         if let Some(age) = tunnel.last_handshake_seconds {
             let age = i64::try_from(age).unwrap_or(i64::MAX);
@@ -52,6 +56,11 @@ pub fn register(registry: &mut Registry, shown: &TunnelsShow) {
         "Time since a handshake with a peer of the encrypted tunnel was completed last",
         Unit::Seconds,
         handshakes,
+    );
+    registry.register(
+        "tunnel_post_quantum",
+        "1 when sessions with a peer of the encrypted tunnel have a post-quantum preshared key",
+        quantum,
     );
     let mut bytes = |name: &str, help: &str, value: Option<u64>| {
         let counter = Counter::<u64>::default();
@@ -80,6 +89,7 @@ pub(crate) fn sample() -> TunnelsShow {
         tunnels: vec![model::api::TunnelShow {
             node: "b".to_owned(),
             path: model::api::NodePath::WireGuard,
+            post_quantum: Some(true),
             last_handshake_seconds: Some(3),
             rx_bytes: Some(1),
             tx_bytes: Some(2),

@@ -15,11 +15,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use model::api::Rotated;
+use model::tunnel::EncapsulationKey;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use wireguard::keys::PrivateKey;
+use wireguard::postquantum::kem::KemKey;
 
-use super::key::{self, KeyFileError};
+use super::exchange::{self, Secrets};
+use super::key::{self, KeyFileError, Seed};
 use super::{Keys, PublicKeys, public};
 use crate::control::Control;
 use crate::reconcile;
@@ -89,6 +92,8 @@ pub struct KeyFiles {
     pub next: PathBuf,
     /// The one that was used before.
     pub old: PathBuf,
+    /// What the pair follows from that others encapsulate to.
+    pub seed: PathBuf,
 }
 
 /// How far a rotation is.
@@ -105,6 +110,8 @@ pub struct Rotation {
     files: KeyFiles,
     current: PrivateKey,
     stage: Stage,
+    seed: Seed,
+    encapsulation: EncapsulationKey,
 }
 
 impl Rotation {
@@ -122,10 +129,14 @@ impl Rotation {
             (None, Some(old)) => Stage::Switched(old),
             (None, None) => Stage::Steady,
         };
+        let seed = key::load_or_make_seed(&files.seed)?;
+        let encapsulation = KemKey::from_seed(&seed).public().clone();
         Ok(Rotation {
             files,
             current,
             stage,
+            seed,
+            encapsulation,
         })
     }
 
@@ -141,6 +152,14 @@ impl Rotation {
         }
     }
 
+    /// What exchanges of preshared keys are made with.
+    pub fn secrets(&self) -> Secrets {
+        Secrets {
+            keys: self.keys(),
+            seed: self.seed.clone(),
+        }
+    }
+
     /// What is published.
     pub fn public_keys(&self) -> PublicKeys {
         let next = match &self.stage {
@@ -148,7 +167,11 @@ impl Rotation {
             Stage::Steady | Stage::Switched(_) => None,
         };
         let current = Some(public(&self.current));
-        PublicKeys { current, next }
+        PublicKeys {
+            current,
+            next,
+            encapsulation: Some(self.encapsulation.clone()),
+        }
     }
 
     /// How long after it was published the next step comes; `None`: there is none.
@@ -183,6 +206,9 @@ impl Rotation {
                 done.map_err(|source| KeyFileError::io(&files.current, source))?;
                 tracing::info!(public = %next.public(), "this node's WireGuard key has changed");
                 (self.current, self.stage) = (next, Stage::Switched(old));
+                // Nobody waits for this one: what is under way to the old one is done again.
+                self.seed = key::make_seed_at(&self.files.seed)?;
+                self.encapsulation = KemKey::from_seed(&self.seed).public().clone();
             }
             Stage::Switched(_) => {
                 let gone = std::fs::remove_file(&files.old);
@@ -214,6 +240,8 @@ pub struct Rotator {
     pub control: Control,
     /// Has the device.
     pub reconcile: reconcile::Handle,
+    /// Agrees on preshared keys.
+    pub exchange: exchange::Handle,
     inbox: mpsc::Receiver<Answer>,
 }
 
@@ -224,7 +252,7 @@ impl Rotator {
         rotation: Rotation,
         has_tunnel: bool,
         every: Option<Duration>,
-        (control, reconcile): (Control, reconcile::Handle),
+        (control, reconcile, exchange): (Control, reconcile::Handle, exchange::Handle),
     ) -> (Rotator, Handle) {
         let (outbox, inbox) = mpsc::channel(1);
         let this = Rotator {
@@ -234,6 +262,7 @@ impl Rotator {
             every,
             control,
             reconcile,
+            exchange,
             inbox,
         };
         (this, Handle(outbox))
@@ -295,6 +324,7 @@ impl Rotator {
     /// To the device first: it answers to what is published.
     async fn tell(&self) {
         self.reconcile.keys(self.rotation.keys());
+        self.exchange.secrets(self.rotation.secrets()).await;
         self.control.keys(self.rotation.public_keys()).await;
     }
 
@@ -307,7 +337,7 @@ impl Rotator {
                     status.wireguard_public_key,
                     status.wireguard_next_public_key,
                 );
-                (PublicKeys { current, next }) == wanted
+                (current, next) == (wanted.current, wanted.next)
             })
         });
         has.await == Some(true)
@@ -324,9 +354,14 @@ mod tests {
     use super::*;
 
     fn files(dir: &std::path::Path) -> KeyFiles {
-        let [current, next, old] =
-            ["key", "next", "old"].map(|f| dir.join(format!("wireguard.{f}")));
-        KeyFiles { current, next, old }
+        let [current, next, old, seed] =
+            ["key", "next", "old", "seed"].map(|f| dir.join(format!("wireguard.{f}")));
+        KeyFiles {
+            current,
+            next,
+            old,
+            seed,
+        }
     }
 
     /// Everything that is published has a key that is answered to, before and after each step.
@@ -343,12 +378,13 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let (first, mut before) = (rotation.public_keys(), rotation.public_keys());
+        let seed = rotation.seed.clone();
         rotation.announce().unwrap();
         assert!(matches!(rotation.announce(), Err(RotateError::UnderWay)));
         let next = rotation.public_keys().next;
         for step in 0..3 {
             // Who knows what was published before, and who knows what is now.
-            for known in [before, rotation.public_keys()] {
+            for known in [before.clone(), rotation.public_keys()] {
                 assert!(
                     answers(&rotation).contains(&known.current.unwrap()),
                     "{step}"
@@ -356,7 +392,7 @@ mod tests {
             }
             // What it uses itself is known to either.
             let used = answers(&rotation)[0];
-            for known in [before, rotation.public_keys()] {
+            for known in [before.clone(), rotation.public_keys()] {
                 assert!([known.current, known.next].contains(&Some(used)), "{step}");
             }
             let again = load();
@@ -370,7 +406,8 @@ mod tests {
         assert_eq!(rotation.stage, Stage::Steady);
         assert_eq!(rotation.public_keys().current, next);
         assert_ne!(rotation.public_keys(), first);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(rotation.seed != seed && load().seed == rotation.seed);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
         // A crash between keeping the old key and using the new one.
         rotation.announce().unwrap();
         std::fs::copy(&rotation.files.current, &rotation.files.old).unwrap();

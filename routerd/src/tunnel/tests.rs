@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use model::kernel::{KernelState, LinkKind, Op, RouteTarget, TunnelLink};
 use model::marks;
+use model::resources::PostQuantum;
 use model::state::NodeState;
 use model::tunnel::{PublicKey, Tunnel, TunnelPeer};
 use netlink::{FakeKernel, Kernel};
@@ -94,11 +95,12 @@ impl TunnelBackend for Fake {
 }
 
 /// Peers by number, each with its block.
-fn tunnel(peers: &[u8]) -> Tunnel {
+pub(super) fn tunnel(peers: &[u8]) -> Tunnel {
     let peer = |n: &u8| {
         let peer = TunnelPeer {
             node: format!("n{n}").into(),
             next_key: None,
+            encapsulation_key: None,
             endpoint: format!("192.0.2.{n}:51820").parse().unwrap(),
             allowed_ips: [format!("10.0.{n}.0/26").parse().unwrap()].into(),
         };
@@ -107,6 +109,8 @@ fn tunnel(peers: &[u8]) -> Tunnel {
     Tunnel {
         port: 51820,
         fwmark: marks::WIREGUARD_FWMARK,
+        post_quantum: PostQuantum::Off,
+        post_quantum_port: 51821,
         peers: peers.iter().map(peer).collect(),
     }
 }

@@ -46,6 +46,7 @@ impl Device {
         let since_1970 = |at: Time| now.unix.saturating_sub(now.mono.since(at));
         Some(PeerState {
             preshared_key: config.preshared_key.clone(),
+            other_preshared_key: config.other_preshared_key.clone(),
             other_public_key: config.other_public_key,
             endpoint: status.endpoint,
             persistent_keepalive: u16::try_from(keepalive).unwrap_or(u16::MAX),
@@ -144,6 +145,9 @@ impl Device {
         if let Some(preshared_key) = &change.preshared_key {
             config.preshared_key = preshared_key.clone();
         }
+        if let Some(other) = &change.other_preshared_key {
+            config.other_preshared_key = other.clone();
+        }
         if let Some(other) = change.other_public_key {
             config.other_public_key = other;
         }
@@ -160,6 +164,7 @@ impl Device {
         config.endpoint = change.endpoint.or(config.endpoint);
         let is_more = is_renamed
             || change.preshared_key.is_some()
+            || change.other_preshared_key.is_some()
             || change.other_public_key.is_some()
             || change.persistent_keepalive.is_some()
             || change.endpoint.is_some();

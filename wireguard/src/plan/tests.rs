@@ -58,7 +58,10 @@ prop_compose! {
         let peers = peers.into_iter().map(|(n, (preshared_key, endpoint, pinned, persistent_keepalive))| {
             let owned = (0u8..).zip(&owners).filter(|(_, o)| **o == Some(n)).map(|(p, _)| prefix(p));
             let allowed_ips = owned.collect();
-            (key(n), PeerSpec { preshared_key, other_public_key: None, endpoint, pinned, persistent_keepalive, allowed_ips })
+            (key(n), PeerSpec {
+                other_preshared_key: preshared_key.clone(),
+                preshared_key, other_public_key: None, endpoint, pinned, persistent_keepalive, allowed_ips
+            })
         });
         DeviceSpec { private_key: private(own), other_private_key: None, listen_port: port, fwmark, peers: peers.collect() }
     }
@@ -101,6 +104,7 @@ fn is_as_wanted(spec: &DeviceSpec, state: &DeviceState) -> Result<(), TestCaseEr
             real(wanted.preshared_key.as_ref()),
             real(found.preshared_key.as_ref())
         );
+        prop_assert_eq!(&wanted.other_preshared_key, &found.other_preshared_key);
         prop_assert_eq!(wanted.persistent_keepalive, found.persistent_keepalive);
         let is_there = wanted.endpoint.is_none() || wanted.endpoint == found.endpoint;
         prop_assert!(is_there || !wanted.pinned && found.last_handshake.is_some());

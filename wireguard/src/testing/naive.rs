@@ -52,6 +52,9 @@ fn set(state: &mut DeviceState, change: &PeerChange, each: &mut dyn FnMut(&Devic
     if let Some(preshared_key) = &change.preshared_key {
         peer.preshared_key = preshared_key.clone();
     }
+    if let Some(other) = &change.other_preshared_key {
+        peer.other_preshared_key = other.clone();
+    }
     peer.endpoint = change.endpoint.or(peer.endpoint);
     peer.persistent_keepalive = change
         .persistent_keepalive

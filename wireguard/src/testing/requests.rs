@@ -32,6 +32,7 @@ prop_compose! {
         public_key in key(),
         update_only: bool,
         preshared_key in of(of((1u8..9).prop_map(|n| PresharedKey::new([n; 32])))),
+        other_preshared_key in of(of((0u8..9).prop_map(|n| PresharedKey::new([n; 32])))),
         endpoint in of(prop::sample::select(vec!["192.0.2.1:1", "[fe80::1%3]:51820", "[::1]:0"])),
         persistent_keepalive in of(0u16..3),
         replace_allowed_ips: bool,
@@ -39,7 +40,8 @@ prop_compose! {
     ) -> PeerChange {
         let endpoint = endpoint.map(|text| text.parse().unwrap());
         PeerChange {
-            public_key, update_only, preshared_key, other_public_key: None, endpoint, persistent_keepalive,
+            public_key, update_only, preshared_key, other_preshared_key, other_public_key: None,
+            endpoint, persistent_keepalive,
             replace_allowed_ips, allowed_ips,
         }
     }

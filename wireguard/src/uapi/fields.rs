@@ -48,6 +48,17 @@ impl<'a> Field<'a> {
         unhex(self.value).ok_or_else(|| self.wrong(key, "64 hexadecimal digits"))
     }
 
+    /// The same, or nothing at all where zeros would be a key.
+    pub(super) fn optional_secret(
+        &self,
+        key: &'static str,
+    ) -> Result<Option<Zeroizing<[u8; KEY_LEN]>>, UapiError> {
+        match self.value {
+            "" => Ok(None),
+            _ => self.secret(key).map(Some),
+        }
+    }
+
     /// A number in decimal digits only.
     pub(super) fn number<T: FromStr>(&self, key: &'static str) -> Result<T, UapiError> {
         let is_plain = self.value.bytes().all(|b| b.is_ascii_digit());

@@ -158,6 +158,12 @@ fn peer_field(change: &mut PeerChange, field: &Field<'_>) -> Result<(), UapiErro
             let key = (*bytes != [0; KEY_LEN]).then(|| PresharedKey::new(*bytes));
             once(&mut change.preshared_key, key, field, "preshared_key")
         }
+        "other_preshared_key" => {
+            let key = field.optional_secret("other_preshared_key")?;
+            let key = key.map(|bytes| PresharedKey::new(*bytes));
+            let slot = &mut change.other_preshared_key;
+            once(slot, key, field, "other_preshared_key")
+        }
         "other_public_key" => {
             let bytes = field.secret("other_public_key")?;
             let key = (*bytes != [0; KEY_LEN]).then(|| PublicKey::new(*bytes));
@@ -283,6 +289,11 @@ fn render_peer(out: &mut String, change: &PeerChange) {
             "preshared_key",
             key.as_ref().map_or(&none, PresharedKey::expose),
         );
+    }
+    match &change.other_preshared_key {
+        Some(Some(key)) => put_secret(out, "other_preshared_key", key.expose()),
+        Some(None) => put(out, "other_preshared_key", ""),
+        None => {}
     }
     if let Some(key) = &change.other_public_key {
         let key = key.as_ref().map_or(&[0; KEY_LEN], PublicKey::as_bytes);

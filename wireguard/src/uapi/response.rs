@@ -93,6 +93,10 @@ fn peer_field(peer: &mut PeerState, field: &Field<'_>) -> Result<(), UapiError> 
             let bytes = field.secret("preshared_key")?;
             peer.preshared_key = (*bytes != [0; KEY_LEN]).then(|| PresharedKey::new(*bytes));
         }
+        "other_preshared_key" => {
+            let bytes = field.secret("other_preshared_key")?;
+            peer.other_preshared_key = Some(PresharedKey::new(*bytes));
+        }
         "other_public_key" => {
             peer.other_public_key = Some(PublicKey::new(*field.secret("other_public_key")?));
         }
@@ -170,6 +174,9 @@ fn render_peer(out: &mut String, key: &PublicKey, peer: &PeerState) {
         .as_ref()
         .map_or(&none, PresharedKey::expose);
     put_secret(out, "preshared_key", preshared_key);
+    if let Some(other) = &peer.other_preshared_key {
+        put_secret(out, "other_preshared_key", other.expose());
+    }
     if let Some(other) = &peer.other_public_key {
         put_secret(out, "other_public_key", other.as_bytes());
     }

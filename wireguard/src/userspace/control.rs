@@ -257,11 +257,15 @@ pub fn random_key() -> io::Result<PrivateKey> {
 }
 
 /// The kernel's random bytes.
-pub(super) struct KernelEntropy(());
+#[derive(Debug)]
+pub struct KernelEntropy(());
 
 impl KernelEntropy {
     /// Fails where there is no such source, so that [`Entropy::fill`] need not.
-    pub(super) fn new() -> io::Result<KernelEntropy> {
+    ///
+    /// # Errors
+    /// Where there is no such source.
+    pub fn new() -> io::Result<KernelEntropy> {
         sys::random(&mut [0; 32])?;
         Ok(KernelEntropy(()))
     }

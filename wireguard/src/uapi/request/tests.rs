@@ -146,6 +146,7 @@ fn mutations_are_survived() {
     let mut change = PeerChange::new(key);
     change.endpoint = Some("[fe80::1%3]:51820".parse().unwrap());
     change.preshared_key = Some(Some(PresharedKey::new([4; 32])));
+    change.other_preshared_key = Some(Some(PresharedKey::new([6; 32])));
     change.other_public_key = Some(Some(PublicKey::new([5; 32])));
     change.persistent_keepalive = Some(25);
     change.allowed_ips = vec![
