@@ -1,4 +1,5 @@
-//! BGP and BFD without sockets, threads or clocks: bytes and times go in, bytes and times come out.
+//! BGP and BFD. The core has no sockets, threads or clocks: bytes and times go in, bytes and times come out.
+//! [`speaker`] drives it.
 //!
 //! ```text
 //!  bytes ─► wire::frame ─► fsm::Session ── Output::Send / Arm / Established / Down ──► driver
@@ -14,7 +15,7 @@
 //! ```
 //!
 //! Invariants:
-//! * nothing here reads a clock, draws randomness or does I/O: both are arguments;
+//! * nothing but [`speaker`] reads a clock, draws randomness or does I/O: they are arguments;
 //! * nothing that a peer sends panics, recurses or allocates beyond its message's size;
 //! * an UPDATE costs its session at most what RFC 7606 says, and never another session;
 //! * a distinct attribute block is decoded once and kept once;
@@ -29,6 +30,7 @@ pub mod family;
 pub mod fsm;
 pub mod prefix;
 pub mod rib;
+pub mod speaker;
 pub mod wire;
 
 pub use attributes::{AttrView, Attributes, NextHop};

@@ -35,7 +35,7 @@ pub use import::Applied;
 pub use peer::{
     Counters, Export, Import, LOCAL, NextHopMode, PeerConfig, PeerId, PeerKind, Refusal,
 };
-pub use routes::{KernelChange, KernelHop, Route};
+pub use routes::{Advertised, KernelChange, KernelHop, Route};
 pub use store::{AttrId, AttrStore};
 
 use crate::attributes::{Attributes, AttributesError, NextHop};
@@ -220,6 +220,28 @@ impl Rib {
     fn remove_peer_routes(&mut self, id: PeerId, family: Family, with: u8) {
         let shared = &mut self.shared;
         on_plane!(self, family, |plane| plane.remove_of(shared, id, with));
+    }
+
+    /// Changes what a neighbour hears while its session goes on: what it should not have any more is withdrawn.
+    pub fn set_export(&mut self, id: PeerId, export: &Export) {
+        let Some(peer) = self.shared.peers.get_mut(&id).filter(|p| p.up) else {
+            return;
+        };
+        if peer.config.export == *export {
+            return;
+        }
+        peer.config.export = export.clone();
+        for family in export.context.families.enabled() {
+            on_plane!(self, family, |plane| plane.regroup(id, export));
+        }
+    }
+
+    /// What a neighbour hears, up to `max` paths; what is still pending for it counts as heard.
+    pub fn advertised(&self, id: PeerId, family: Family, max: usize) -> Vec<Advertised> {
+        match family {
+            Family::V4 => self.v4.advertised(&self.shared, id, max),
+            Family::V6 => self.v6.advertised(&self.shared, id, max),
+        }
     }
 
     /// Sends everything again (RFC 2918), between marks where `enhanced` (RFC 7313).

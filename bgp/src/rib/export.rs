@@ -13,6 +13,7 @@ use super::Shared;
 use super::peer::{Export, PeerId};
 use super::pending::Pending;
 use super::plane::Plane;
+use super::routes::Advertised;
 use crate::prefix::PrefixKey;
 use crate::wire::refresh::{self, Refresh};
 use crate::wire::render;
@@ -190,6 +191,21 @@ impl<K: PrefixKey> Plane<K> {
         }
     }
 
+    /// A neighbour that goes on joins another group. What it has heard by then is compared with what it should hear.
+    pub(crate) fn regroup(&mut self, peer: PeerId, export: &Export) {
+        let mut subs = self.groups.iter().flat_map(|g| &g.subs);
+        let Some(old) = subs.find(|s| s.members.contains(&peer)) else {
+            return;
+        };
+        let (sent, mark) = (old.sent.clone(), old.mark);
+        self.leave(peer);
+        self.join(peer, export);
+        let mut subs = self.groups.iter_mut().flat_map(|g| &mut g.subs);
+        if let Some(sub) = subs.find(|s| s.members.contains(&peer)) {
+            (sub.sent, sub.mark) = (sent, mark);
+        }
+    }
+
     pub(crate) fn leave(&mut self, peer: PeerId) {
         for group in &mut self.groups {
             group.leave(peer);
@@ -221,6 +237,24 @@ impl<K: PrefixKey> Plane<K> {
         let subs = self.groups.iter().flat_map(|g| &g.subs);
         let of_peer = subs.filter(|s| s.members.contains(&peer));
         of_peer.map(|s| s.pending.len()).sum()
+    }
+
+    /// See [`super::Rib::advertised`].
+    pub(crate) fn advertised(&self, shared: &Shared, peer: PeerId, max: usize) -> Vec<Advertised> {
+        let has = |g: &&Group| g.subs.iter().any(|s| s.members.contains(&peer));
+        let Some(group) = self.groups.iter().find(has) else {
+            return Vec::new();
+        };
+        let work = send::Work {
+            shared,
+            table: &self.table,
+            export: &group.export,
+            add_path: group.add_path,
+        };
+        let nets = 0..self.table.end();
+        nets.flat_map(|net| work.heard(net, peer))
+            .take(max)
+            .collect()
     }
 
     pub(crate) fn subgroups(&self) -> usize {

@@ -6,7 +6,7 @@ use super::Shared;
 use super::peer::{LOCAL, PeerId};
 use super::plane::Plane;
 use super::table::{Path, path_flag};
-use crate::attributes::{AttrView, NextHop};
+use crate::attributes::{AttrView, Attributes, NextHop};
 use crate::prefix::PrefixKey;
 
 /// Where packets of a prefix go.
@@ -48,6 +48,21 @@ pub struct Route<'a> {
     pub filtered: bool,
     /// It is from before a restart and was not heard again yet.
     pub stale: bool,
+}
+
+/// A path as a neighbour hears it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advertised {
+    /// The prefix.
+    pub prefix: Cidr,
+    /// Where it comes from.
+    pub from: PeerId,
+    /// Our identifier for it; 0 where there is one path only.
+    pub path_id: u32,
+    /// The next hop that is announced.
+    pub next_hop: NextHop,
+    /// The attributes that are announced.
+    pub attributes: Attributes,
 }
 
 fn is_used(path: &Path) -> bool {

@@ -196,10 +196,13 @@ impl fmt::Display for Notification {
         }
         if self.code == CEASE
             && self.subcode == cease::HARD_RESET
-            && let [code, subcode, ..] = *self.data
-            && let Some(inner) = name(code, subcode)
+            && let Some(inner) = Notification::decode(&self.data)
+            && let Some(name) = name(inner.code, inner.subcode)
         {
-            write!(f, ": {inner}")?;
+            write!(f, ": {name}")?;
+            if let Some(reason) = inner.reason() {
+                write!(f, ": {reason:?}")?;
+            }
         }
         Ok(())
     }
@@ -243,5 +246,8 @@ mod tests {
         assert_eq!(Notification::plain(6, 77).to_string(), "cease, subcode 77");
         let hard = Notification::plain(CEASE, cease::MAX_PREFIXES).hard_reset();
         assert_eq!(hard.to_string(), "hard reset: more prefixes than allowed");
+        let told = Notification::with_reason(cease::ADMIN_SHUTDOWN, "moving").hard_reset();
+        let words = "hard reset: shut down by an operator: \"moving\"";
+        assert_eq!(told.to_string(), words);
     }
 }

@@ -4,9 +4,11 @@ use bytes::Bytes;
 
 use super::super::Shared;
 use super::super::peer::{Export, PeerId};
+use super::super::routes::Advertised;
 use super::super::table::{Table, path_flag};
 use super::offer::{self, Offer};
 use super::{CHUNK, SentPath, Sub};
+use crate::attributes::AttrView;
 use crate::prefix::PrefixKey;
 use crate::wire::render::{self, TooLong};
 
@@ -64,6 +66,28 @@ impl<K: PrefixKey> Work<'_, K> {
                 break;
             }
         }
+    }
+
+    /// What `peer`, a member of the group, has of a prefix when nothing is pending.
+    pub(super) fn heard(&self, net: u32, peer: PeerId) -> Vec<Advertised> {
+        let mut offers = Vec::new();
+        self.offers(net, &mut offers);
+        let others = offers.into_iter().filter(|(path, _)| path.from != peer);
+        let shown = others.filter_map(|(path, offer)| {
+            let mut block = Vec::new();
+            let next_hop = offer::next_hop(self.shared, self.export, K::FAMILY, offer.attrs)?;
+            let edit = offer::edit(self.shared, self.export, &offer);
+            let view = self.shared.store.view(offer.attrs);
+            edit.apply(view, &mut block).ok()?;
+            Some(Advertised {
+                prefix: self.table.key(net).cidr(),
+                from: path.from,
+                path_id: path.id,
+                next_hop,
+                attributes: AttrView::new(&block).into(),
+            })
+        });
+        shown.collect()
     }
 
     fn plan(&self, sub: &mut Sub, nets: &[u32]) -> Plan<K> {

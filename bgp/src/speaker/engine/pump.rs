@@ -1,0 +1,120 @@
+//! What was decided goes out: to peers as far as their sockets take it, and to the kernel batch by batch.
+
+use model::Family;
+use tracing::debug;
+
+use super::Engine;
+use crate::arbiter::Side;
+use crate::attributes::NextHop;
+use crate::fsm::Input;
+use crate::rib::{KernelHop, PeerId};
+use crate::speaker::peer::SIDES;
+use crate::speaker::routes::{BATCH, Job, RouteChange, Via};
+
+/// Rounds of rendering and writing in one turn, so that reading is not forgotten.
+const ROUNDS: usize = 16;
+
+impl Engine {
+    /// Decides and sends.
+    pub(super) fn pump(&mut self) {
+        if self.deferral_at.is_some() && self.deferral.is_over() {
+            self.end_deferral();
+        }
+        self.rib.decide();
+        self.more_to_send = false;
+        for round in 0..ROUNDS {
+            let peers = std::cell::RefCell::new(&mut self.peers);
+            let more = self.rib.transmit(
+                |id| {
+                    let mut peers = peers.borrow_mut();
+                    let conn = peers.get_mut(&id).and_then(|p| p.route_conn());
+                    conn.is_some_and(|c| c.has_room())
+                },
+                |id, message| {
+                    let mut peers = peers.borrow_mut();
+                    if let Some(peer) = peers.get_mut(&id) {
+                        peer.traffic.messages_out += 1;
+                        if let Some(conn) = peer.route_conn() {
+                            conn.push(message);
+                        }
+                    }
+                },
+            );
+            self.flush();
+            if !more {
+                break;
+            }
+            self.more_to_send = round + 1 == ROUNDS;
+        }
+        self.feed_kernel();
+    }
+
+    fn flush(&mut self) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            for side in SIDES {
+                self.flush_one(id, side);
+            }
+        }
+    }
+
+    fn flush_one(&mut self, id: PeerId, side: Side) {
+        let conn = self.peers.get_mut(&id).map(|p| p.conns.get_mut(side));
+        let Some(Some(conn)) = conn else {
+            return;
+        };
+        if conn.connecting.is_some() || conn.queued() == 0 {
+            return;
+        }
+        let input = match conn.flush() {
+            Ok(progress) => {
+                let empty = conn.queued() == 0;
+                // A socket that is still as full as before is no news: the send hold timer runs.
+                if !progress && conn.told_full || empty && !conn.told_full {
+                    return;
+                }
+                conn.told_full = !empty;
+                Input::Wrote { empty }
+            }
+            Err(e) => {
+                // What the other side said last may still be there to read: the end of it is seen there.
+                debug!("cannot write to a BGP connection: {e}");
+                return;
+            }
+        };
+        self.input(id, side, input);
+    }
+
+    fn feed_kernel(&mut self) {
+        if self.routes_busy || self.deferral_at.is_some() {
+            return;
+        }
+        let mut batch = Vec::new();
+        for family in Family::ALL {
+            let left = BATCH.saturating_sub(batch.len());
+            for change in self.rib.kernel_changes(family, left) {
+                let via = change.hops.iter().map(|hop| self.via(hop)).collect();
+                batch.push(RouteChange {
+                    prefix: change.prefix,
+                    via,
+                });
+            }
+        }
+        if !batch.is_empty() {
+            self.routes_busy = self.routes.send(Job::Apply(batch)).is_ok();
+        } else if !self.settled {
+            self.settled = true;
+            let _ = self.routes.send(Job::Settled);
+        }
+    }
+
+    fn via(&self, hop: &KernelHop) -> Via {
+        let interface = self.peers.get(&hop.peer);
+        let interface = interface.and_then(|p| p.config.interface.clone());
+        let link_local = matches!(hop.hop, NextHop::LinkLocal(_));
+        Via {
+            gateway: hop.hop.address(),
+            interface: interface.filter(|_| link_local),
+        }
+    }
+}
