@@ -33,6 +33,9 @@ needs=(
   systemd-analyze:systemd
   wireguard-go:wireguard-go
   setpriv:util-linux
+  bird:bird2
+  /usr/lib/frr/bgpd:frr
+  gobgpd:gobgpd
 )
 if [[ ${1:-} == kernels ]]; then
   needs+=(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::config::Peer as Config;
+use super::config::{Peer as Config, Ttl};
 use super::connection::Connection;
 use crate::arbiter::{Arbiter, Side};
 use crate::bfd;
@@ -170,6 +170,15 @@ impl Peer {
 
     pub(super) fn fail(&mut self, words: String, now: Instant) {
         self.failure = Some(Failure { words, at: now });
+    }
+
+    /// What else silence may mean.
+    pub(super) fn ttl_hint(&self) -> &'static str {
+        match self.config.ttl {
+            Ttl::Security(_) => "; does the peer send with a TTL of 255 (TTL security)?",
+            Ttl::Direct => "; is the peer more than one hop away, or does it demand TTL security?",
+            Ttl::Multihop(_) => "",
+        }
     }
 
     /// How long an attempt to connect may take.

@@ -126,7 +126,9 @@ impl Engine {
         if collision || *reason == Reason::ConnectFailed {
             return;
         }
-        let words = reason.to_string();
+        let silent = matches!(reason, Reason::Sent(n) if n.code == notification::HOLD_TIMER);
+        let hint = if silent { peer.ttl_hint() } else { "" };
+        let words = format!("{reason}{hint}");
         debug!(peer = peer.name, ?side, "no BGP session: {words}");
         peer.fail(words, self.now);
     }

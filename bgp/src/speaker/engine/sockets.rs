@@ -63,7 +63,7 @@ impl Engine {
                 };
                 format!("no answer from {to}: {seen}")
             }
-            ErrorKind::TimedOut => format!("no answer from {to}"),
+            ErrorKind::TimedOut => format!("no answer from {to}{}", peer.ttl_hint()),
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
                 format!("no route to {to}: {error}")
             }
