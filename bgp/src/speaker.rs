@@ -12,16 +12,20 @@
 //! bounded: bytes read a turn, bytes waiting for its socket, prefixes by `max_prefixes`; a peer that does not read costs
 //! a set of prefixes.
 //!
+//! A fourth thread advertises us on links with unnumbered peers, and hears who else does.
+//!
 //! The threads live in the network namespace of the thread that calls [`Speaker::start`].
 
 mod bfd;
 mod config;
 mod connection;
+mod datagram;
 mod engine;
 mod error;
 mod mailbox;
 mod password;
 mod peer;
+mod routers;
 mod routes;
 mod socket;
 mod status;
@@ -67,6 +71,8 @@ enum Command {
     /// A batch is in the kernel.
     Written,
     Bfd(PeerId, crate::bfd::State, Option<crate::bfd::Event>),
+    /// A router advertises itself on an interface.
+    Router(String, std::net::Ipv6Addr),
     Stop(Goodbye),
 }
 
@@ -94,7 +100,12 @@ impl Speaker {
             changed.send(Command::Bfd(peer, state, event));
         });
         let bfd = bfd.map_err(SpeakerError::Start)?;
-        let engine = Engine::new(config, inbox, routes, bfd)?;
+        let heard = commands.clone();
+        let routers = routers::Routers::start(move |interface, router| {
+            heard.send(Command::Router(interface.to_owned(), router));
+        });
+        let routers = routers.map_err(SpeakerError::Start)?;
+        let engine = Engine::new(config, inbox, routes, bfd, routers)?;
         let thread = thread::Builder::new().name("bgp".to_owned());
         let thread = thread.spawn(move || engine.run());
         Ok(Speaker {

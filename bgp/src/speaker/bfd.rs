@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, warn};
 
 use super::config::{Bfd, Ttl};
+use super::datagram::{self, Arrived};
 use super::engine::Dice;
 use super::mailbox::{Receiver, Sender, mailbox};
 use crate::bfd::{Config, Event, Hops, Packet, Session, State};
@@ -67,8 +68,21 @@ impl Target {
     }
 }
 
-/// The engine's end.
-pub(super) struct BfdThread(Sender<Vec<Target>>);
+/// The engine's end. When it goes, the neighbours hear that their sessions are taken down.
+pub(super) struct BfdThread {
+    targets: Option<Sender<Vec<Target>>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Drop for BfdThread {
+    fn drop(&mut self) {
+        self.targets = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic has been printed by its thread.
+            let _ = thread.join();
+        }
+    }
+}
 
 impl BfdThread {
     /// Starts the thread; it ends with its handle. `report` is called when a session changes.
@@ -77,7 +91,7 @@ impl BfdThread {
     ) -> io::Result<BfdThread> {
         let (sender, receiver) = mailbox()?;
         let thread = thread::Builder::new().name("bfd".to_owned());
-        thread.spawn(move || {
+        let thread = thread.spawn(move || {
             let now = Instant::now();
             let watch = Watch {
                 targets: receiver,
@@ -90,12 +104,17 @@ impl BfdThread {
             };
             watch.run();
         })?;
-        Ok(BfdThread(sender))
+        Ok(BfdThread {
+            targets: Some(sender),
+            thread: Some(thread),
+        })
     }
 
     /// Replaces what is watched.
     pub(super) fn watch(&self, targets: Vec<Target>) {
-        self.0.send(targets);
+        if let Some(sender) = &self.targets {
+            sender.send(targets);
+        }
     }
 }
 
@@ -128,7 +147,11 @@ impl<F: Fn(PeerId, State, Option<Event>)> Watch<F> {
                 match self.targets.take() {
                     Ok(Some(targets)) => self.set(targets),
                     Ok(None) => break,
-                    Err(_) => return,
+                    Err(_) => {
+                        // Neighbours hear that this is no failure of the path (RFC 5882 §3.2).
+                        self.set(Vec::new());
+                        return;
+                    }
                 }
             }
             self.hear();
@@ -247,7 +270,7 @@ impl<F: Fn(PeerId, State, Option<Event>)> Watch<F> {
         let heard = std::mem::take(&mut self.heard);
         for (port, _, socket) in &heard {
             for _ in 0..TURN {
-                match udp::receive(socket) {
+                match datagram::receive(socket) {
                     Ok(Some(arrived)) => self.packet(*port, &arrived),
                     Ok(None) => break,
                     Err(e) => {
@@ -260,7 +283,7 @@ impl<F: Fn(PeerId, State, Option<Event>)> Watch<F> {
         self.heard = heard;
     }
 
-    fn packet(&mut self, port: u16, arrived: &udp::Arrived) {
+    fn packet(&mut self, port: u16, arrived: &Arrived) {
         let (now, from, ttl) = (self.now(), arrived.from, arrived.ttl);
         let packet = match Packet::decode(arrived.bytes()) {
             Ok(packet) => packet,

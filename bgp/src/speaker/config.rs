@@ -161,9 +161,10 @@ impl Default for Bfd {
 pub struct Peer {
     /// What is offered and asked for in its session.
     pub session: SessionConfig,
-    /// Its address.
+    /// Its address; `::` for the router that advertises itself on `interface`, whose address is not known (an
+    /// unnumbered peer).
     pub address: IpAddr,
-    /// The interface that it is behind: needed with a link-local address.
+    /// The interface that it is behind: needed with a link-local address or none.
     pub interface: Option<String>,
     /// Port to connect to.
     pub port: u16,
@@ -221,15 +222,20 @@ impl Peer {
 
     fn check(&self) -> Result<(), &'static str> {
         let link_local = matches!(self.address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+        let unnumbered = self.is_unnumbered();
         let other_family = |ip: IpAddr| ip.is_ipv4() != self.address.is_ipv4();
         let wrong = [
             (
-                self.address.is_unspecified() || self.address.is_multicast(),
+                !unnumbered && self.address.is_unspecified() || self.address.is_multicast(),
                 "its address is no host's",
             ),
             (
                 link_local && self.interface.is_none(),
                 "its address is link-local: name the interface too",
+            ),
+            (
+                unnumbered && self.password.is_some(),
+                "a password needs a peer with an address",
             ),
             (
                 self.local_address == Some(self.address),
@@ -268,6 +274,11 @@ impl Peer {
             Some((_, why)) => Err(why),
             None => Ok(()),
         }
+    }
+
+    /// Whether its address is found by router advertisements.
+    pub(super) fn is_unnumbered(&self) -> bool {
+        self.address == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) && self.interface.is_some()
     }
 
     fn external(&self) -> bool {

@@ -29,6 +29,7 @@ use super::config::Config;
 use super::connection::Linger;
 use super::mailbox::Receiver;
 use super::peer::{Peer, SIDES};
+use super::routers::Routers;
 use super::routes::Job;
 use crate::arbiter::Side;
 use crate::attributes::Attributes;
@@ -78,6 +79,7 @@ pub(super) struct Engine {
     /// The sink knows that everything was given once.
     settled: bool,
     bfd: BfdThread,
+    routers: Routers,
     deferral: Deferral<PeerId>,
     deferral_at: Option<Instant>,
     dice: Dice,
@@ -216,6 +218,10 @@ impl Engine {
         self.deferral = Deferral::new([]);
         self.deferral_at = None;
         self.rib.set_deferred(false);
+        // Who comes up only now has nothing to gain from our having restarted.
+        for peer in self.peers.values_mut() {
+            peer.arbiter.set_config(&peer.config.session);
+        }
     }
 
     fn jitter(&mut self) -> f64 {
@@ -228,7 +234,10 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        if peer.config.shutdown.is_some() || peer.idle_until.is_some() {
+        if peer.config.shutdown.is_some()
+            || peer.idle_until.is_some()
+            || peer.config.is_unnumbered()
+        {
             return;
         }
         let outputs = peer.arbiter.start(jitter);

@@ -61,7 +61,9 @@ pub(super) const SIDES: [Side; 2] = [Side::Outgoing, Side::Incoming];
 pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) name: String,
+    /// With the address that was found, where it is unnumbered.
     pub(super) config: Config,
+    pub(super) unnumbered: bool,
     pub(super) arbiter: Arbiter,
     pub(super) conns: BySide<Option<Connection>>,
     deadlines: BySide<[Option<Instant>; 4]>,
@@ -95,6 +97,7 @@ fn place(timer: Timer) -> usize {
 }
 
 impl Peer {
+    /// With `restarted`, its first session says that we have restarted and kept forwarding.
     pub(super) fn new(
         id: PeerId,
         name: &str,
@@ -110,6 +113,7 @@ impl Peer {
             id,
             name: name.to_owned(),
             arbiter: Arbiter::new(session),
+            unnumbered: config.is_unnumbered(),
             config,
             conns: BySide::default(),
             deadlines: BySide::default(),

@@ -8,7 +8,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::config::Peer;
+use super::config::{CS6, Peer};
 use super::sys;
 use crate::attributes::NextHop;
 
@@ -36,15 +36,25 @@ pub(super) fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     // Peers that demand a TTL (GTSM) demand it of the answer to their SYN too.
     set_ttl(&socket, at.ip(), 255)?;
+    set_dscp(&socket, at.ip(), CS6)?;
     socket.bind(&at.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-fn set_ttl(socket: &Socket, peer: IpAddr, ttl: u8) -> io::Result<()> {
+pub(super) fn set_ttl(socket: &Socket, peer: IpAddr, ttl: u8) -> io::Result<()> {
     match peer {
         IpAddr::V4(_) => socket.set_ttl_v4(u32::from(ttl)),
         IpAddr::V6(_) => socket.set_unicast_hops_v6(u32::from(ttl)),
+    }
+}
+
+/// The upper six bits of the type of service (RFC 2474).
+pub(super) fn set_dscp(socket: &Socket, peer: IpAddr, dscp: u8) -> io::Result<()> {
+    let class = u32::from(dscp) << 2;
+    match peer {
+        IpAddr::V4(_) => socket.set_tos_v4(class),
+        IpAddr::V6(_) => socket.set_tclass_v6(class),
     }
 }
 
@@ -57,11 +67,7 @@ fn prepare(socket: &Socket, peer: &Peer) -> io::Result<()> {
     if least > 0 {
         sys::set_min_ttl(socket, peer.address, least)?;
     }
-    let class = u32::from(peer.dscp) << 2;
-    match peer.address {
-        IpAddr::V4(_) => socket.set_tos_v4(class),
-        IpAddr::V6(_) => socket.set_tclass_v6(class),
-    }
+    set_dscp(socket, peer.address, peer.dscp)
 }
 
 /// Begins to connect to a peer. The socket becomes writable when it is known how that went.

@@ -81,8 +81,20 @@ pub(super) fn set_min_ttl(fd: impl AsFd, peer: IpAddr, least: u8) -> io::Result<
     }
 }
 
-/// The hop limit of what is sent by a UDP socket over IPv6, or its TTL over IPv4; and with what is
-/// received comes what it arrived with.
+/// Of ICMPv6, only these types are received (RFC 3542 §3.2).
+pub(super) fn hear_only(fd: impl AsFd, types: &[u8]) -> io::Result<()> {
+    // A set bit blocks.
+    let mut blocked = [u32::MAX; 8];
+    for kind in types {
+        if let Some(word) = blocked.get_mut(usize::from(kind / 32)) {
+            *word &= !(1 << (kind % 32));
+        }
+    }
+    const ICMP6_FILTER: c_int = 1;
+    set(fd, libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)
+}
+
+/// With what is received comes the TTL or hop limit that it arrived with.
 pub(super) fn tell_ttl(fd: impl AsFd, v6: bool) -> io::Result<()> {
     let on: c_int = 1;
     if v6 {

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bgp::speaker::Bfd;
+use bgp::speaker::{Bfd, Goodbye};
 use integration::lab::{self, wait};
 
-use crate::rig::{LIMIT, Link, Us};
+use crate::rig::{LIMIT, Link, Us, shows};
 use crate::{bird, frr};
 
 const FAST: Bfd = Bfd {
@@ -47,6 +47,54 @@ fn fails_over(with: &str, link: &Link, us: &mut Us) -> Result<()> {
     // And back.
     link.theirs.output("nft", "delete table inet cut")?;
     us.installs("10.2.0.0/24", &["10.99.0.2"])
+}
+
+/// Our restart ends our BFD packets, and that must not look like a dead path (RFC 5882): we say that we take the session
+/// down. BIRD heeds it when its operator wrote `bfd graceful`.
+fn restarts(us: &mut Us, asks: impl Fn() -> Result<String>) -> Result<()> {
+    let has_ours = || shows("10.1.0.0/24 there", &asks, &["64512"]);
+    us.them().bfd = Some(FAST);
+    us.start()?;
+    us.is_up()?;
+    has_ours()?;
+    wait("BFD to be up", LIMIT, || {
+        ensure!(us.status()?.bfd == Some(bgp::bfd::State::Up));
+        Ok(())
+    })?;
+    us.take().stop(Goodbye::Restart);
+    // All the time, and longer than BFD would take.
+    let until = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < until {
+        let shown = asks()?;
+        ensure!(shown.contains("64512"), "{shown}");
+    }
+    us.config.restarted = true;
+    us.start()?;
+    us.is_up()?;
+    us.installs("10.2.0.0/24", &["10.99.0.2"])?;
+    has_ours()?;
+    Ok(())
+}
+
+#[test]
+fn our_restart_is_no_dead_path_to_bird() -> Result<()> {
+    lab::run("bird-bfd-restart", |lab| {
+        let bfd = "protocol bfd { interface \"eth0\" { interval 100 ms; multiplier 3; }; }\n";
+        let config = format!(
+            "{bfd}{}",
+            bird::config("bfd graceful; graceful restart on;", "")
+        );
+        let (_link, mut us, bird) = bird::start(lab, &config)?;
+        restarts(&mut us, || bird.ask("show route all 10.1.0.0/24"))
+    })
+}
+
+#[test]
+fn our_restart_is_no_dead_path_to_frr() -> Result<()> {
+    lab::run("frr-bfd-restart", |lab| {
+        let (_link, mut us, frr) = frr::start(lab, "neighbor 10.99.0.1 bfd 3 100 100")?;
+        restarts(&mut us, || frr.ask("show bgp ipv4 unicast 10.1.0.0/24"))
+    })
 }
 
 #[test]

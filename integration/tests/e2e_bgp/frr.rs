@@ -55,6 +55,53 @@ fn frr_and_we_exchange_routes_of_both_families() -> Result<()> {
     })
 }
 
+/// Neither side knows an address of the other: both find it by router advertisements, and IPv4 prefixes have IPv6 next
+/// hops.
+#[test]
+fn an_unnumbered_session_with_frr_carries_both_families() -> Result<()> {
+    lab::run("frr-unnumbered", |lab| {
+        let link = Link::bare(lab, "frr")?;
+        let config = format!(
+            "router bgp {THEIR_AS}
+ bgp router-id 10.99.0.2
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor eth0 interface remote-as external
+ neighbor eth0 timers 3 9
+ address-family ipv4 unicast
+  network 10.2.0.0/24
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor eth0 activate
+  network fd02::/64
+ exit-address-family
+"
+        );
+        let frr = Frr::start(lab, &link.theirs, "frr", &config)?;
+        let mut us = Us::new(&link);
+        let peer = us.them();
+        peer.address = "::".parse()?;
+        peer.interface = Some("eth0".to_owned());
+        peer.session.peer_as = None;
+        peer.session.extended_next_hop = true;
+        us.start()?;
+        let agreed = us.is_up()?.agreed.map(|n| n.context);
+        ensure!(agreed.is_some_and(|c| c.extended_next_hop));
+        for prefix in ["10.2.0.0/24", "fd02::/64"] {
+            us.learns(prefix)?;
+            let ways = us.table.get(prefix);
+            let link_local = ways.first().is_some_and(|v| {
+                v.gateway.to_string().starts_with("fe80::")
+                    && v.interface.as_deref() == Some("eth0")
+            });
+            ensure!(link_local, "{prefix}: {ways:?}");
+        }
+        frr.has("10.1.0.0/24", &["64512", "fe80::"])?;
+        frr.has("fd01::/64", &["64512", "fe80::"])?;
+        Ok(())
+    })
+}
+
 #[test]
 fn our_routes_stay_at_frr_while_we_restart() -> Result<()> {
     lab::run("frr-restart", |lab| {

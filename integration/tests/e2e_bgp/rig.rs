@@ -65,14 +65,17 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) fn new(lab: &Lab, name: &str) -> Result<Link> {
+        let link = Link::bare(lab, name)?;
+        let addresses = |v4, v6| format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0");
+        link.ours.ip(&addresses(US, US6))?;
+        link.theirs.ip(&addresses(THEM, THEM6))?;
+        Ok(link)
+    }
+
+    /// With link-local addresses only.
+    pub(crate) fn bare(lab: &Lab, name: &str) -> Result<Link> {
         let (ours, theirs) = (lab.netns(&format!("{name}-us"))?, lab.netns(name)?);
         lab.veth((&ours, "eth0"), (&theirs, "eth0"), 1500)?;
-        ours.ip(&format!(
-            "addr add {US}/24 dev eth0\naddr add {US6}/64 dev eth0"
-        ))?;
-        theirs.ip(&format!(
-            "addr add {THEM}/24 dev eth0\naddr add {THEM6}/64 dev eth0"
-        ))?;
         Ok(Link { ours, theirs })
     }
 }

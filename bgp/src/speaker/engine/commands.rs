@@ -18,6 +18,7 @@ use crate::speaker::config::Config;
 use crate::speaker::error::SpeakerError;
 use crate::speaker::mailbox::Receiver;
 use crate::speaker::peer::{Peer, SIDES};
+use crate::speaker::routers::Routers;
 use crate::speaker::routes::Job;
 use crate::speaker::{Command, Goodbye, socket};
 use crate::wire::notification::{self, Notification, cease};
@@ -28,6 +29,7 @@ impl Engine {
         commands: Receiver<Command>,
         routes: mpsc::Sender<Job>,
         bfd: BfdThread,
+        routers: Routers,
     ) -> Result<Engine, SpeakerError> {
         config.check()?;
         let mut rib_config = RibConfig::new(config.router_id);
@@ -53,6 +55,7 @@ impl Engine {
             routes_busy: false,
             settled: false,
             bfd,
+            routers,
             deferral: Deferral::new([]),
             deferral_at,
             dice: Dice::new(),
@@ -96,6 +99,7 @@ impl Engine {
             }
             Command::Written => self.routes_busy = false,
             Command::Bfd(id, state, event) => self.bfd_changed(id, state, event),
+            Command::Router(interface, router) => self.found_router(&interface, router),
             Command::Stop(goodbye) => return Some(End::Stop(goodbye)),
         }
         None
@@ -165,7 +169,28 @@ impl Engine {
             ..new
         };
         self.bfd.watch(self.bfd_targets());
+        let unnumbered = self.peers.values().filter(|p| p.unnumbered);
+        let links = unnumbered.filter_map(|p| p.config.interface.clone());
+        self.routers.watch(links.collect());
         Ok(())
+    }
+
+    /// An unnumbered peer has an address, or another one.
+    fn found_router(&mut self, interface: &str, router: std::net::Ipv6Addr) {
+        let mut peers = self.peers.values_mut().filter(|p| p.unnumbered);
+        let here = |p: &&mut Peer| p.config.interface.as_deref() == Some(interface);
+        let Some(peer) = peers.find(here).filter(|p| p.config.address != router) else {
+            return;
+        };
+        if peer.up.is_some() {
+            return; // One of several on the link: the first stays.
+        }
+        info!(peer = peer.name, interface, "router {router} is the peer");
+        let id = peer.id;
+        peer.config.address = router.into();
+        let why = Notification::plain(notification::CEASE, cease::CONFIG_CHANGE);
+        self.restart_peer(id, &why);
+        self.bfd.watch(self.bfd_targets());
     }
 
     fn add_peer(
@@ -206,6 +231,13 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(());
         };
+        let mut new = new.clone();
+        if new.is_unnumbered() && peer.unnumbered && new.interface == peer.config.interface {
+            new.address = peer.config.address;
+        }
+        let new = &new;
+        peer.unnumbered =
+            new.is_unnumbered() || peer.unnumbered && new.address == peer.config.address;
         if peer.config == *new {
             return Ok(());
         }
@@ -227,9 +259,9 @@ impl Engine {
         peer.arbiter.set_config(&new.session);
         peer.idle_until = None;
         self.obey(id, outputs, None);
+        // What was kept for the return of the peer as it was is not waited for.
+        self.rib.peer_down(id, crate::PerFamily::default());
         if new.shutdown.is_some() {
-            // What was kept for its return is not waited for.
-            self.rib.peer_down(id, crate::PerFamily::default());
             self.deferral.forget(id);
         }
         self.start_peer(id);
@@ -271,7 +303,8 @@ impl Engine {
     }
 
     fn bfd_targets(&self) -> Vec<Target> {
-        let wanted = self.peers.values().filter(|p| p.config.shutdown.is_none());
+        let wanted = |p: &&Peer| p.config.shutdown.is_none() && !p.config.is_unnumbered();
+        let wanted = self.peers.values().filter(wanted);
         wanted
             .filter_map(|peer| {
                 Some(Target {

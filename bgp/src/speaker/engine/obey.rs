@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::Engine;
 use crate::arbiter::Side;
-use crate::fsm::{Down, Input, Negotiated, Output, Reason, SessionConfig};
+use crate::fsm::{Down, Input, Negotiated, Output, Reason};
 use crate::rib::PeerId;
 use crate::speaker::peer::Failure;
 use crate::wire::notification::{self, Notification, cease};
@@ -77,11 +77,7 @@ impl Engine {
         );
         let rib_config = peer.rib_config(&agreed, local);
         // We have restarted once; the next session is an ordinary one.
-        let ordinary = SessionConfig {
-            restarted: false,
-            ..peer.config.session.clone()
-        };
-        peer.arbiter.set_config(&ordinary);
+        peer.arbiter.set_config(&peer.config.session);
         peer.since = self.now;
         let patience = peer.config.session.max_restart_time;
         let helped = peer.helper.up(&agreed, patience);

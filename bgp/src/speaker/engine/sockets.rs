@@ -174,7 +174,10 @@ impl Engine {
                     self.input(id, side, Input::Message(frame));
                 }
                 Ok(None) => break,
-                Err(notification) => self.input(id, side, Input::Garbled(notification)),
+                Err(notification) => {
+                    self.input(id, side, Input::Garbled(notification));
+                    break;
+                }
             }
         }
         if let Some(Some(conn)) = self.peers.get_mut(&id).map(|p| p.conns.get_mut(side)) {
