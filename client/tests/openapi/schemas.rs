@@ -138,6 +138,7 @@ fn made() -> AddResult {
 #[test]
 fn schemas_have_the_fields_of_the_types() {
     let tunnel = TunnelShow {
+        post_quantum: Some(true),
         node: text("b"),
         path: NodePath::WireGuard,
         last_handshake_seconds: Some(3),
