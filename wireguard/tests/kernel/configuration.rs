@@ -25,6 +25,7 @@ fn prefixes(n: u16) -> BTreeSet<Cidr> {
 /// A mesh of `n` other nodes.
 fn mesh(n: u16) -> DeviceSpec {
     let peer = |n: u16| PeerSpec {
+        other_preshared_key: None,
         preshared_key: n.is_multiple_of(2).then(|| PresharedKey::new([7; 32])),
         other_public_key: None,
         endpoint: Some(if n.is_multiple_of(3) {
