@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use bgp::fsm::SessionConfig;
-use bgp::wire::{Notification, frame, open};
+use bgp::wire::{Context, Notification, frame, open, render};
+use bgp::{PrefixKey, V4};
 use socket2::{Domain, Socket, Type};
 
 use crate::rig::{Node, PORT, address, pair, until};
@@ -108,4 +109,124 @@ fn a_peer_that_does_not_read_costs_a_set_of_prefixes() {
     until(|| b.learnt().len(), |n| *n == 1000); // what a query gives at most
     until(|| b.status("a").routes.v4.received, |n| *n == 5_000);
     assert!(b.is_up("a") && a.is_up("deaf"));
+}
+
+fn update(prefixes: &[[u8; 4]]) -> Vec<u8> {
+    let attributes = bgp::Attributes {
+        as_path: vec![65001],
+        ..bgp::Attributes::default()
+    };
+    let block = attributes.block().unwrap();
+    let hop = bgp::NextHop::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+    let keys = prefixes.iter().map(|p| (0, V4::from_bits(32, p).unwrap()));
+    let mut out = Vec::new();
+    let send = |message: bytes::Bytes| out.extend_from_slice(&message);
+    render::announce(&Context::default(), &block, &hop, keys, send).unwrap();
+    out
+}
+
+/// A raw peer whose session is up.
+fn established(node: &Node, own: std::net::Ipv4Addr) -> TcpStream {
+    let mut stream = connect(own, node.address);
+    let mut hello = SessionConfig::new(65001, own, Some(node.asn));
+    hello.restart_time = 0;
+    stream.write_all(&open::encode(&hello.open())).unwrap();
+    stream.write_all(&frame::keepalive()).unwrap();
+    stream
+}
+
+#[test]
+fn two_million_prefixes_hit_the_limit_and_the_peer_hears_why() {
+    let (mut a, mut b) = pair();
+    let greedy = address();
+    let mut to_greedy = a.peer(greedy, 65001);
+    to_greedy.session.passive = true;
+    to_greedy.import.max_prefixes.v4 = Some(100_000);
+    a.config.peers.insert("greedy".to_owned(), to_greedy);
+    a.start();
+    b.start();
+    until(|| a.is_up("b"), |up| *up);
+    let mut stream = established(&a, greedy);
+    let mut reader = stream.try_clone().unwrap();
+    let heard = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        let _ = reader.read_to_end(&mut all);
+        all
+    });
+    for part in 0..2_000_000u32 / 500 {
+        let list: Vec<[u8; 4]> = (0..500)
+            .map(|n| (0x1000_0000 + part * 500 + n).to_be_bytes())
+            .collect();
+        if stream.write_all(&update(&list)).is_err() {
+            break;
+        }
+    }
+    drop(stream);
+    let heard = heard.join().unwrap();
+    let mut rest = heard.as_slice();
+    let mut last = None;
+    while let Some(frame) = frame::next(rest, 65535).unwrap() {
+        rest = &rest[frame.len..];
+        last = Some(frame);
+    }
+    let last = Notification::decode(last.unwrap().body).unwrap();
+    assert_eq!((last.code, last.subcode), (6, 1), "{last}");
+    until(|| a.status("greedy").routes.v4.received, |n| *n == 0);
+    assert!(a.status("greedy").held_back.is_some());
+    assert_eq!(a.status("b").flaps, 0);
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn peers_that_flap_leave_memory_flat_and_others_up() {
+    let (mut a, mut b) = pair();
+    let flapping: Vec<_> = (0..10).map(|_| address()).collect();
+    for (n, own) in flapping.iter().enumerate() {
+        let mut peer = a.peer(*own, 65001);
+        peer.session.passive = true;
+        a.config.peers.insert(format!("flapping {n}"), peer);
+    }
+    a.start();
+    b.start();
+    b.announce(&["192.0.2.0/24"]);
+    until(|| a.learnt(), |l| l.len() == 1);
+    let mut sizes = Vec::new();
+    for round in 0..40u8 {
+        let streams: Vec<_> = flapping
+            .iter()
+            .enumerate()
+            .map(|(n, own)| {
+                let mut stream = established(&a, *own);
+                let n = u8::try_from(n).unwrap();
+                let list: Vec<[u8; 4]> = (0..200).map(|x| [30 + n, round, x, 1]).collect();
+                stream.write_all(&update(&list)).unwrap();
+                stream
+            })
+            .collect();
+        until(
+            || a.speaker().peers().unwrap(),
+            |peers| {
+                let flapping = peers.iter().filter(|p| p.name.starts_with("flapping"));
+                flapping.map(|p| p.routes.v4.received).sum::<u32>() == 2000
+            },
+        );
+        drop(streams);
+        until(
+            || a.speaker().peers().unwrap(),
+            |peers| peers.iter().map(|p| p.routes.v4.received).sum::<u32>() == 1,
+        );
+        sizes.push(resident_kib());
+    }
+    let (early, late) = (sizes[9], sizes[39]);
+    assert!(
+        late < early + 4096,
+        "{early} KiB became {late} KiB: {sizes:?}"
+    );
+    assert_eq!(a.status("b").flaps, 0);
+    until(|| a.table.len(), |n| *n == 1);
 }
