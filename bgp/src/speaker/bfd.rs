@@ -1,9 +1,10 @@
 //! BFD over UDP (RFC 5881, RFC 5883) on a thread of its own: nothing that BGP has to do delays a packet.
 
+mod target;
 mod udp;
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,62 +12,17 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, warn};
 
-use super::config::{Bfd, Ttl};
 use super::datagram::{self, Arrived};
 use super::engine::Dice;
 use super::mailbox::{Receiver, Sender, mailbox};
-use crate::bfd::{Config, Event, Hops, Packet, Session, State};
+use crate::bfd::{Config, Event, Packet, Session, State};
 use crate::rib::PeerId;
+pub(super) use target::Target;
 
-/// Single hop.
-const PORT: u16 = 3784;
-/// Several hops.
-const MULTIHOP_PORT: u16 = 4784;
 /// Packets taken from a socket in one turn.
 const TURN: usize = 64;
 /// Until a socket that could not be made is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// A peer to watch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) peer: PeerId,
-    pub(super) address: IpAddr,
-    pub(super) local: Option<IpAddr>,
-    pub(super) interface: Option<String>,
-    pub(super) ttl: Ttl,
-    pub(super) bfd: Bfd,
-}
-
-impl Target {
-    fn port(&self) -> u16 {
-        match self.ttl {
-            Ttl::Direct | Ttl::Security(1) => PORT,
-            Ttl::Multihop(_) | Ttl::Security(_) => MULTIHOP_PORT,
-        }
-    }
-
-    fn hops(&self) -> Hops {
-        match self.ttl {
-            Ttl::Direct | Ttl::Security(1) => Hops::Single,
-            Ttl::Multihop(hops) | Ttl::Security(hops) => Hops::Multi {
-                min_ttl: 255 - hops.saturating_sub(1),
-            },
-        }
-    }
-
-    /// Whether only the intervals differ.
-    fn same_path(&self, other: &Target) -> bool {
-        let with = |target: &Target| Target {
-            bfd: Bfd {
-                multiplier: self.bfd.multiplier,
-                ..Bfd::default()
-            },
-            ..target.clone()
-        };
-        with(self) == with(other) && self.bfd.multiplier == other.bfd.multiplier
-    }
-}
 
 /// The engine's end. When it goes, the neighbours hear that their sessions are taken down.
 pub(super) struct BfdThread {

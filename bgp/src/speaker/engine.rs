@@ -10,6 +10,7 @@ mod commands;
 mod obey;
 mod observe;
 mod pump;
+mod reconfigure;
 mod sockets;
 
 use std::collections::BTreeMap;
