@@ -11,8 +11,9 @@ use crate::wire::notification::{self, Notification, cease};
 use crate::wire::refresh::{self, Refresh};
 use crate::wire::{Frame, MessageType, frame, open};
 
-/// Hold time while an OPEN is awaited (RFC 4271 §8.2.2 suggests four minutes; a rack should know sooner).
-const OPEN_HOLD: Duration = Duration::from_secs(60);
+/// Hold time while an OPEN is awaited (RFC 4271 §8.2.2 suggests four minutes; who talks at all answers at once, and an
+/// operator should soon read why nothing comes).
+const OPEN_HOLD: Duration = Duration::from_secs(20);
 /// Least send hold time (RFC 9687 §3.1).
 const LEAST_SEND_HOLD: Duration = Duration::from_secs(480);
 
