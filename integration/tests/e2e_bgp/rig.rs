@@ -20,7 +20,7 @@ use model::Cidr;
 pub(crate) use daemons::{Bird, Frr, Gobgp};
 
 /// Long enough for a busy machine.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(45);
 pub(crate) const OUR_AS: u32 = 64512;
 pub(crate) const THEIR_AS: u32 = 65001;
 pub(crate) const US: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
