@@ -123,6 +123,8 @@ fn keys_come_change_and_go_without_losing_a_packet() -> Result<()> {
         let before = agree(&mesh.nodes)?;
         want(&mesh, "Required")?;
         wait("every session to be of such a key", REKEY, || {
+            // A session that nobody uses is not renewed.
+            scenario::everyone_reaches_everyone(&workloads)?;
             mesh.nodes.iter().try_for_each(is_quantum)
         })?;
         wait("every key to be replaced", Duration::from_secs(75), || {
