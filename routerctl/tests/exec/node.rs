@@ -226,8 +226,8 @@ fn release_says_what_was_released() {
 #[test]
 fn tunnels_show_the_path_to_each_node() {
     let shown = json!({"tunnels": [
-        {"node": "b", "path": "WireGuard", "lastHandshakeSeconds": 42, "rxBytes": 1200, "txBytes": 0,
-         "mtu": 1440, "endpoint": "192.0.2.2:51820"},
+        {"node": "b", "path": "WireGuard", "postQuantum": true, "lastHandshakeSeconds": 42, "rxBytes": 1200,
+         "txBytes": 0, "mtu": 1440, "endpoint": "192.0.2.2:51820"},
         {"node": "c", "path": "Barred", "lastHandshakeSeconds": null, "rxBytes": null, "txBytes": null,
          "mtu": 0, "endpoint": null},
     ], "clearTextBytes": null});
@@ -237,9 +237,9 @@ fn tunnels_show_the_path_to_each_node() {
     assert_eq!(
         outcome.stdout,
         "\
-NODE   PATH        HANDSHAKE   RECEIVED   SENT   MTU    ENDPOINT
-b      WireGuard   42s ago     1200       0      1440   192.0.2.2:51820
-c      Barred      -           -          -      -      -
+NODE   PATH        POST-QUANTUM   HANDSHAKE   RECEIVED   SENT   MTU    ENDPOINT
+b      WireGuard   yes            42s ago     1200       0      1440   192.0.2.2:51820
+c      Barred      -              -           -          -      -      -
 "
     );
     let outcome = run(&daemon, &["tunnels", "-o", "json"]);
