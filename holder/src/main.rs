@@ -52,6 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<Server> {
+    privileges::close_inherited().context("close what was inherited")?;
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     arguments::init_log(arguments.json)?;
     // Half a tunnel would not be missed: the daemon starts another when all of it ends.

@@ -1,4 +1,4 @@
-//! Using privileges for the last time, and giving them up. The one module with `unsafe`: two system calls
+//! Using privileges for the last time, and giving them up. The one module with `unsafe`: system calls
 //! that have no safe form.
 #![allow(unsafe_code)]
 
@@ -17,6 +17,20 @@ const NOBODY: u32 = 65534;
 /// Nice value: whole queues are lost while a thread waits for a processor that workloads keep busy. The
 /// kernel, which carries packets elsewhere, does not wait for them either.
 const NICE: libc::c_int = -10;
+
+/// Closes whatever the program that started the daemon left open: this process outlives both, and would keep their locks
+/// and files. Call it before anything is opened.
+///
+/// # Errors
+/// When the kernel is older than 5.9.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    // SAFETY: nothing in this process has a descriptor above the standard ones yet.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32) };
+    match done {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 /// Takes this thread, and those that it starts, before others. Without the right to, all goes on as it is.
 pub(crate) fn go_first() {

@@ -7,6 +7,7 @@ use integration::lab::mesh::Families;
 use integration::lab::probe::{Report, Stream, tcp};
 use integration::lab::{self, Lab, Mesh, MeshSpec, Netns, Node, Process, Workload, wait};
 use integration::scenario::{self, CONVERGE};
+use nix::fcntl::{FcntlArg, FdFlag};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -270,6 +271,32 @@ fn another_port_is_taken_and_cleanup_ends_all() -> Result<()> {
     })
 }
 
+/// What a process has open.
+fn open_files(process: Pid) -> Result<Vec<std::path::PathBuf>> {
+    let entries = std::fs::read_dir(format!("/proc/{process}/fd"))?;
+    entries
+        .map(|entry| Ok(std::fs::read_link(entry?.path())?))
+        .collect()
+}
+
+/// It outlives whoever started the daemon, and would keep their locks.
+#[test]
+fn the_holder_keeps_nothing_open_that_it_inherited() -> Result<()> {
+    lab::run("inherited", |lab| {
+        let lock = lab.dir().join("lock");
+        let file = std::fs::File::create(&lock)?;
+        // Rust's own files are closed in a child.
+        nix::fcntl::fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        let (mut mesh, _) = encrypted(lab, &MeshSpec::flat(2))?;
+        let holder = mesh.node(0)?.holder()?;
+        let daemon = mesh.node_mut(0)?.daemon().context("no daemon")?.pid();
+        let daemon = Pid::from_raw(i32::try_from(daemon)?);
+        ensure!(open_files(daemon)?.contains(&lock), "it was not inherited");
+        ensure!(!open_files(holder)?.contains(&lock), "it was kept");
+        Ok(())
+    })
+}
+
 #[test]
 fn the_holder_has_given_up_all_that_it_can_do_without() -> Result<()> {
     lab::run("privileges", |lab| {
@@ -419,19 +446,14 @@ fn another_program_that_serves_the_device_makes_way() -> Result<()> {
         let mut command = node.command(lab::binaries::system("wireguard-go")?);
         command.args(["-f", "rtd.wg"]);
         let mut other = Process::start("wireguard-go", command, &node.dir().join("other.log"))?;
-        wait("it to take port and mark", CONVERGE, || {
-            let mut wg = node.command(lab::binaries::system("wg")?);
-            wg.args([
-                "set",
-                "rtd.wg",
-                "listen-port",
-                "51820",
-                "fwmark",
-                "0x20000000",
-            ]);
-            ensure!(wg.status()?.success(), "wg set");
-            Ok(())
+        // Only then: `wg` removes a socket at which nobody listens yet.
+        wait("it to serve its socket", CONVERGE, || {
+            node.holder().map(drop)
         })?;
+        let mut wg = node.command(lab::binaries::system("wg")?);
+        wg.args(["set", "rtd.wg", "listen-port", "51820"]);
+        wg.args(["fwmark", "0x20000000"]);
+        ensure!(wg.status()?.success(), "wg set");
         mesh.node_mut(0)?.start_ready()?;
         other.wait(CONVERGE)?;
         scenario::everyone_reaches_everyone(&workloads)?;
