@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a test ends by panicking
 #![allow(clippy::cast_possible_truncation)] // random numbers are cut on purpose
 
+mod keys;
 mod mutation;
 mod net;
 mod oracle;

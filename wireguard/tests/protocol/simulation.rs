@@ -6,7 +6,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 use wireguard::PeerConfig;
 use wireguard::device::Event;
-use wireguard::keys::{PresharedKey, PrivateKey};
 use wireguard::lane::{DropReason, Sent};
 
 use crate::net::{FINE, Net, Weather, block, id_of, inner, outer, packet};
@@ -245,126 +244,6 @@ fn congestion_marks_go_through_the_tunnel() {
     net.run_secs(1);
     assert_eq!(net.nodes[1].delivered[1].1[1] & 3, 2);
     drop(datagram);
-}
-
-/// Node 0 changes its key pair: published to the others as a second key first, then used, then alone.
-#[test]
-fn a_node_changes_its_keys_without_losing_a_packet() {
-    let mut net = Net::mesh(11, 2, FINE);
-    let (old, new) = (net.nodes[0].key.clone(), PrivateKey::generate(&mut net.rng));
-    let mut id = 0;
-    let mut talk = |net: &mut Net, seconds: u64| {
-        for _ in 0..seconds * 2 {
-            net.send(0, &packet(inner(0), inner(1), id, 60));
-            net.send(1, &packet(inner(1), inner(0), id, 60));
-            id += 1;
-            net.run(Duration::from_millis(500));
-        }
-    };
-    talk(&mut net, 130);
-    // 1: the node answers to both, its peer knows both.
-    let now = net.clock();
-    net.nodes[0]
-        .device
-        .set_keys(now, old.clone(), Some(new.clone()));
-    let mut config = PeerConfig::new(old.public());
-    config.other_public_key = Some(new.public());
-    config.endpoint = Some(outer(0));
-    assert!(net.nodes[1].device.set_peer(now, config.clone()).is_some());
-    talk(&mut net, 130);
-    // 2: everybody starts with the new one.
-    let now = net.clock();
-    net.nodes[0]
-        .device
-        .set_keys(now, new.clone(), Some(old.clone()));
-    config.public_key = new.public();
-    config.other_public_key = Some(old.public());
-    let same = net.nodes[1].device.set_peer(now, config.clone());
-    assert_eq!(same, net.nodes[1].device.peer_by_key(&old.public()));
-    talk(&mut net, 130);
-    // 3: the old one is retired.
-    let now = net.clock();
-    net.nodes[0].device.set_keys(now, new, None);
-    config.other_public_key = None;
-    assert_eq!(net.nodes[1].device.set_peer(now, config), same);
-    assert_eq!(net.nodes[1].device.peer_by_key(&old.public()), None);
-    talk(&mut net, 400);
-    for n in 0..2 {
-        let mut ids = net.ids(n);
-        ids.sort_unstable();
-        assert_eq!(ids, (0..id).collect::<Vec<u64>>());
-    }
-}
-
-#[test]
-fn preshared_keys_change_without_losing_a_packet() {
-    let mut net = Net::mesh(12, 2, FINE);
-    let keys = [1, 2].map(|n| PresharedKey::new([n; 32]));
-    let mut id = 0;
-    let set = |net: &mut Net, n: usize, first: &PresharedKey, other: Option<&PresharedKey>| {
-        let mut config = PeerConfig::new(net.key(1 - n));
-        config.endpoint = Some(outer(1 - n));
-        config.preshared_key = Some(first.clone());
-        config.other_preshared_key = other.cloned();
-        let now = net.clock();
-        net.nodes[n].device.set_peer(now, config).unwrap();
-    };
-    let mut talk = |net: &mut Net| {
-        for _ in 0..200 {
-            net.send(0, &packet(inner(0), inner(1), id, 60));
-            net.send(1, &packet(inner(1), inner(0), id, 60));
-            id += 1;
-            net.run_secs(1);
-        }
-    };
-    for n in 0..2 {
-        set(&mut net, n, &keys[0], None);
-    }
-    talk(&mut net);
-    // One node after the other, with rekeys in every state between.
-    set(&mut net, 1, &keys[0], Some(&keys[1]));
-    talk(&mut net);
-    set(&mut net, 0, &keys[1], Some(&keys[0]));
-    talk(&mut net);
-    set(&mut net, 1, &keys[1], Some(&keys[0]));
-    talk(&mut net);
-    set(&mut net, 0, &keys[1], None);
-    talk(&mut net);
-    for n in 0..2 {
-        let mut ids = net.ids(n);
-        ids.sort_unstable();
-        assert_eq!(ids, (0..id).collect::<Vec<u64>>());
-    }
-}
-
-#[test]
-fn an_answer_uses_the_other_preshared_key_when_the_first_had_no_echo() {
-    let mut net = Net::mesh(17, 2, FINE);
-    let keys = [1, 2].map(|n| PresharedKey::new([n; 32]));
-    let mut config = PeerConfig::new(net.key(1));
-    config.endpoint = Some(outer(1));
-    config.preshared_key = Some(keys[1].clone());
-    net.introduce(0, 1, config);
-    let mut config = PeerConfig::new(net.key(0));
-    config.preshared_key = Some(keys[0].clone());
-    config.other_preshared_key = Some(keys[1].clone());
-    net.introduce(1, 0, config);
-    net.send(0, &packet(inner(0), inner(1), 1, 60));
-    net.run_secs(7);
-    assert_eq!(net.ids(1), [1]);
-}
-
-#[test]
-fn a_wrong_preshared_key_makes_no_session() {
-    let mut net = Net::mesh(13, 2, FINE);
-    let mut config = PeerConfig::new(net.key(1));
-    config.endpoint = Some(outer(1));
-    config.preshared_key = Some(PresharedKey::new([1; 32]));
-    net.introduce(0, 1, config);
-    net.send(0, &packet(inner(0), inner(1), 1, 60));
-    net.run_secs(80);
-    assert!(net.ids(1).is_empty());
-    assert!(net.nodes.iter().all(|n| n.events.is_empty()));
 }
 
 #[test]
