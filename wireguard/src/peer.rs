@@ -168,9 +168,15 @@ impl Sessions {
     }
 
     /// A session that we asked for: the peer has its keys, so use it at once. Returns what it pushes out.
-    pub(crate) fn begin(&mut self, session: Arc<Session>) -> Option<Arc<Session>> {
+    ///
+    /// One that the peer asked for at the same time only receives from here on. Else both ends would send with
+    /// the session of the other, and each leave it to the other to renew it.
+    pub(crate) fn begin(&mut self, session: Arc<Session>) -> Vec<Arc<Session>> {
         let old = self.current.replace(session);
-        self.retire(old)
+        self.previous
+            .extend(old.into_iter().chain(self.next.take()));
+        let surplus = self.previous.len().saturating_sub(PREVIOUS);
+        self.previous.drain(..surplus).collect()
     }
 
     /// A session that the peer asked for: it waits for the peer's first packet.
@@ -180,18 +186,9 @@ impl Sessions {
 
     /// The peer has used the session `index`. `Some` when it is the one that waited; with what it
     /// pushes out.
-    pub(crate) fn confirm(&mut self, index: u32) -> Option<Option<Arc<Session>>> {
+    pub(crate) fn confirm(&mut self, index: u32) -> Option<Vec<Arc<Session>>> {
         let next = self.next.take_if(|next| next.local_index == index)?;
         Some(self.begin(next))
-    }
-
-    fn retire(&mut self, session: Option<Arc<Session>>) -> Option<Arc<Session>> {
-        self.previous.extend(session);
-        if self.previous.len() > PREVIOUS {
-            self.previous.pop_front()
-        } else {
-            None
-        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {

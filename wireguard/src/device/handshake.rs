@@ -202,7 +202,7 @@ impl Device {
         };
         peer.last_handshake = Some(now.mono);
         peer.answers = 0;
-        self.drop_session(pushed_out);
+        self.drop_sessions(pushed_out);
         self.export(id);
         self.tell(Event::Established(id));
         self.send_staged(now, id);
@@ -276,16 +276,20 @@ impl Device {
         }
     }
 
-    fn admit_session(&mut self, session: Arc<Session>, pushed_out: Option<Arc<Session>>) {
+    fn admit_session(
+        &mut self,
+        session: Arc<Session>,
+        pushed_out: impl IntoIterator<Item = Arc<Session>>,
+    ) {
         let (peer, born) = (session.peer, session.born);
         self.tables.add_session(session);
         self.is_changed = true;
-        self.drop_session(pushed_out);
+        self.drop_sessions(pushed_out);
         self.arm(peer, born + super::ERASE_AFTER_TIME);
     }
 
-    pub(super) fn drop_session(&mut self, session: Option<Arc<Session>>) {
-        if let Some(session) = session {
+    pub(super) fn drop_sessions(&mut self, sessions: impl IntoIterator<Item = Arc<Session>>) {
+        for session in sessions {
             self.tables.remove_session(session.local_index);
             self.is_changed = true;
         }

@@ -85,9 +85,8 @@ impl Device {
         let Some(peer) = self.peer_mut(id) else {
             return;
         };
-        for session in peer.sessions.take() {
-            self.drop_session(Some(session));
-        }
+        let sessions = peer.sessions.take();
+        self.drop_sessions(sessions);
         self.export(id);
         self.tell(Event::Erased(id));
     }

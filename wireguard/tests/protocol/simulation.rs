@@ -40,6 +40,33 @@ fn the_first_packet_waits_for_the_session_and_arrives() {
     assert_eq!(net.nodes[1].events, [Event::Established(net.peer(1, 0))]);
 }
 
+/// Each has a session that it asked for and one that it answered for: neither may leave renewal to the other.
+#[test]
+fn two_that_ask_at_once_renew_in_time() {
+    let mut net = Net::mesh(21, 2, FINE);
+    for _ in 0..3 {
+        let mut id = 0;
+        let mut crossing = |net: &mut Net| {
+            net.send(0, &packet(inner(0), inner(1), id, 60));
+            net.send(1, &packet(inner(1), inner(0), id, 60));
+            id += 1;
+        };
+        crossing(&mut net);
+        net.run_secs(1);
+        let established = |net: &Net| net.nodes.iter().map(|n| n.events.len()).min().unwrap();
+        let before = established(&net);
+        for _ in 0..122 {
+            net.run_secs(1);
+            crossing(&mut net);
+        }
+        net.run_secs(1);
+        assert!(established(&net) > before, "{before}");
+        net.run_secs(700);
+    }
+    assert!(net.nodes.iter().all(|node| node.drops.is_empty()));
+    assert!(net.nodes.iter().all(|node| node.delivered.len() == 3 * 123));
+}
+
 #[test]
 fn nothing_is_said_when_there_is_nothing_to_say() {
     let mut net = Net::mesh(2, 2, FINE);
