@@ -61,7 +61,9 @@ impl Device {
     /// changes of allowed IPs at once. Sessions of peers that stay go on.
     ///
     /// The first peers of a device are greeted with a handshake: they may have a session with the device
-    /// before it, and would send into the void until its silence is noticed, fifteen seconds later.
+    /// before it, and would send into the void until its silence is noticed, fifteen seconds later. A peer
+    /// with a session that gets another preshared key is asked for a new one: what the key is to protect from
+    /// would else go on for two minutes.
     ///
     /// # Errors
     /// When a change cannot be made; those before it have been.
@@ -142,7 +144,9 @@ impl Device {
             mtu: PADDED_UP_TO,
             ..PeerConfig::new(key)
         });
+        let mut is_rekeyed = false;
         if let Some(preshared_key) = &change.preshared_key {
+            is_rekeyed = preshared_key.is_some() && *preshared_key != config.preshared_key;
             config.preshared_key = preshared_key.clone();
         }
         if let Some(other) = &change.other_preshared_key {
@@ -174,6 +178,13 @@ impl Device {
                 .set_peer(now, config)
                 .ok_or(ControlError::TooManyPeers(key))?,
         };
+        if is_rekeyed
+            && self
+                .peer(id)
+                .is_some_and(|p| p.sessions.current().is_some())
+        {
+            self.initiate(now, id);
+        }
         if change.endpoint.is_some() {
             // Also when it only roamed away from there.
             if let Some(peer) = self.peer_mut(id) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wireguard::PeerConfig;
+use wireguard::control::{PeerChange, PeerRequest, SetRequest};
 use wireguard::keys::{PresharedKey, PrivateKey};
 
 use crate::net::{FINE, Net, inner, outer, packet};
@@ -125,4 +126,44 @@ fn a_wrong_preshared_key_makes_no_session() {
     net.run_secs(80);
     assert!(net.ids(1).is_empty());
     assert!(net.nodes.iter().all(|n| n.events.is_empty()));
+}
+
+/// Both ends are told as the exchange of preshared keys tells them: one after the other, each with the other key to fall
+/// back on.
+#[test]
+fn a_new_preshared_key_is_used_at_once() {
+    let mut net = Net::mesh(18, 2, FINE);
+    net.send(0, &packet(inner(0), inner(1), 0, 60));
+    net.run_secs(1);
+    let told = |net: &mut Net, n: usize, first: u8, other: Option<u8>| {
+        let key = |n| Some(PresharedKey::new([n; 32]));
+        let change = PeerChange {
+            update_only: true,
+            preshared_key: Some(key(first)),
+            other_preshared_key: Some(other.and_then(key)),
+            ..PeerChange::new(net.key(1 - n))
+        };
+        let request = SetRequest {
+            peers: vec![PeerRequest::Set(change)],
+            ..SetRequest::default()
+        };
+        net.configure(n, &request);
+        net.run_secs(1);
+    };
+    told(&mut net, 0, 1, None);
+    told(&mut net, 1, 1, None);
+    let sessions = |net: &Net| net.nodes.iter().map(|n| n.events.len()).min().unwrap();
+    assert!(sessions(&net) > 1, "nothing was sent since, and yet");
+    // What was told already changes nothing.
+    let before = sessions(&net);
+    told(&mut net, 1, 1, None);
+    assert_eq!(sessions(&net), before);
+    // One without a session has nothing to renew.
+    net.run_secs(600);
+    net.record_wire = true;
+    told(&mut net, 0, 2, Some(1));
+    assert!(net.wire.is_empty());
+    net.send(0, &packet(inner(0), inner(1), 1, 60));
+    net.run_secs(8);
+    assert_eq!(net.ids(1), [0, 1]);
 }

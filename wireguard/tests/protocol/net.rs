@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use model::Cidr;
+use wireguard::control::SetRequest;
 use wireguard::device::{DeviceConfig, Event};
 use wireguard::keys::{PrivateKey, PublicKey};
 use wireguard::lane::{Incoming, Lane, Outgoing, Received, Sent};
@@ -184,6 +185,13 @@ impl Net {
         device.set_allowed_ips(&[(block(m), Some(id))]);
         self.pump(n);
         id
+    }
+
+    /// Does what node `n` is told by a request.
+    pub(crate) fn configure(&mut self, n: usize, request: &SetRequest) {
+        let now = self.clock();
+        self.nodes[n].device.configure(now, request).unwrap();
+        self.pump(n);
     }
 
     pub(crate) fn key(&self, n: usize) -> PublicKey {
