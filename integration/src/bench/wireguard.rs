@@ -12,6 +12,8 @@ use crate::lab::Lab;
 use rig::{Program, Rig, Wire};
 
 const ROUNDS: usize = 4;
+/// One of them says little: where the threads of both ends run, and so how they wake, lasts for a while.
+const ROUND_TRIP_ROUNDS: usize = 16;
 const SECONDS: Duration = Duration::from_secs(2);
 
 /// Handshakes a second from addresses that are nobody's.
@@ -63,10 +65,16 @@ impl Series {
         )
     }
 
+    /// The median of the rounds' ratios.
     fn at_most(&self, what: &str, other: usize) -> Row {
-        let ratio = self.ratio(other);
+        let rounds = self.0[OURS].iter().zip(&self.0[other]);
+        let mut ratios: Vec<f64> = rounds
+            .map(|(ours, theirs)| ours / theirs.max(1e-12))
+            .collect();
+        let ratio = median_f64(&mut ratios);
         let what = format!("{what} against {}", NAMES[other]);
-        Row::goal(what, format!("{ratio:.2} ×"), "≤ 1 ×", ratio <= 1.0)
+        let shown = spread(&mut ratios, |ratio| format!("{ratio:.2} ×"));
+        Row::goal(what, shown, "≤ 1 ×", ratio <= 1.0)
     }
 }
 
@@ -95,9 +103,6 @@ pub fn run() -> Result<Section> {
             four.push(nth, rate);
             cpu_four.push(nth, cpu);
             packets.push(nth, rig.packets()?);
-            let (median, slow) = rig.round_trips()?;
-            p50.push(nth, median);
-            p99.push(nth, slow);
         }
         for nth in [OURS, BORINGTUN] {
             let rig = rigs.get(nth).context("no such rig")?;
@@ -106,6 +111,14 @@ pub fn run() -> Result<Section> {
             rig.wire(Wire::Plain)?;
             without_both.push(nth, rig.tcp(1, SECONDS)?.0);
             rig.wire(Wire::Offloads)?;
+        }
+    }
+
+    for _ in 0..ROUND_TRIP_ROUNDS {
+        for (nth, rig) in rigs.iter().enumerate() {
+            let (median, slow) = rig.round_trips()?;
+            p50.push(nth, median);
+            p99.push(nth, slow);
         }
     }
 
@@ -140,7 +153,8 @@ pub fn run() -> Result<Section> {
     rows.extend(under_flood(rigs.get(OURS).context("no such rig")?)?);
     Ok(Section {
         title: "WireGuard in userspace",
-        how: "Medians and extremes of four rounds in turn; ratios of medians. Two namespaces and a veth pair for each \
+        how: "Medians and extremes of four rounds in turn, of round trips sixteen; ratios of medians, of round trips the \
+              median and extremes of each round's. Two namespaces and a veth pair for each \
               program, MTU 1,500 and 1,420 inside, both ends and both ends of the load on this machine. TCP by iperf3 \
               with CUBIC for 2 s; CPU time of both tunnel processes; one UDP sender as fast as it goes for 1 s, what \
               arrives counts; 3,000 UDP round trips. Handshakes from nobody: well-formed initiations of unknown keys from spoofed \
