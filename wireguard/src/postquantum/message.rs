@@ -142,9 +142,9 @@ impl<'a> Sealed<'a> {
 
     /// What it says, if it is of the other end of `link`.
     pub(super) fn open(&self, link: &Link) -> Option<Message> {
-        link.is_mac_right(self.text, self.mac)
-            .then(|| self.read())
-            .flatten()
+        // A fuzzer guesses no codes; what is behind them has to hold by itself.
+        let is_right = cfg!(fuzzing) || link.is_mac_right(self.text, self.mac);
+        is_right.then(|| self.read()).flatten()
     }
 
     fn read(&self) -> Option<Message> {
