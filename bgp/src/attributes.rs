@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use builder::{Attributes, AttributesError};
 pub use edit::{Edit, Keep};
-pub use view::{AsSegment, AttrView, LargeCommunity, Tlv, Tlvs};
+pub use model::bgp::LargeCommunity;
+pub use view::{AsSegment, AttrView, Tlv, Tlvs};
 
 /// ORIGIN values, from the most to the least preferred.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

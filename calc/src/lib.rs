@@ -98,6 +98,7 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
         partial: unknown.is_some(),
         barred: snapshot.lacks_mesh(),
         tunnel: wireguard.device(&peers, &mesh.owners),
+        bgp: None,
         encryption: snapshot.encryption(),
         workload_mtu: mtu.workload,
         problems: problems.finish(inputs.node),

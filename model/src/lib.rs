@@ -13,6 +13,7 @@
 //! * an error names the object, the field, the value and the mend.
 
 pub mod api;
+pub mod bgp;
 pub mod block;
 pub mod cidr;
 pub mod kernel;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::bgp::Bgp;
 use crate::kernel::{KernelState, LinkName};
 use crate::kv::Revision;
 use crate::resources::Encryption;
@@ -58,6 +59,8 @@ pub struct NodeState {
     pub barred: bool,
     /// The encrypted tunnel; `None`: there is to be none.
     pub tunnel: Option<Tunnel>,
+    /// What is said and heard by BGP; `None`: nobody is spoken to.
+    pub bgp: Option<Bgp>,
     /// Whether what goes to other nodes is to be encrypted.
     pub encryption: Encryption,
     /// MTU of workload interfaces, bytes.

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use model::bgp::LargeCommunity;
+
 use super::{Origin, code, flag};
 
 /// One attribute of a block.
@@ -58,17 +60,6 @@ impl<'a> AsSegment<'a> {
         let (words, _) = self.asns.as_chunks::<4>();
         words.iter().map(|w| u32::from_be_bytes(*w))
     }
-}
-
-/// A large community (RFC 8092).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LargeCommunity {
-    /// The AS that defines it.
-    pub global: u32,
-    /// First value.
-    pub local1: u32,
-    /// Second value.
-    pub local2: u32,
 }
 
 /// A canonical block, read in place. Cheap to copy.

@@ -1,147 +1,57 @@
 //! Filters: rules in order, the first that matches decides (the meaning of `BGPFilter`).
 
-use model::Cidr;
+pub use model::bgp::Community;
+pub use model::bgp::filter::{Filter, MatchOperator, Operation, PrefixMatch, Rule};
 
-use crate::attributes::{AttrView, Edit, Keep, LargeCommunity};
+use crate::attributes::{AttrView, Edit, Keep};
 use crate::prefix::PrefixKey;
 
-/// How a rule's prefix and a route's are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MatchOperator {
-    /// The same prefix.
-    Equal,
-    /// Another prefix.
-    NotEqual,
-    /// Inside.
-    In,
-    /// Not inside.
-    NotIn,
-}
-
-/// A prefix to compare with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PrefixMatch {
-    /// The prefix.
-    pub cidr: Cidr,
-    /// How to compare.
-    pub operator: MatchOperator,
-    /// With `In` and `NotIn`: the shortest prefix that counts as inside.
-    pub min_len: Option<u8>,
-    /// With `In` and `NotIn`: the longest prefix that counts as inside.
-    pub max_len: Option<u8>,
-}
-
-impl PrefixMatch {
-    fn matches<K: PrefixKey>(&self, key: K) -> bool {
-        let Some(cidr) = K::from_cidr(&self.cidr) else {
-            return false;
-        };
-        let inside = cidr.covers(key)
-            && self.min_len.is_none_or(|min| key.len() >= min)
-            && self.max_len.is_none_or(|max| key.len() <= max);
-        match self.operator {
-            MatchOperator::Equal => cidr == key,
-            MatchOperator::NotEqual => cidr != key,
-            MatchOperator::In => inside,
-            MatchOperator::NotIn => !inside,
-        }
+/// The part of [`PrefixMatch`] that needs a table's key.
+fn prefix_matches<K: PrefixKey>(wanted: &PrefixMatch, key: K) -> bool {
+    let Some(cidr) = K::from_cidr(&wanted.cidr) else {
+        return false;
+    };
+    let inside = cidr.covers(key)
+        && wanted.min_len.is_none_or(|min| key.len() >= min)
+        && wanted.max_len.is_none_or(|max| key.len() <= max);
+    match wanted.operator {
+        MatchOperator::Equal => cidr == key,
+        MatchOperator::NotEqual => cidr != key,
+        MatchOperator::In => inside,
+        MatchOperator::NotIn => !inside,
     }
 }
 
-/// A community to look for or to add.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Community {
-    /// RFC 1997.
-    Standard(u32),
-    /// RFC 8092.
-    Large(LargeCommunity),
+fn rule_matches<K: PrefixKey>(rule: &Rule, key: K, view: AttrView<'_>, remote: bool) -> bool {
+    let has = |community: &Community| match community {
+        Community::Standard(c) => view.communities().any(|have| have == *c),
+        Community::Large(c) => view.large_communities().any(|have| have == *c),
+    };
+    (remote || !rule.remote)
+        && (rule.prefix.as_ref()).is_none_or(|prefix| prefix_matches(prefix, key))
+        && rule.communities.iter().all(has)
+        && (rule.as_path_prefix.is_empty() || path_begins(rule, view))
 }
 
-/// A change to a route that a rule accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Adds a community.
-    AddCommunity(Community),
-    /// Puts AS numbers before the path, nearest first.
-    PrependAsPath(Vec<u32>),
-    /// Sets LOCAL_PREF.
-    SetLocalPref(u32),
-    /// Sets MULTI_EXIT_DISC.
-    SetMed(u32),
+fn path_begins(rule: &Rule, view: AttrView<'_>) -> bool {
+    let mut path = view.asns();
+    (rule.as_path_prefix.iter()).all(|asn| path.next() == Some(*asn))
 }
 
-/// One rule. What it does not name, it does not ask for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Rule {
-    /// Whether a route that matches is used.
-    pub accept: bool,
-    /// The route's prefix.
-    pub prefix: Option<PrefixMatch>,
-    /// Only routes that neighbours announced, not ours.
-    pub remote: bool,
-    /// All of these are on the route.
-    pub communities: Vec<Community>,
-    /// The path begins with these AS numbers.
-    pub as_path_prefix: Vec<u32>,
-    /// What is done to a route that is accepted.
-    pub operations: Vec<Operation>,
-}
-
-impl Default for Rule {
-    /// Accepts everything.
-    fn default() -> Rule {
-        Rule {
-            accept: true,
-            prefix: None,
-            remote: false,
-            communities: Vec::new(),
-            as_path_prefix: Vec::new(),
-            operations: Vec::new(),
-        }
-    }
-}
-
-impl Rule {
-    fn matches<K: PrefixKey>(&self, key: K, view: AttrView<'_>, remote: bool) -> bool {
-        let has = |community: &Community| match community {
-            Community::Standard(c) => view.communities().any(|have| have == *c),
-            Community::Large(c) => view.large_communities().any(|have| have == *c),
-        };
-        (remote || !self.remote)
-            && self.prefix.is_none_or(|prefix| prefix.matches(key))
-            && self.communities.iter().all(has)
-            && (self.as_path_prefix.is_empty() || self.path_begins(view))
-    }
-
-    fn path_begins(&self, view: AttrView<'_>) -> bool {
-        let mut path = view.asns();
-        self.as_path_prefix
-            .iter()
-            .all(|asn| path.next() == Some(*asn))
-    }
-
-    /// Adds the rule's operations to an edit.
-    pub(crate) fn add_to(&self, edit: &mut Edit) {
-        for operation in &self.operations {
-            match operation {
-                Operation::AddCommunity(Community::Standard(c)) => edit.communities.push(*c),
-                Operation::AddCommunity(Community::Large(c)) => edit.large_communities.push(*c),
-                // Before what is there, and before what an earlier operation put there.
-                Operation::PrependAsPath(asns) => {
-                    edit.prepend.splice(0..0, asns.iter().copied());
-                }
-                Operation::SetLocalPref(pref) => edit.local_pref = Keep::Set(*pref),
-                Operation::SetMed(med) => edit.med = Keep::Set(*med),
+/// Adds a rule's operations to an edit.
+pub(crate) fn add_to(rule: &Rule, edit: &mut Edit) {
+    for operation in &rule.operations {
+        match operation {
+            Operation::AddCommunity(Community::Standard(c)) => edit.communities.push(*c),
+            Operation::AddCommunity(Community::Large(c)) => edit.large_communities.push(*c),
+            // Before what is there, and before what an earlier operation put there.
+            Operation::PrependAsPath(asns) => {
+                edit.prepend.splice(0..0, asns.iter().copied());
             }
+            Operation::SetLocalPref(pref) => edit.local_pref = Keep::Set(*pref),
+            Operation::SetMed(med) => edit.med = Keep::Set(*med),
         }
     }
-}
-
-/// Rules of both families for one direction of one neighbour. A route that no rule matches is accepted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Filter {
-    /// In order.
-    pub rules: Vec<Rule>,
 }
 
 /// What a filter said.
@@ -152,24 +62,29 @@ pub(crate) enum Verdict {
     Accept(Option<u16>),
 }
 
-impl Filter {
-    pub(crate) fn judge<K: PrefixKey>(&self, key: K, view: AttrView<'_>, remote: bool) -> Verdict {
-        let matching = |rule: &Rule| rule.matches(key, view, remote);
-        match self.rules.iter().position(matching) {
-            None => Verdict::Accept(None),
-            Some(at) => match self.rules.get(at) {
-                Some(rule) if rule.accept => {
-                    let operates = !rule.operations.is_empty();
-                    Verdict::Accept(u16::try_from(at).ok().filter(|_| operates))
-                }
-                _ => Verdict::Reject,
-            },
-        }
+/// What `filter` says of a route.
+pub(crate) fn judge<K: PrefixKey>(
+    filter: &Filter,
+    key: K,
+    view: AttrView<'_>,
+    remote: bool,
+) -> Verdict {
+    let matching = |rule: &Rule| rule_matches(rule, key, view, remote);
+    match filter.rules.iter().position(matching) {
+        None => Verdict::Accept(None),
+        Some(at) => match filter.rules.get(at) {
+            Some(rule) if rule.accept => {
+                let operates = !rule.operations.is_empty();
+                Verdict::Accept(u16::try_from(at).ok().filter(|_| operates))
+            }
+            _ => Verdict::Reject,
+        },
     }
+}
 
-    pub(crate) fn rule(&self, at: Option<u16>) -> Option<&Rule> {
-        self.rules.get(usize::from(at?))
-    }
+/// The rule that a verdict names.
+pub(crate) fn rule(filter: &Filter, at: Option<u16>) -> Option<&Rule> {
+    filter.rules.get(usize::from(at?))
 }
 
 #[cfg(test)]
@@ -178,10 +93,10 @@ mod tests {
     use crate::attributes::Attributes;
     use crate::prefix::V4;
 
-    fn judge(rules: Vec<Rule>, prefix: &str, attributes: &Attributes, remote: bool) -> Verdict {
+    fn verdict(rules: Vec<Rule>, prefix: &str, attributes: &Attributes, remote: bool) -> Verdict {
         let key = V4::from_cidr(&prefix.parse().unwrap()).unwrap();
         let block = attributes.block().unwrap();
-        Filter { rules }.judge(key, AttrView::new(&block), remote)
+        judge(&Filter { rules }, key, AttrView::new(&block), remote)
     }
 
     fn prefix(cidr: &str, operator: MatchOperator, min: Option<u8>, max: Option<u8>) -> Rule {
@@ -217,7 +132,7 @@ mod tests {
             (NotIn, Some(25), None, "10.0.1.0/24", true),
         ];
         for (operator, min, max, route, matches) in cases {
-            let verdict = judge(
+            let verdict = verdict(
                 vec![prefix(net, operator, min, max)],
                 route,
                 &Attributes::default(),
@@ -244,7 +159,7 @@ mod tests {
             operations: vec![Operation::SetMed(1)],
             ..Rule::default()
         };
-        let with = |rules| judge(rules, "10.0.0.0/8", &attributes, true);
+        let with = |rules| verdict(rules, "10.0.0.0/8", &attributes, true);
         assert_eq!(with(vec![]), Verdict::Accept(None));
         assert_eq!(
             with(vec![
@@ -275,7 +190,7 @@ mod tests {
         };
         assert_eq!(with(vec![remote.clone()]), Verdict::Reject);
         assert_eq!(
-            judge(vec![remote], "10.0.0.0/8", &attributes, false),
+            verdict(vec![remote], "10.0.0.0/8", &attributes, false),
             Verdict::Accept(None)
         );
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::Family;
 
-use super::filter::{Filter, Verdict};
+use super::filter::{self, Filter, Verdict};
 use super::peer::{Import, PeerId, PeerKind, Refusal};
 use super::plane::Plane;
 use super::store::AttrId;
@@ -58,7 +58,7 @@ impl Judged {
             .filter
             .as_ref()
             .map_or(Verdict::Accept(None), |filter| {
-                filter.judge(key, shared.store.view(self.raw), true)
+                filter::judge(filter, key, shared.store.view(self.raw), true)
             });
         let Verdict::Accept(rule) = verdict else {
             return (self.raw, path_flag::FILTERED);
@@ -67,8 +67,8 @@ impl Judged {
             return (*attrs, 0);
         }
         let mut edit = self.edit.clone();
-        if let Some(rule) = self.filter.as_ref().and_then(|f| f.rule(rule)) {
-            rule.add_to(&mut edit);
+        if let Some(rule) = self.filter.as_ref().and_then(|f| filter::rule(f, rule)) {
+            filter::add_to(rule, &mut edit);
         }
         let mut block = Vec::new();
         let Ok(()) = edit.apply(shared.store.view(self.raw), &mut block) else {

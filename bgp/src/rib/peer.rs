@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+pub use model::bgp::NextHopMode;
+
 use super::filter::Filter;
 use crate::attributes::NextHop;
 use crate::family::PerFamily;
@@ -25,18 +27,6 @@ pub enum PeerKind {
     Internal,
     /// In our AS, and we reflect routes to and from it.
     Client,
-}
-
-/// Which next hop is announced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum NextHopMode {
-    /// Ours to other ASes and for our own routes; the learnt one inside our AS.
-    #[default]
-    Auto,
-    /// Always ours.
-    Own,
-    /// The learnt one where there is one.
-    Keep,
 }
 
 /// How a neighbour's routes are judged when they come in.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use model::Family;
 
-use super::super::filter::Verdict;
+use super::super::filter::{self, Verdict};
 use super::super::hops::Reach;
 use super::super::peer::{Export, LOCAL, NextHopMode, PeerId, PeerKind};
 use super::super::plane::effective_pref;
@@ -60,7 +60,7 @@ pub(super) fn offer<K: PrefixKey>(
     }
     let remote = path.peer != LOCAL;
     let verdict = export.filter.as_ref().map_or(Verdict::Accept(None), |f| {
-        f.judge(key, shared.store.view(path.attrs), remote)
+        filter::judge(f, key, shared.store.view(path.attrs), remote)
     });
     let Verdict::Accept(rule) = verdict else {
         return None;
@@ -148,10 +148,13 @@ pub(super) fn edit(shared: &Shared, export: &Export, offer: &Offer) -> Edit {
             edit.cluster = Keep::Set(shared.config.cluster_id);
         }
     }
-    let rule = export.filter.as_ref().and_then(|f| f.rule(offer.rule));
+    let rule = export
+        .filter
+        .as_ref()
+        .and_then(|f| filter::rule(f, offer.rule));
     if let Some(rule) = rule {
         let kept = edit.local_pref;
-        rule.add_to(&mut edit);
+        filter::add_to(rule, &mut edit);
         if export.kind == PeerKind::External {
             edit.local_pref = kept;
         }
