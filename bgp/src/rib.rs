@@ -1,7 +1,7 @@
 //! The RIB: routes in, decisions, routes out. One owner; fed with UPDATEs, decided in batches.
 //!
 //! ```text
-//!  apply(peer, UPDATE) ─► attribute block interned, judged once ─► paths ─► dirty prefixes
+//!  apply(peer, UPDATE) ─► attribute block interned, judged once ─► guard ─► paths ─► dirty prefixes
 //!  decide()  ─► one pass over the dirty prefixes ─► pending sets: one a subgroup, one for the kernel
 //!  transmit() ─► prefixes taken from a pending set, grouped by attributes, rendered once a subgroup
 //!  kernel_changes() ─► prefixes with the next hops that are used
@@ -14,6 +14,7 @@
 pub mod decision;
 pub mod export;
 pub mod filter;
+mod guard;
 mod hops;
 mod import;
 pub mod peer;
@@ -30,6 +31,7 @@ use hashbrown::HashMap;
 use model::{Cidr, Family};
 
 pub use decision::DecisionConfig;
+pub use guard::Stance;
 pub use hops::Reach;
 pub use import::Applied;
 pub use peer::{

@@ -16,6 +16,7 @@ use bgp::wire::update::MpNlri;
 use bgp::wire::{Context, frame, render, update};
 use bgp::{Family, NextHop, PerFamily, PrefixKey, V4, V6};
 use model::Cidr;
+use model::bgp::PoolGuard;
 
 const OWN_AS: u32 = 64512;
 
@@ -339,6 +340,78 @@ fn routes_of_a_restarting_neighbour_stay_until_they_are_swept() {
     lab.rib.sweep_stale(PeerId(1), Family::V4);
     assert!(lab.told(2, "10.1.0.0/16").is_some());
     assert_eq!(lab.told(2, "10.2.0.0/16"), None);
+}
+
+#[test]
+fn what_is_stale_stays_so_when_it_is_judged_again() {
+    let mut lab = Lab::new([external(1), external(2)]);
+    lab.v4(1, "10.1.0.0/16", &from_as(1));
+    let keep = PerFamily {
+        v4: true,
+        v6: false,
+    };
+    lab.rib.peer_down(PeerId(1), keep);
+    lab.rib.set_import(PeerId(1), Import::default());
+    let guard = |importable: &[&str]| PoolGuard {
+        pools: [cidr("10.1.0.0/16")].into(),
+        importable: importable.iter().map(|c| cidr(c)).collect(),
+        ..PoolGuard::default()
+    };
+    lab.rib.set_guard(&guard(&[]));
+    lab.rib.set_guard(&guard(&["10.1.0.0/16"]));
+    let stale: Vec<bool> = (lab.rib.routes(Family::V4, None, None).iter())
+        .map(|r| r.stale)
+        .collect();
+    assert_eq!(stale, [true]);
+}
+
+#[test]
+fn the_guard_stands_before_the_filter_and_is_told_from_it() {
+    let mut receiver = external(1);
+    receiver.1.import.filter = Some(Arc::new(Filter {
+        rules: vec![reject("10.1.1.0/24")],
+    }));
+    let mut lab = Lab::new([receiver, external(2)]);
+    let guard = |importable: &[&str], passable: &[&str]| PoolGuard {
+        pools: [cidr("10.1.0.0/16")].into(),
+        importable: importable.iter().map(|c| cidr(c)).collect(),
+        passable: passable.iter().map(|c| cidr(c)).collect(),
+    };
+    for prefix in ["10.1.1.0/24", "10.1.2.0/24", "10.2.0.0/24", "0.0.0.0/0"] {
+        lab.v4(1, prefix, &from_as(1));
+    }
+    let refused = |lab: &Lab| {
+        let c = lab.rib.counters(PeerId(1), Family::V4);
+        (c.received, c.filtered, c.guarded)
+    };
+    let installed = |lab: &mut Lab| -> Vec<String> {
+        lab.rib.decide();
+        let changes = lab.rib.kernel_changes(Family::V4, 9);
+        let used = changes.iter().filter(|c| !c.hops.is_empty());
+        used.map(|c| c.prefix.to_string()).collect()
+    };
+    assert_eq!(refused(&lab), (4, 1, 0));
+    assert_eq!(installed(&mut lab).len(), 3);
+    lab.rib.set_guard(&guard(&[], &[]));
+    assert_eq!(refused(&lab), (4, 2, 2));
+    assert_eq!(lab.told(2, "10.1.2.0/24"), None);
+    assert!(lab.told(2, "0.0.0.0/0").is_some(), "it covers the pool");
+    assert_eq!(installed(&mut lab), [""; 0]);
+    // What may come in is still the filter's business.
+    lab.rib
+        .set_guard(&guard(&["10.1.1.0/24", "10.1.2.0/24"], &[]));
+    assert_eq!(refused(&lab), (4, 1, 0));
+    assert_eq!(installed(&mut lab), ["10.1.2.0/24"]);
+    // Passed on, and out of the kernel.
+    lab.rib.set_guard(&guard(&[], &["10.1.2.0/24"]));
+    lab.rib.decide();
+    let changes = lab.rib.kernel_changes(Family::V4, 9);
+    assert!(changes.iter().all(|c| c.hops.is_empty()), "{changes:?}");
+    assert!(lab.told(2, "10.1.2.0/24").is_some());
+    assert_eq!(
+        lab.rib.stance(&cidr("10.1.1.0/24")).words(),
+        Some("inside our pools, and no other node has this block")
+    );
 }
 
 #[test]

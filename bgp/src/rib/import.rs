@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::Family;
 
 use super::filter::{self, Filter, Verdict};
+use super::guard::Stance;
 use super::peer::{Import, PeerId, PeerKind, Refusal};
 use super::plane::Plane;
 use super::store::AttrId;
@@ -116,6 +117,23 @@ fn admit(shared: &Shared, peer: PeerId, view: AttrView<'_>) -> Result<Edit, Refu
     Ok(edit)
 }
 
+/// What import makes of what is held as `raw` of a neighbour.
+pub(super) fn judge_again<K: PrefixKey>(
+    shared: &mut Shared,
+    peer: PeerId,
+    key: K,
+    raw: AttrId,
+) -> (AttrId, u8) {
+    let Some(config) = shared.peer(peer).map(|p| &p.config) else {
+        return (raw, path_flag::FILTERED);
+    };
+    let (ibgp, filter) = (config.export.context.ibgp, config.import.filter.clone());
+    match admit(shared, peer, shared.store.view(raw)) {
+        Ok(edit) => Judged::new(raw, edit, filter).judge(shared, ibgp, key),
+        Err(_) => (raw, path_flag::FILTERED),
+    }
+}
+
 fn withdraw_all<K: PrefixKey>(
     plane: &mut Plane<K>,
     shared: &mut Shared,
@@ -146,7 +164,10 @@ fn announce_all<K: PrefixKey>(
         .get(K::FAMILY)
         .unwrap_or(u32::MAX);
     for (path_id, key) in nlri.iter() {
-        let (attrs, flags) = judged.judge(shared, ibgp, key);
+        let (attrs, flags) = match plane.guard.stance(key) {
+            Stance::Refused => (judged.raw, path_flag::FILTERED | path_flag::GUARDED),
+            _ => judged.judge(shared, ibgp, key),
+        };
         if plane.announce(shared, peer, path_id, key, (attrs, judged.raw), flags) {
             let received = shared
                 .peer(peer)
@@ -245,22 +266,10 @@ impl Rib {
         let Some(known) = self.shared.peers.get_mut(&peer) else {
             return;
         };
-        let ibgp = known.config.export.context.ibgp;
-        let filter = import.filter.clone();
         known.config.import = import;
         for family in Family::ALL {
-            let (shared, filter) = (&mut self.shared, &filter);
-            on_plane!(self, family, |plane| plane.rejudge(
-                shared,
-                peer,
-                |shared, key, raw| {
-                    let view = shared.store.view(raw);
-                    match admit(shared, peer, view) {
-                        Ok(edit) => Judged::new(raw, edit, filter.clone()).judge(shared, ibgp, key),
-                        Err(_) => (raw, path_flag::FILTERED),
-                    }
-                }
-            ));
+            let shared = &mut self.shared;
+            on_plane!(self, family, |plane| plane.rejudge(shared, peer));
         }
     }
 

@@ -100,8 +100,10 @@ pub enum Refusal {
 pub struct Counters {
     /// Paths held.
     pub received: u32,
-    /// Of these, paths that the import filter refuses.
+    /// Of these, paths that the import filter or the guard of our pools refuses.
     pub filtered: u32,
+    /// Of these, paths that the guard refuses.
+    pub guarded: u32,
 }
 
 #[derive(Clone, Debug)]

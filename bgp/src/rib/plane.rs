@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use super::Shared;
 use super::decision::{self, Candidate};
 use super::export::Group;
+use super::guard::{Guard, Stance};
 use super::hops::Reach;
+use super::import;
 use super::peer::{LOCAL, PeerId, PeerKind};
 use super::pending::{Bits, Pending};
 use super::store::{AttrId, mark};
@@ -29,6 +31,8 @@ pub(crate) struct Plane<K> {
     dirty_set: Bits,
     pub(crate) groups: Vec<Group>,
     pub(crate) kernel: Pending,
+    /// What is done with learnt prefixes inside our pools.
+    pub(crate) guard: Guard<K>,
     candidates: Vec<Candidate>,
 }
 
@@ -40,6 +44,7 @@ impl<K> Default for Plane<K> {
             dirty_set: Bits::default(),
             groups: Vec::new(),
             kernel: Pending::default(),
+            guard: Guard::default(),
             candidates: Vec::new(),
         }
     }
@@ -206,25 +211,26 @@ impl<K: PrefixKey> Plane<K> {
         }
     }
 
-    /// Judges a neighbour's paths again: `judge` says what becomes of one received as `raw`.
-    pub(crate) fn rejudge(
-        &mut self,
-        shared: &mut Shared,
-        peer: PeerId,
-        mut judge: impl FnMut(&mut Shared, K, AttrId) -> (AttrId, u8),
-    ) {
+    /// Judges a neighbour's paths again.
+    pub(crate) fn rejudge(&mut self, shared: &mut Shared, peer: PeerId) {
         for (net, path) in self.paths_where(|p| p.peer == peer) {
-            let (key, old) = (self.table.key(net), *self.table.path(path));
-            let (attrs, flags) = judge(shared, key, old.raw);
-            let stale = old.flags & path_flag::STALE;
-            self.announce(
-                shared,
-                peer,
-                old.path_id,
-                key,
-                (attrs, old.raw),
-                flags | stale,
-            );
+            self.rejudge_one(shared, net, path);
+        }
+    }
+
+    /// As [`Plane::rejudge`] for one learnt path.
+    pub(crate) fn rejudge_one(&mut self, shared: &mut Shared, net: u32, path: u32) {
+        let (key, old) = (self.table.key(net), *self.table.path(path));
+        let (attrs, flags) = match self.guard.stance(key) {
+            Stance::Refused => (old.raw, path_flag::FILTERED | path_flag::GUARDED),
+            _ => import::judge_again(shared, old.peer, key, old.raw),
+        };
+        let verdict = path_flag::FILTERED | path_flag::GUARDED;
+        // To announce it would mean that it was heard again.
+        if attrs != old.attrs || flags != old.flags & verdict {
+            let flags = flags | old.flags & path_flag::STALE;
+            let attrs = (attrs, old.raw);
+            self.announce(shared, old.peer, old.path_id, key, attrs, flags);
         }
     }
 
@@ -269,8 +275,12 @@ impl<K: PrefixKey> Plane<K> {
 
 fn count_filtered(shared: &mut Shared, peer: PeerId, family: model::Family, was: u8, is: u8) {
     if let Some(peer) = shared.peers.get_mut(&peer) {
-        let filtered = &mut peer.counters.get_mut(family).filtered;
-        *filtered = filtered.saturating_sub(u32::from(was & path_flag::FILTERED));
-        *filtered += u32::from(is & path_flag::FILTERED);
+        let counters = peer.counters.get_mut(family);
+        let count = |number: &mut u32, flag: u8| {
+            *number = number.saturating_sub(u32::from(was & flag != 0));
+            *number += u32::from(is & flag != 0);
+        };
+        count(&mut counters.filtered, path_flag::FILTERED);
+        count(&mut counters.guarded, path_flag::GUARDED);
     }
 }

@@ -3,6 +3,7 @@
 use model::Cidr;
 
 use super::Shared;
+use super::guard::Stance;
 use super::peer::{LOCAL, PeerId};
 use super::plane::Plane;
 use super::table::{Path, path_flag};
@@ -23,7 +24,7 @@ pub struct KernelHop {
 pub struct KernelChange {
     /// The prefix.
     pub prefix: Cidr,
-    /// Next hops in use, the best first; empty when it is not to be installed, being gone or ours.
+    /// Next hops in use, the best first; empty when it is not to be installed, being gone, ours or only passed on.
     pub hops: Vec<KernelHop>,
 }
 
@@ -44,8 +45,10 @@ pub struct Route<'a> {
     pub best: bool,
     /// It is used, alone or beside others.
     pub used: bool,
-    /// The import filter refuses it.
+    /// The import filter refuses it, or the guard of our pools.
     pub filtered: bool,
+    /// What the guard says of its prefix, where it was learnt.
+    pub stance: Stance,
     /// It is from before a restart and was not heard again yet.
     pub stale: bool,
 }
@@ -75,9 +78,11 @@ impl<K: PrefixKey> Plane<K> {
         self.kernel.take(max, &mut nets);
         let changes = nets.iter().map(|net| {
             let paths = self.table.paths_of(*net).map(|p| self.table.path(p));
-            let used = paths.filter(|p| is_used(p) && p.peer != LOCAL);
+            let key = self.table.key(*net);
+            let passed = self.guard.stance(key) == Stance::Passable;
+            let used = paths.filter(|p| is_used(p) && p.peer != LOCAL && !passed);
             KernelChange {
-                prefix: self.table.key(*net).cidr(),
+                prefix: key.cidr(),
                 hops: used
                     .map(|p| KernelHop {
                         hop: shared.store.next_hop(p.attrs),
@@ -120,6 +125,10 @@ impl<K: PrefixKey> Plane<K> {
                 best: path.is(path_flag::BEST),
                 used: is_used(path),
                 filtered: path.is(path_flag::FILTERED),
+                stance: match path.peer {
+                    LOCAL => Stance::Free,
+                    _ => self.guard.stance(key),
+                },
                 stale: path.is(path_flag::STALE),
             })
             .collect()

@@ -24,6 +24,8 @@ pub(crate) mod path_flag {
     pub(crate) const MULTI: u8 = 4;
     /// The best.
     pub(crate) const BEST: u8 = 8;
+    /// Refused by the guard of our pools; filtered too.
+    pub(crate) const GUARDED: u8 = 16;
 }
 
 /// One path of a prefix.

@@ -4,8 +4,10 @@ mod peer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use model::bgp::PoolGuard;
 pub use peer::{Bfd, Peer, Ttl};
 
 use crate::rib::DecisionConfig;
@@ -33,6 +35,8 @@ pub struct Config {
     pub restarted: bool,
     /// Longest wait for that.
     pub deferral: Duration,
+    /// Which learnt routes inside our own pools are used. A change costs as much as it changes.
+    pub guard: Arc<PoolGuard>,
     /// Peers by name.
     pub peers: BTreeMap<String, Peer>,
 }
@@ -51,6 +55,7 @@ impl Config {
             port: Some(PORT),
             restarted: false,
             deferral: Duration::from_secs(60),
+            guard: Arc::default(),
             peers: BTreeMap::new(),
         }
     }

@@ -10,7 +10,7 @@ use crate::attributes::Attributes;
 use crate::bfd;
 use crate::family::PerFamily;
 use crate::fsm::{Negotiated, State};
-use crate::rib::Counters;
+use crate::rib::{Counters, Stance};
 
 /// What went wrong, and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,8 +113,10 @@ pub struct RouteInfo {
     pub best: bool,
     /// It is used, alone or beside others.
     pub used: bool,
-    /// The import filter refuses it.
+    /// The import filter refuses it, or the guard of our pools.
     pub filtered: bool,
+    /// What the guard says of its prefix, where it was learnt.
+    pub stance: Stance,
     /// It is from before a restart of its peer.
     pub stale: bool,
 }

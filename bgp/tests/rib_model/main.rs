@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod listener;
-mod model;
+mod naive;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,13 +14,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use bgp::attributes::{AttrView, Attributes, well_known};
 use bgp::rib::{
     DecisionConfig, Export, Import, LOCAL, NextHopMode, OWN_HOP, PeerConfig, PeerId, PeerKind,
-    Reach, Rib, RibConfig,
+    Reach, Rib, RibConfig, Stance,
 };
 use bgp::wire::refresh::{self, Refresh};
 use bgp::wire::{Context, MessageType, block, frame, render, update};
 use bgp::{Family, NextHop, PerFamily, PrefixKey, V4};
 use listener::Listener;
-use model::{Held, Model};
+use model::Cidr;
+use model::bgp::PoolGuard;
+use naive::{Held, Model};
 use proptest::prelude::*;
 use world::World;
 
@@ -95,6 +97,8 @@ enum Step {
     Down(u16),
     Up(u16),
     Reach(u8, bool, u32),
+    /// How many bits of 10.9.0.0 our pool has, and the prefixes that are used and passed on, as bits.
+    Guard(Option<u8>, u8, u8),
     Refresh(u16, bool),
     /// Neighbours that can be written to, as bits.
     Transmit(u8),
@@ -157,6 +161,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => peer.clone().prop_map(Step::Up),
         1 => (1u8..4, any::<bool>(), 0u32..3).prop_map(|(a, b, c)| Step::Reach(a, b, c)),
         1 => (peer, any::<bool>()).prop_map(|(a, b)| Step::Refresh(a, b)),
+        2 => (prop::option::of(21u8..=25), any::<u8>(), any::<u8>()).prop_map(|(a, b, c)| Step::Guard(a, b, c)),
         3 => any::<u8>().prop_map(Step::Transmit),
         1 => Just(Step::Kernel),
     ]

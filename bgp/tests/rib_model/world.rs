@@ -93,6 +93,23 @@ impl World {
                     .reach
                     .insert(hop_of(hop), reachable.then_some(metric));
             }
+            Step::Guard(len, importable, passable) => {
+                let net: IpAddr = Ipv4Addr::new(10, 9, 0, 0).into();
+                let of = |bits: u8| {
+                    let prefixes = (0..PREFIXES).filter(|p| bits & 1 << p != 0);
+                    prefixes.map(|p| key(p).cidr()).collect()
+                };
+                let guard = PoolGuard {
+                    pools: len
+                        .and_then(|len| Cidr::containing(net, len))
+                        .into_iter()
+                        .collect(),
+                    importable: of(importable),
+                    passable: of(passable),
+                };
+                self.rib.set_guard(&guard);
+                self.model.guard = guard;
+            }
             Step::Refresh(peer, enhanced) => self.rib.refresh(PeerId(peer), Family::V4, enhanced),
             Step::Transmit(writable) => {
                 self.transmit(|peer| writable & 1 << peer.0 != 0);
@@ -193,7 +210,7 @@ impl World {
                 .model
                 .used(prefix)
                 .iter()
-                .filter(|held| held.peer != 0)
+                .filter(|held| held.peer != 0 && self.model.stance(prefix) != Stance::Passable)
                 .map(|held| held.hop)
                 .collect();
             if !hops.is_empty() {
@@ -211,9 +228,17 @@ impl World {
         };
         assert_eq!(sorted(&self.kernel), sorted(&kernel));
         for (peer, ..) in PEERS {
-            let received = self.rib.counters(PeerId(peer), Family::V4).received;
-            let held = self.model.routes.values().filter(|h| h.peer == peer);
-            assert_eq!(received as usize, held.count(), "neighbour {peer}");
+            let counters = self.rib.counters(PeerId(peer), Family::V4);
+            let held = self.model.routes.iter().filter(|(_, h)| h.peer == peer);
+            assert_eq!(
+                counters.received as usize,
+                held.clone().count(),
+                "neighbour {peer}"
+            );
+            let refused = held.filter(|(at, _)| self.model.stance(at.0) == Stance::Refused);
+            let refused = refused.count();
+            let counted = [counters.guarded as usize, counters.filtered as usize];
+            assert_eq!(counted, [refused, refused], "neighbour {peer}");
         }
         let prefixes: BTreeSet<u8> = self.model.routes.keys().map(|k| k.0).collect();
         assert_eq!(

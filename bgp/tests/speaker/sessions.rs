@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use bgp::rib::Stance;
 use bgp::rib::filter::{Filter, MatchOperator, PrefixMatch, Rule};
 use bgp::speaker::{Goodbye, RouteQuery, View};
+
+use model::bgp::PoolGuard;
 
 use crate::rig::{next_hop, pair, until, via};
 
@@ -86,6 +89,36 @@ fn a_new_filter_changes_routes_and_not_the_session() {
     a.config.peers.get_mut("b").unwrap().export = None;
     a.configure();
     until(|| b.learnt(), |l| *l == ["10.1.0.0/24"]);
+    assert_eq!((a.status("b").flaps, b.status("a").flaps), (0, 0));
+}
+
+#[test]
+fn a_new_guard_takes_routes_out_and_lets_them_in_again() {
+    let (mut a, mut b) = pair();
+    let guard = |importable: &[&str]| {
+        Arc::new(PoolGuard {
+            pools: ["10.1.0.0/16".parse().unwrap()].into(),
+            importable: importable.iter().map(|c| c.parse().unwrap()).collect(),
+            ..PoolGuard::default()
+        })
+    };
+    b.config.guard = guard(&["10.1.0.0/24"]);
+    a.start();
+    b.start();
+    a.announce(&["10.1.0.0/24", "10.1.1.0/24"]);
+    until(|| b.table.len(), |n| *n == 1);
+    let received = || {
+        let of = RouteQuery::new(View::Received("a".to_owned()));
+        b.speaker().routes(of).unwrap()
+    };
+    let received = until(received, |r| r.len() == 2);
+    let refused: Vec<_> = received.iter().map(|r| (r.filtered, r.stance)).collect();
+    let expected = [(false, Stance::Importable), (true, Stance::Refused)];
+    assert_eq!(refused, expected);
+    assert_eq!(b.status("a").routes.v4.guarded, 1);
+    b.config.guard = guard(&["10.1.0.0/24", "10.1.1.0/24"]);
+    b.configure();
+    until(|| b.table.len(), |n| *n == 2);
     assert_eq!((a.status("b").flaps, b.status("a").flaps), (0, 0));
 }
 

@@ -37,6 +37,7 @@ impl Engine {
         rib_config.decision = config.decision;
         let mut rib = Rib::new(rib_config);
         rib.set_deferred(config.restarted);
+        rib.set_guard(&config.guard);
         let now = Instant::now();
         let deferral_at = config.restarted.then(|| now + config.deferral);
         let listeners = listeners(&config)?;

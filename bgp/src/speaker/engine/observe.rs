@@ -7,7 +7,7 @@ use model::Family;
 use super::Engine;
 use crate::family::PerFamily;
 use crate::fsm::State;
-use crate::rib::{LOCAL, PeerId, Route};
+use crate::rib::{LOCAL, PeerId, Route, Stance};
 use crate::speaker::error::SpeakerError;
 use crate::speaker::peer::{Failure, Peer};
 use crate::speaker::status::{LastFailure, PeerStatus, RouteInfo, RouteQuery, View};
@@ -88,6 +88,7 @@ impl Engine {
                                 best: false,
                                 used: false,
                                 filtered: false,
+                                stance: Stance::Free,
                                 stale: false,
                             }),
                     );
@@ -109,6 +110,7 @@ impl Engine {
                         best: r.best,
                         used: r.used,
                         filtered: r.filtered,
+                        stance: r.stance,
                         stale: r.stale,
                     }));
                 }

@@ -24,6 +24,9 @@ impl Engine {
                 demand(&self.listeners, peer, true)?;
             }
         }
+        if new.guard != self.config.guard {
+            self.rib.set_guard(&new.guard);
+        }
         let gone: Vec<PeerId> = self
             .peers
             .values()

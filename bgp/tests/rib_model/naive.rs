@@ -17,11 +17,36 @@ pub(super) struct Model {
     pub(super) up: BTreeSet<u16>,
     pub(super) reach: BTreeMap<NextHop, Option<u32>>,
     pub(super) multipath: u16,
+    pub(super) guard: PoolGuard,
 }
 
 impl Model {
     pub(super) fn metric(&self, hop: &NextHop) -> Option<u32> {
         self.reach.get(hop).copied().unwrap_or(Some(0))
+    }
+
+    pub(super) fn stance(&self, prefix: u8) -> Stance {
+        let prefix = key(prefix).cidr();
+        let guard = &self.guard;
+        if !guard.pools.iter().any(|pool| pool.covers(&prefix)) {
+            Stance::Free
+        } else if guard.importable.contains(&prefix) {
+            Stance::Importable
+        } else if guard.passable.contains(&prefix) {
+            Stance::Passable
+        } else {
+            Stance::Refused
+        }
+    }
+
+    /// The paths that may be used or passed on.
+    pub(super) fn admitted(&self, prefix: u8) -> impl Iterator<Item = &Held> {
+        let refused = self.stance(prefix) == Stance::Refused;
+        let range = (prefix, 0, 0)..=(prefix, u16::MAX, u32::MAX);
+        let paths = self.routes.range(range).map(|(_, held)| held);
+        paths
+            .filter(move |held| held.peer == LOCAL.0 || !refused)
+            .filter(|held| self.metric(&held.hop).is_some())
     }
 
     pub(super) fn pref(held: &Held) -> u32 {
@@ -42,12 +67,7 @@ impl Model {
     /// The paths in use, the best first: a path stays unless another one beats it at the first step in
     /// which they differ, all those beaten before being gone.
     pub(super) fn used(&self, prefix: u8) -> Vec<&Held> {
-        let mut left: Vec<&Held> = self
-            .routes
-            .range((prefix, 0, 0)..=(prefix, u16::MAX, u32::MAX))
-            .map(|(_, held)| held)
-            .filter(|held| self.metric(&held.hop).is_some())
-            .collect();
+        let mut left: Vec<&Held> = self.admitted(prefix).collect();
         type Beats<'a> = Box<dyn Fn(&Held, &Held) -> bool + 'a>;
         let steps: Vec<Beats<'_>> = vec![
             Box::new(|a, b| a.peer == 0 && b.peer != 0),
@@ -125,11 +145,7 @@ impl Model {
         for prefix in 0..PREFIXES {
             let used = self.used(prefix);
             let paths: Vec<&Held> = if to == 5 && !used.is_empty() {
-                let range = (prefix, 0, 0)..=(prefix, u16::MAX, u32::MAX);
-                let paths = self.routes.range(range).map(|(_, held)| held);
-                paths
-                    .filter(|held| self.metric(&held.hop).is_some())
-                    .collect()
+                self.admitted(prefix).collect()
             } else {
                 used.into_iter().take(1).collect()
             };
