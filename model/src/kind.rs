@@ -20,17 +20,29 @@ pub enum Kind {
     WorkloadEndpoint,
     /// A namespace and its labels.
     Namespace,
+    /// What is so for BGP on all nodes, or on one.
+    BGPConfiguration,
+    /// Whom some nodes peer with.
+    BGPPeer,
+    /// Rules for routes.
+    BGPFilter,
+    /// Values that are used and never shown.
+    Secret,
 }
 
 impl Kind {
     /// Every kind, in the order `apply` writes them: what others refer to comes first.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Namespace,
+        Kind::Secret,
         Kind::MeshConfiguration,
         Kind::IPAMConfiguration,
         Kind::IPReservation,
         Kind::IPPool,
+        Kind::BGPFilter,
+        Kind::BGPConfiguration,
         Kind::Node,
+        Kind::BGPPeer,
         Kind::WorkloadEndpoint,
     ];
 
@@ -44,6 +56,10 @@ impl Kind {
             Kind::MeshConfiguration => "MeshConfiguration",
             Kind::WorkloadEndpoint => "WorkloadEndpoint",
             Kind::Namespace => "Namespace",
+            Kind::BGPConfiguration => "BGPConfiguration",
+            Kind::BGPPeer => "BGPPeer",
+            Kind::BGPFilter => "BGPFilter",
+            Kind::Secret => "Secret",
         }
     }
 
@@ -57,6 +73,10 @@ impl Kind {
             Kind::MeshConfiguration => "meshconfigurations",
             Kind::WorkloadEndpoint => "workloadendpoints",
             Kind::Namespace => "namespaces",
+            Kind::BGPConfiguration => "bgpconfigurations",
+            Kind::BGPPeer => "bgppeers",
+            Kind::BGPFilter => "bgpfilters",
+            Kind::Secret => "secrets",
         }
     }
 
@@ -116,5 +136,9 @@ fn short_names(kind: Kind) -> &'static [&'static str] {
         Kind::MeshConfiguration => &["mesh", "meshconfig"],
         Kind::WorkloadEndpoint => &["wep", "weps"],
         Kind::Namespace => &["ns"],
+        Kind::BGPConfiguration => &["bgpconfig", "bgpconfigs"],
+        Kind::BGPPeer => &["peer", "peers"],
+        Kind::BGPFilter => &["filter", "filters"],
+        Kind::Secret => &[],
     }
 }

@@ -13,6 +13,7 @@
 //! * an error names the object, the field, the value and the mend.
 
 pub mod api;
+mod base64;
 pub mod bgp;
 pub mod block;
 pub mod cidr;

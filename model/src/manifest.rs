@@ -8,6 +8,7 @@
 //! Invariants:
 //! * nothing is ignored silently but what a server writes (`status`, `managedFields`, …);
 //! * all faults of all documents are reported, each with object, field, value and mend;
+//! * values of a secret are in what is stored and sent to be stored, never in what is shown or in a fault;
 //! * no input makes it panic, and the work is bounded by the size of the input.
 
 mod documents;
@@ -21,6 +22,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::object::{API_VERSION, Object};
+use crate::resources::secret::HIDDEN;
 use crate::validate::ValidationError;
 
 /// Largest manifest that is read, bytes. etcd's own limit for one value is far below.
@@ -101,7 +103,10 @@ pub fn encode_stored(object: &Object) -> Vec<u8> {
     let mut object = object.clone();
     object.metadata_mut().resource_version = None;
     // Only a map with keys that are no strings fails to encode, and there is none.
-    serde_json::to_vec(&Versioned::of(&object)).unwrap_or_default()
+    match &object {
+        Object::Secret(_) => serde_json::to_vec(&to_wire(&object)).unwrap_or_default(),
+        _ => serde_json::to_vec(&Versioned::of(&object)).unwrap_or_default(),
+    }
 }
 
 /// Reads the stored form. Metadata of a newer version is dropped; everything else is strict.
@@ -122,12 +127,37 @@ pub fn decode_stored(bytes: &[u8]) -> Result<Object, ManifestError> {
     }
 }
 
-/// The object as JSON, `apiVersion` included.
+/// The object as JSON for a daemon that is to store it: what [`to_value`] hides of a secret is there.
+pub fn to_wire(object: &Object) -> serde_json::Value {
+    let mut value = to_value(object);
+    if let (Object::Secret(secret), Some(spec)) = (object, value.get_mut("spec")) {
+        *spec = serde_json::json!({ "data": secret.spec.exposed() });
+    }
+    value
+}
+
+/// The object as JSON, `apiVersion` included, to be shown: of a secret its keys only.
 pub fn to_value(object: &Object) -> serde_json::Value {
     serde_json::to_value(Versioned::of(object)).unwrap_or_default()
 }
 
-/// The object as a YAML document, `apiVersion` first, without a `---` line.
+/// As [`to_value`], beside what it replaces: a value of a secret that becomes another is said to.
+pub fn to_value_beside(object: &Object, before: Option<&Object>) -> serde_json::Value {
+    let mut value = to_value(object);
+    if let (Object::Secret(new), Some(Object::Secret(old))) = (object, before) {
+        for (key, secret) in &new.spec.data {
+            let shown = value.pointer_mut("/spec/data").and_then(|d| d.get_mut(key));
+            if let Some(shown) =
+                shown.filter(|_| old.spec.data.get(key).is_some_and(|o| o != secret))
+            {
+                *shown = format!("{HIDDEN} (changed)").into();
+            }
+        }
+    }
+    value
+}
+
+/// The object as a YAML document to be shown, `apiVersion` first, without a `---` line.
 pub fn to_yaml(object: &Object) -> String {
     serde_saphyr::to_string(&Versioned::of(object)).unwrap_or_default()
 }

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::kind::Kind;
 use crate::meta::Metadata;
 use crate::resources::{
-    IpPoolSpec, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec,
-    NodeSpec, WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, IpPoolSpec, IpReservationSpec,
+    IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NodeSpec, SecretSpec,
+    WorkloadEndpointSpec,
 };
 
 /// The API version that we write.
@@ -58,6 +59,14 @@ pub enum Object {
     WorkloadEndpoint(Resource<WorkloadEndpointSpec>),
     /// Labels of a namespace.
     Namespace(Resource<NamespaceSpec>),
+    /// What is so for BGP on all nodes, or on one.
+    BGPConfiguration(Resource<BgpConfigurationSpec>),
+    /// Whom some nodes peer with.
+    BGPPeer(Resource<BgpPeerSpec>),
+    /// Rules for routes.
+    BGPFilter(Resource<BgpFilterSpec>),
+    /// Values that are used and never shown.
+    Secret(Resource<SecretSpec>),
 }
 
 /// A node with its `status`, which the specification carries along in memory.
@@ -123,6 +132,10 @@ impl Object {
             Object::MeshConfiguration(_) => Kind::MeshConfiguration,
             Object::WorkloadEndpoint(_) => Kind::WorkloadEndpoint,
             Object::Namespace(_) => Kind::Namespace,
+            Object::BGPConfiguration(_) => Kind::BGPConfiguration,
+            Object::BGPPeer(_) => Kind::BGPPeer,
+            Object::BGPFilter(_) => Kind::BGPFilter,
+            Object::Secret(_) => Kind::Secret,
         }
     }
 
@@ -136,6 +149,10 @@ impl Object {
             Object::MeshConfiguration(r) => &r.metadata,
             Object::WorkloadEndpoint(r) => &r.metadata,
             Object::Namespace(r) => &r.metadata,
+            Object::BGPConfiguration(r) => &r.metadata,
+            Object::BGPPeer(r) => &r.metadata,
+            Object::BGPFilter(r) => &r.metadata,
+            Object::Secret(r) => &r.metadata,
         }
     }
 
@@ -149,6 +166,10 @@ impl Object {
             Object::MeshConfiguration(r) => &mut r.metadata,
             Object::WorkloadEndpoint(r) => &mut r.metadata,
             Object::Namespace(r) => &mut r.metadata,
+            Object::BGPConfiguration(r) => &mut r.metadata,
+            Object::BGPPeer(r) => &mut r.metadata,
+            Object::BGPFilter(r) => &mut r.metadata,
+            Object::Secret(r) => &mut r.metadata,
         }
     }
 

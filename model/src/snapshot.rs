@@ -29,8 +29,9 @@ use crate::block::BlockSummary;
 use crate::kv::Revision;
 use crate::object::Resource;
 use crate::resources::{
-    Encryption, IpPoolSpec, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec,
-    NamespaceSpec, NodeSpec, WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, Encryption, IpPoolSpec, IpReservationSpec,
+    IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NodeSpec, SecretSpec,
+    WorkloadEndpointSpec,
 };
 use crate::{Cidr, Metadata};
 
@@ -52,6 +53,14 @@ pub struct Snapshot {
     pub ipam: IpamConfigurationSpec,
     /// The mesh configuration, or its defaults.
     pub mesh: MeshConfigurationSpec,
+    /// BGP configurations by name: `default` and `node.NAME`.
+    pub bgp_configurations: BTreeMap<String, Resource<BgpConfigurationSpec>>,
+    /// BGP peers by name.
+    pub bgp_peers: BTreeMap<Arc<str>, Resource<BgpPeerSpec>>,
+    /// BGP filters by name.
+    pub bgp_filters: BTreeMap<String, Resource<BgpFilterSpec>>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<Arc<str>, Resource<SecretSpec>>,
     /// Namespaces by name.
     pub namespaces: BTreeMap<String, Resource<NamespaceSpec>>,
     /// Endpoints of this node, whole.
@@ -128,6 +137,13 @@ impl Snapshot {
     /// defaults, and may say the opposite of what an operator wants.
     pub fn lacks_mesh(&self) -> bool {
         self.unknown().any(|r| r.kind == "MeshConfiguration")
+    }
+
+    /// Whether nothing was ever read of a BGP configuration that the store has: it may forbid what its
+    /// defaults ask for.
+    pub fn lacks_bgp(&self) -> bool {
+        let mut rejected = self.rejected.values();
+        rejected.any(|r| !r.standing && r.kind == "BGPConfiguration")
     }
 
     /// Node-to-node encryption in force. What was never read may ask for all there is.

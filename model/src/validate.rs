@@ -1,11 +1,14 @@
 //! What a resource must be, beyond having the right fields.
 //!
 //! [`validate`] looks at one object. What must hold between objects is in pure functions that the
-//! writer calls inside its transaction: [`pool_conflict`] and [`pool_change_allowed`].
+//! writer calls: [`pool_conflict`] and [`pool_change_allowed`] inside its transaction, [`peer_conflict`]
+//! ahead of it.
 
+mod bgp;
 mod error;
 mod names;
 mod pool;
+mod refers;
 mod specs;
 
 #[cfg(test)]
@@ -19,6 +22,7 @@ pub use error::ValidationError;
 pub(crate) use error::nearest;
 pub use names::is_name;
 pub use pool::{pool_change_allowed, pool_conflict};
+pub use refers::peer_conflict;
 
 use crate::object::{Object, ObjectId};
 use crate::{Kind, manifest};
@@ -52,6 +56,10 @@ fn check_values(object: &Object) -> Check {
         Object::IPAMConfiguration(r) => specs::ipam(&mut check, &r.spec),
         Object::MeshConfiguration(r) => specs::mesh(&mut check, &r.spec),
         Object::WorkloadEndpoint(r) => specs::endpoint(&mut check, &r.spec),
+        Object::BGPConfiguration(r) => bgp::configuration(&mut check, &r.spec),
+        Object::BGPPeer(r) => bgp::peer(&mut check, &r.spec),
+        Object::BGPFilter(r) => bgp::filter(&mut check, &r.spec),
+        Object::Secret(r) => bgp::secret(&mut check, &r.spec),
         Object::Namespace(r) => {
             check.unique("spec.finalizers", &r.spec.finalizers);
         }

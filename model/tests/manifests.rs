@@ -198,7 +198,6 @@ fn what_calico_knows_and_we_do_not_is_refused_by_name() {
         assert!(faults[0].contains("not built here; "), "{}", faults[0]);
     }
     for (kind, why) in [
-        ("BGPPeer", "BGP is not built yet"),
         ("GlobalNetworkPolicy", "policy is not built yet"),
         ("FelixConfiguration", "MeshConfiguration"),
     ] {

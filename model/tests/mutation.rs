@@ -156,6 +156,9 @@ const TWO: &[u8] = b"apiVersion: routerd/v1\nkind: Node\nmetadata:\n  name: n\n 
 const ENDPOINT: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"WorkloadEndpoint","metadata":{"name":"web","namespace":"shop","labels":{"app":"web"},"uid":"1"},"spec":{"node":"a","interfaceName":"tap0","ipNetworks":["10.0.0.1/32"],"mac":"02:00:00:00:00:01","ports":[{"name":"h","protocol":"TCP","port":80},{"protocol":6,"port":1}]}}"#;
 const STORED_POOL: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"IPPool","metadata":{"name":"p"},"spec":{"cidr":"fd00::/64","blockSize":122,"vxlanMode":"Always","allowedUses":["Workload"],"assignmentMode":"Automatic"}}"#;
 const STORED_MESH: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"MeshConfiguration","metadata":{"name":"default"},"spec":{"mtu":1450,"vxlanPort":4789,"vxlanVNI":4096}}"#;
+const STORED_PEER: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"BGPPeer","metadata":{"name":"p"},"spec":{"nodeSelector":"has(a)","peerIP":"[fd00::1]:1179","asNumber":65001,"maxRestartTime":"1m30s","bfd":{"transmitIntervalMs":300,"receiveIntervalMs":300,"multiplier":3},"password":{"secretKeyRef":{"name":"s","key":"k"}}}}"#;
+const STORED_FILTER: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"BGPFilter","metadata":{"name":"f"},"spec":{"importV4":[{"action":"Accept","matchOperator":"In","cidr":"10.0.0.0/8","prefixLength":{"min":9},"communities":{"values":["1:2:3"]},"operations":[{"addCommunity":{"value":"1:2"}}]}]}}"#;
+const STORED_SECRET: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"Secret","metadata":{"name":"s"},"spec":{"data":{"k":"c2VjcmV0"}}}"#;
 const BLOCK: &[u8] = br#"{"version":1,"cidr":"10.0.0.0/26","node":"a","used":{"0":{"handle":"h","node":"a"},"63":{"handle":"i","node":"b"}},"cooldown":{"1":1700000000000}}"#;
 const IDENTITY: &[u8] =
     br#"{"version":1,"addresses":["10.0.0.1","fd00::1"],"blocks":["10.0.0.0/26","fd00::/122"]}"#;
@@ -186,7 +189,14 @@ fn manifests() {
 fn stored_objects() {
     feed(
         40_000,
-        &[ENDPOINT, STORED_POOL, STORED_MESH],
+        &[
+            ENDPOINT,
+            STORED_POOL,
+            STORED_MESH,
+            STORED_PEER,
+            STORED_FILTER,
+            STORED_SECRET,
+        ],
         |bytes| match manifest::decode_stored(bytes) {
             Ok(mut object) => {
                 let again = manifest::decode_stored(&manifest::encode_stored(&object)).unwrap();

@@ -28,6 +28,8 @@ enum Show {
     Either(&'static str, &'static str),
     /// The time since.
     Age,
+    /// The keys of a map, with commas.
+    Keys,
 }
 
 const fn column(heading: &'static str, at: &'static str) -> Column {
@@ -51,6 +53,11 @@ impl Column {
         self
     }
 
+    const fn keys(mut self) -> Column {
+        self.show = Show::Keys;
+        self
+    }
+
     const fn wide(mut self) -> Column {
         self.wide = true;
         self
@@ -64,6 +71,10 @@ impl Column {
             Show::Either(..) if object.get("spec").is_none() => String::new(),
             Show::Either(_, no) => no.to_owned(),
             Show::Age => age(value.as_str().unwrap_or_default(), now),
+            Show::Keys => {
+                let keys = value.as_object().into_iter().flat_map(|map| map.keys());
+                keys.cloned().collect::<Vec<_>>().join(",")
+            }
             Show::Plain if value.is_null() && object.get("spec").is_none() => String::new(),
             Show::Plain if value.is_null() => self.absent.to_owned(),
             Show::Plain => plain(value),
@@ -152,6 +163,30 @@ fn columns(kind: Kind) -> Vec<Column> {
             LABELS,
         ],
         Kind::Namespace => vec![NAME, column("LABELS", "/metadata/labels"), AGE],
+        Kind::BGPConfiguration => vec![
+            NAME,
+            column("MESH", "/spec/nodeToNodeMeshEnabled").or("auto"),
+            column("ASN", "/spec/asNumber").or("64512"),
+            column("PORT", "/spec/listenPort").or("179"),
+            column("HOLD-TIME", "/spec/holdTime").or("9s"),
+            AGE,
+            column("BIND", "/spec/bindMode").or("None").wide(),
+        ],
+        Kind::BGPPeer => vec![
+            NAME,
+            column("PEER", "/spec/peerIP"),
+            column("ASN", "/spec/asNumber"),
+            column("NODE", "/spec/node"),
+            column("NODES", "/spec/nodeSelector"),
+            AGE,
+            column("INTERFACE", "/spec/peerInterface").wide(),
+            column("PEER-SELECTOR", "/spec/peerSelector").wide(),
+            column("FILTERS", "/spec/filters").wide(),
+            column("LOCAL-ASN", "/spec/localASNumber").wide(),
+            LABELS,
+        ],
+        Kind::BGPFilter => vec![NAME, AGE, LABELS],
+        Kind::Secret => vec![NAME, column("KEYS", "/spec/data").keys(), AGE, LABELS],
     }
 }
 

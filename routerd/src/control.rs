@@ -272,6 +272,8 @@ impl Loop {
                 | Changed::MESH
                 | Changed::LOCAL_ENDPOINTS
                 | Changed::BLOCKS
+                | Changed::BGP
+                | Changed::SECRETS
                 | Changed::REJECTED,
         );
         self.facts_dirty |= !changed.is_empty();

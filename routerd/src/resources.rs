@@ -10,7 +10,7 @@ use model::api::{Action, Applied};
 use model::block::Block;
 use model::kv::{Compare, KeyValue, Op, Revision, Txn};
 use model::object::ObjectId;
-use model::resources::{IpPoolSpec, NodeSpec};
+use model::resources::{BgpPeerSpec, IpPoolSpec, NodeSpec};
 use model::{Kind, Object, Resource, keys, manifest, validate};
 
 use crate::ipam::IpamError;
@@ -113,8 +113,10 @@ pub async fn apply_with(
         check_version(&wanted, stored.as_ref())?;
         inherit(&mut wanted, before.as_ref());
         let mut txn = Txn::new();
-        if let Object::IPPool(pool) = &wanted {
-            txn = check_pool(store, pool, before.as_ref(), txn).await?;
+        match &wanted {
+            Object::IPPool(pool) => txn = check_pool(store, pool, before.as_ref(), txn).await?,
+            Object::BGPPeer(peer) => check_peer(store, peer).await?,
+            _ => {}
         }
         let value = manifest::encode_stored(&wanted);
         if let Some(kv) = &stored
@@ -219,8 +221,8 @@ fn applied(
         object: id.to_string(),
         action,
         revision,
+        after: dry_run.then(|| manifest::to_value_beside(after, before.as_ref())),
         before: before.filter(|_| dry_run).map(|o| manifest::to_value(&o)),
-        after: dry_run.then(|| manifest::to_value(after)),
     }
 }
 
@@ -310,6 +312,34 @@ async fn check_pool(
     Ok(txn)
 }
 
+/// What a peer refers to may go later, so this is a help and no promise: no part of the transaction.
+async fn check_peer(store: &dyn Datastore, peer: &Resource<BgpPeerSpec>) -> Result<()> {
+    let list = async |kind| {
+        let items = store.list(&keys::resources_of(kind)).await?.items;
+        let read = |kv: &KeyValue| manifest::decode_stored(&kv.value).ok();
+        Ok::<Vec<Object>, ResourceError>(items.iter().filter_map(read).collect())
+    };
+    let secrets = list(Kind::Secret).await?;
+    let nodes = match peer.spec.peer_ip {
+        Some(_) => list(Kind::Node).await?,
+        None => Vec::new(),
+    };
+    let nodes = nodes.iter().filter_map(|o| match o {
+        Object::Node(node) => Some(node),
+        _ => None,
+    });
+    let has_secret = |name: &str, key: &str| {
+        secrets.iter().any(
+            |o| matches!(o, Object::Secret(s) if s.name() == name && s.spec.data.contains_key(key)),
+        )
+    };
+    let errors = validate::peer_conflict(peer, nodes, has_secret);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(invalid(&errors))
+}
+
 async fn bump_pools(store: &dyn Datastore, txn: Txn) -> Result<Txn> {
     let guard = keys::POOLS_GUARD.to_owned();
     let compare = match store.get(&guard).await? {
@@ -373,6 +403,32 @@ mod tests {
         assert_eq!(dry.after.unwrap()["spec"]["cidr"], "10.1.0.0/16");
         let stored = get(&store, &pool("a", "10.0.0.0/16").id()).await.unwrap();
         assert_eq!(manifest::to_value(&stored)["spec"]["cidr"], "10.0.0.0/16");
+    }
+
+    #[tokio::test]
+    async fn a_peer_needs_its_secret_and_a_dry_run_of_a_secret_shows_no_value() {
+        let store = store();
+        let peer = "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: p}\nspec: {peerIP: 192.0.2.1, \
+                    asNumber: 65001, password: {secretKeyRef: {name: s, key: k}}}";
+        let e = apply(&store, object(peer), false).await.unwrap_err();
+        assert!(
+            e.to_string()
+                .contains("there is no Secret/s with the key k"),
+            "{e}"
+        );
+        let secret = |value: &str| {
+            object(&format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {{k: {value}}}"
+            ))
+        };
+        apply(&store, secret("one"), false).await.unwrap();
+        apply(&store, object(peer), false).await.unwrap();
+        let dry = apply(&store, secret("two"), true).await.unwrap();
+        assert_eq!(dry.action, Action::Configured);
+        assert_eq!(dry.before.unwrap()["spec"]["data"]["k"], "***");
+        assert_eq!(dry.after.unwrap()["spec"]["data"]["k"], "*** (changed)");
+        let same = apply(&store, secret("one"), true).await.unwrap();
+        assert_eq!(same.action, Action::Unchanged);
     }
 
     #[tokio::test]

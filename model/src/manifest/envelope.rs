@@ -137,6 +137,9 @@ fn object(mut value: Value, name: &str, source: Source) -> Result<Object, Vec<Va
     map.remove("kind");
     let status = map.remove("status");
 
+    if kind == Kind::Secret {
+        spec_of_secret(map);
+    }
     let mut faults = foreign::take_fields(kind, &mut value);
     let mut top = match value {
         Value::Object(map) => map,
@@ -163,7 +166,31 @@ fn object(mut value: Value, name: &str, source: Source) -> Result<Object, Vec<Va
             }
             Ok(object)
         }
-        _ => Err(faults.into_iter().map(|f| of_object(&name, f)).collect()),
+        _ => {
+            let faults = faults.into_iter().map(|f| match kind {
+                // Whatever stands there may be the secret, written at the wrong place.
+                Kind::Secret => fault(&f.field, "", f.problem, f.mend),
+                _ => f,
+            });
+            Err(faults.map(|f| of_object(&name, f)).collect())
+        }
+    }
+}
+
+/// Kubernetes has the values beside the metadata; here all that is wanted stands in the spec.
+fn spec_of_secret(map: &mut Map<String, Value>) {
+    let parts: Vec<_> = ["data", "stringData"]
+        .into_iter()
+        .filter_map(|field| Some((field, map.remove(field)?)))
+        .collect();
+    let spec = map.entry("spec").or_insert(Value::Null);
+    if spec.is_null() {
+        *spec = Map::new().into();
+    }
+    if let Some(spec) = spec.as_object_mut() {
+        for (field, value) in parts {
+            spec.entry(field).or_insert(value);
+        }
     }
 }
 
@@ -252,7 +279,7 @@ fn kind(map: &Map<String, Value>, source: Source) -> Result<Kind, Fault> {
     };
     let accepted: &[&str] = match (source, kind) {
         (Source::Store, _) | (_, Kind::MeshConfiguration) => &[API_VERSION],
-        (_, Kind::Namespace) => &[API_VERSION, CORE],
+        (_, Kind::Namespace | Kind::Secret) => &[API_VERSION, CORE],
         _ => &[API_VERSION, CALICO, CALICO_CRD],
     };
     if accepted.contains(&version) {
@@ -332,5 +359,9 @@ fn read_spec(kind: Kind, spec: Value, faults: &mut Vec<Fault>) -> Option<Finish>
         Kind::MeshConfiguration => as_kind(spec, Object::MeshConfiguration, faults),
         Kind::WorkloadEndpoint => as_kind(spec, Object::WorkloadEndpoint, faults),
         Kind::Namespace => as_kind(spec, Object::Namespace, faults),
+        Kind::BGPConfiguration => as_kind(spec, Object::BGPConfiguration, faults),
+        Kind::BGPPeer => as_kind(spec, Object::BGPPeer, faults),
+        Kind::BGPFilter => as_kind(spec, Object::BGPFilter, faults),
+        Kind::Secret => as_kind(spec, Object::Secret, faults),
     }
 }

@@ -8,7 +8,7 @@ use crate::Kind;
 /// A field of a kind that we have, which we do not.
 struct Field {
     kind: Kind,
-    /// Path from the object, dotted.
+    /// Path from the object, dotted; `name[]` goes into each item of a list.
     path: &'static str,
     /// Values that ask for nothing, beside null, false, 0 and the empty ones.
     harmless: &'static [&'static str],
@@ -32,7 +32,185 @@ const fn field(
 const USE_VXLAN: &str = "remove it; vxlanMode gives a tunnel without IP-in-IP";
 const USE_ENCRYPTION: &str = "write spec.encryption";
 
+const NO_OPTIONAL: &str = "remove it; a peer whose password is missing is not peered with";
+const NO_INTERFACE: &str = "remove it; match by cidr, or by source: RemotePeers";
+const NO_PRIORITY: &str = "remove it; write setLocalPref or setMED under operations";
+
 const FIELDS: &[Field] = &[
+    field(
+        Kind::BGPConfiguration,
+        "spec.logSeverityScreen",
+        &["Info"],
+        "remove it; write [log] level in routerd.toml",
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.ignoredInterfaces",
+        &[],
+        "remove it; no route of an interface is ever announced",
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.localWorkloadPeeringIPV4",
+        &[],
+        "remove it; peers that are workloads are not built",
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.localWorkloadPeeringIPV6",
+        &[],
+        "remove it; peers that are workloads are not built",
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.serviceLoadBalancerAggregation",
+        &["Enabled"],
+        "remove it; the prefixes of serviceLoadBalancerIPs are announced whole",
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.programClusterRoutes",
+        &["Enabled"],
+        "remove it; routes between nodes come from the store, BGP adds what it does not have",
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.nodeMeshPassword.secretKeyRef.optional",
+        &[],
+        NO_OPTIONAL,
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.password.secretKeyRef.optional",
+        &[],
+        NO_OPTIONAL,
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.localWorkloadSelector",
+        &[],
+        "remove it; peers that are workloads are not built",
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.reachableBy",
+        &[],
+        "remove it, and give the host a route to the peer",
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.failureDetectionMode",
+        &["None"],
+        "write bfd: {}",
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.restartMode",
+        &["GracefulRestart"],
+        "remove it; restarts are graceful, maxRestartTime says for how long",
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.birdGatewayMode",
+        &["Recursive"],
+        "remove it; a next hop that is on no link is reached over the peer",
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.externalNetwork",
+        &[],
+        "remove it; learnt routes go to the main table",
+    ),
+    field(
+        Kind::BGPPeer,
+        "spec.extensions",
+        &[],
+        "remove it; what they would ask of another speaker is not built",
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.exportV4[].interface",
+        &[],
+        NO_INTERFACE,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.exportV4[].priority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.exportV4[].operations[].setPriority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.importV4[].interface",
+        &[],
+        NO_INTERFACE,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.importV4[].priority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.importV4[].operations[].setPriority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.exportV6[].interface",
+        &[],
+        NO_INTERFACE,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.exportV6[].priority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.exportV6[].operations[].setPriority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.importV6[].interface",
+        &[],
+        NO_INTERFACE,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.importV6[].priority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::BGPFilter,
+        "spec.importV6[].operations[].setPriority",
+        &[],
+        NO_PRIORITY,
+    ),
+    field(
+        Kind::Secret,
+        "type",
+        &["Opaque"],
+        "remove it; every Secret holds plain values",
+    ),
+    field(
+        Kind::Secret,
+        "immutable",
+        &[],
+        "remove it; a Secret can be changed",
+    ),
     field(Kind::IPPool, "spec.ipipMode", &["Never"], USE_VXLAN),
     field(Kind::IPPool, "spec.ipip", &[], USE_VXLAN),
     field(Kind::IPPool, "spec.nat-outgoing", &[], "write natOutgoing"),
@@ -114,27 +292,40 @@ const FIELDS: &[Field] = &[
 pub(super) fn take_fields(kind: Kind, object: &mut Value) -> Vec<Fault> {
     let mut faults = Vec::new();
     for field in FIELDS.iter().filter(|f| f.kind == kind) {
-        let mut path = field.path.split('.');
-        let Some(last) = path.next_back() else {
-            continue;
-        };
-        let parent = path.try_fold(&mut *object, |value, name| value.get_mut(name));
-        let Some(value) = parent
-            .and_then(Value::as_object_mut)
-            .and_then(|m| m.remove(last))
-        else {
-            continue;
-        };
-        if !is_harmless(&value, field.harmless) {
+        take(field, object, field.path, "", &mut faults);
+    }
+    faults
+}
+
+/// Takes what stands at `path` of `value`, which stands at `place` itself.
+fn take(field: &Field, value: &mut Value, path: &str, place: &str, faults: &mut Vec<Fault>) {
+    let dot = if place.is_empty() { "" } else { "." };
+    let Some((step, rest)) = path.split_once('.') else {
+        let taken = value.as_object_mut().and_then(|m| m.remove(path));
+        if let Some(value) = taken.filter(|v| !is_harmless(v, field.harmless)) {
             faults.push(Fault {
-                field: field.path.to_owned(),
+                field: format!("{place}{dot}{path}"),
                 value: value.to_string(),
                 problem: "is known to Calico but not built here".to_owned(),
                 mend: field.mend.to_owned(),
             });
         }
+        return;
+    };
+    match step.strip_suffix("[]") {
+        Some(list) => {
+            let items = value.get_mut(list).and_then(Value::as_array_mut);
+            for (i, item) in items.into_iter().flatten().enumerate() {
+                let place = format!("{place}{dot}{list}[{i}]");
+                take(field, item, rest, &place, faults);
+            }
+        }
+        None => {
+            if let Some(inner) = value.get_mut(step) {
+                take(field, inner, rest, &format!("{place}{dot}{step}"), faults);
+            }
+        }
     }
-    faults
 }
 
 /// What Go writes for a field that nobody set.
@@ -152,7 +343,6 @@ fn is_harmless(value: &Value, words: &[&str]) -> bool {
 /// Why a kind of Calico's is refused; `None` for a kind that it does not have.
 pub(super) fn kind_mend(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "BGPPeer" | "BGPConfiguration" | "BGPFilter" => "BGP is not built yet",
         "GlobalNetworkPolicy"
         | "NetworkPolicy"
         | "StagedGlobalNetworkPolicy"

@@ -46,6 +46,10 @@ pub(super) fn read(bytes: &[u8]) -> Option<Object> {
         Kind::MeshConfiguration => Object::MeshConfiguration(whole(bytes)?),
         Kind::WorkloadEndpoint => Object::WorkloadEndpoint(whole(bytes)?),
         Kind::Namespace => Object::Namespace(whole(bytes)?),
+        Kind::BGPConfiguration => Object::BGPConfiguration(whole(bytes)?),
+        Kind::BGPPeer => Object::BGPPeer(whole(bytes)?),
+        Kind::BGPFilter => Object::BGPFilter(whole(bytes)?),
+        Kind::Secret => Object::Secret(whole(bytes)?),
     })
 }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::as_number::AsNumber;
 use crate::kernel::Mac;
 use crate::tunnel::{EncapsulationKey, PublicKey};
 use crate::{Cidr, Family};
@@ -35,37 +36,7 @@ pub struct NodeBgp {
 }
 
 fn as_number<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
-    struct Visitor;
-    impl serde::de::Visitor<'_> for Visitor {
-        type Value = u32;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an AS number from 0 to 4294967295, dotted (\"1.10\") only in quotes")
-        }
-
-        fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<u32, E> {
-            u32::try_from(v)
-                .map_err(|_| E::invalid_value(serde::de::Unexpected::Unsigned(v), &self))
-        }
-
-        fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<u32, E> {
-            let number = match v.split_once('.') {
-                // RFC 5396 "asdot+": two 16-bit halves.
-                Some((high, low)) => decimal::<u16>(high)
-                    .zip(decimal::<u16>(low))
-                    .map(|(high, low)| u32::from(high) << 16 | u32::from(low)),
-                None => decimal(v),
-            };
-            number.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(v), &self))
-        }
-    }
-    d.deserialize_any(Visitor).map(Some)
-}
-
-/// Digits only: `parse` alone would take a sign.
-fn decimal<T: std::str::FromStr>(text: &str) -> Option<T> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    AsNumber::deserialize(d).map(|number| Some(number.0))
 }
 
 /// Specification of a `Node`.

@@ -110,6 +110,13 @@ impl Snapshot {
             Kind::IPPool => self.pools.remove(name).map(Entry::Pool),
             Kind::IPReservation => self.reservations.remove(name).map(Entry::Reservation),
             Kind::Namespace => self.namespaces.remove(name).map(Entry::Namespace),
+            Kind::BGPConfiguration => {
+                let configurations = &mut self.bgp_configurations;
+                configurations.remove(name).map(Entry::BgpConfiguration)
+            }
+            Kind::BGPPeer => self.bgp_peers.remove(name).map(Entry::BgpPeer),
+            Kind::BGPFilter => self.bgp_filters.remove(name).map(Entry::BgpFilter),
+            Kind::Secret => self.secrets.remove(name).map(Entry::Secret),
             // A name that is not `default` is rejected on reading, so it never stands here.
             Kind::IPAMConfiguration if id.name == DEFAULT => {
                 Some(Entry::Ipam(std::mem::take(&mut self.ipam)))
@@ -151,6 +158,18 @@ impl Snapshot {
             Some(Entry::Namespace(r)) => {
                 self.namespaces.insert(r.name().to_owned(), r);
             }
+            Some(Entry::BgpConfiguration(r)) => {
+                self.bgp_configurations.insert(r.name().to_owned(), r);
+            }
+            Some(Entry::BgpPeer(r)) => {
+                self.bgp_peers.insert(r.name().into(), r);
+            }
+            Some(Entry::BgpFilter(r)) => {
+                self.bgp_filters.insert(r.name().to_owned(), r);
+            }
+            Some(Entry::Secret(r)) => {
+                self.secrets.insert(r.name().into(), r);
+            }
             Some(Entry::Ipam(spec)) => self.ipam = spec,
             Some(Entry::Mesh(spec)) => self.mesh = spec,
             Some(Entry::LocalEndpoint(key, r)) => {
@@ -180,5 +199,11 @@ impl Snapshot {
             | Changed::REMOTE_ENDPOINTS.when(self.remote_endpoints != other.remote_endpoints)
             | Changed::BLOCKS.when(self.blocks != other.blocks)
             | Changed::REJECTED.when(self.rejected != other.rejected)
+            | Changed::SECRETS.when(self.secrets != other.secrets)
+            | Changed::BGP.when(
+                self.bgp_configurations != other.bgp_configurations
+                    || self.bgp_peers != other.bgp_peers
+                    || self.bgp_filters != other.bgp_filters,
+            )
     }
 }

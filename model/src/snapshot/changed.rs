@@ -30,8 +30,12 @@ impl Changed {
     pub const BLOCKS: Changed = Changed(1 << 8);
     /// `rejected`.
     pub const REJECTED: Changed = Changed(1 << 9);
+    /// `bgp_configurations`, `bgp_peers` and `bgp_filters`.
+    pub const BGP: Changed = Changed(1 << 10);
+    /// `secrets`.
+    pub const SECRETS: Changed = Changed(1 << 11);
 
-    const NAMES: [(Changed, &'static str); 10] = [
+    const NAMES: [(Changed, &'static str); 12] = [
         (Changed::NODES, "nodes"),
         (Changed::POOLS, "pools"),
         (Changed::RESERVATIONS, "reservations"),
@@ -42,6 +46,8 @@ impl Changed {
         (Changed::REMOTE_ENDPOINTS, "remoteEndpoints"),
         (Changed::BLOCKS, "blocks"),
         (Changed::REJECTED, "rejected"),
+        (Changed::BGP, "bgp"),
+        (Changed::SECRETS, "secrets"),
     ];
 
     /// Whether nothing changed.

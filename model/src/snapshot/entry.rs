@@ -4,8 +4,9 @@ use super::{Changed, EndpointKey, Interner, Rejected, RemoteEndpoint};
 use crate::block::{Block, BlockSummary};
 use crate::object::{Object, ObjectId, Resource};
 use crate::resources::{
-    IpPoolSpec, IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec,
-    NodeSpec, WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, IpPoolSpec, IpReservationSpec,
+    IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NodeSpec, SecretSpec,
+    WorkloadEndpointSpec,
 };
 use crate::{Cidr, Kind, keys, manifest, validate};
 
@@ -56,6 +57,10 @@ pub(super) enum Entry {
     Ipam(IpamConfigurationSpec),
     Mesh(MeshConfigurationSpec),
     Namespace(Resource<NamespaceSpec>),
+    BgpConfiguration(Resource<BgpConfigurationSpec>),
+    BgpPeer(Resource<BgpPeerSpec>),
+    BgpFilter(Resource<BgpFilterSpec>),
+    Secret(Resource<SecretSpec>),
     LocalEndpoint(EndpointKey, Resource<WorkloadEndpointSpec>),
     RemoteEndpoint(EndpointKey, RemoteEndpoint),
     Block(Cidr, BlockSummary),
@@ -71,6 +76,8 @@ impl Entry {
             Entry::Ipam(_) => Changed::IPAM,
             Entry::Mesh(_) => Changed::MESH,
             Entry::Namespace(_) => Changed::NAMESPACES,
+            Entry::BgpConfiguration(_) | Entry::BgpPeer(_) | Entry::BgpFilter(_) => Changed::BGP,
+            Entry::Secret(_) => Changed::SECRETS,
             Entry::LocalEndpoint(..) => Changed::LOCAL_ENDPOINTS,
             Entry::RemoteEndpoint(..) => Changed::REMOTE_ENDPOINTS,
             Entry::Block(..) => Changed::BLOCKS,
@@ -119,6 +126,10 @@ impl Entry {
             Object::IPAMConfiguration(r) => Entry::Ipam(r.spec),
             Object::MeshConfiguration(r) => Entry::Mesh(r.spec),
             Object::Namespace(r) => Entry::Namespace(r),
+            Object::BGPConfiguration(r) => Entry::BgpConfiguration(r),
+            Object::BGPPeer(r) => Entry::BgpPeer(r),
+            Object::BGPFilter(r) => Entry::BgpFilter(r),
+            Object::Secret(r) => Entry::Secret(r),
             Object::WorkloadEndpoint(r) => {
                 let key = EndpointKey {
                     namespace: interner.name(r.metadata.namespace.as_deref().unwrap_or_default()),

@@ -106,6 +106,12 @@ fn name(check: &mut Check, name: &str) {
             "is not the one name of its kind",
             "name it default",
         )
+    } else if kind == Kind::BGPConfiguration {
+        (
+            super::bgp::is_configuration_name(name),
+            "is no name of its kind",
+            "name it default, or node.NAME for one node",
+        )
     } else if kind == Kind::Namespace {
         (is_dns_label(name), "cannot name a namespace", LABEL)
     } else {

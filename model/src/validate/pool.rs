@@ -86,7 +86,7 @@ pub(super) fn spec(check: &mut Check, spec: &IpPoolSpec) {
     check.unique("spec.allowedUses", &spec.allowed_uses);
 }
 
-fn selector(check: &mut Check, field: &str, text: Option<&str>) {
+pub(super) fn selector(check: &mut Check, field: &str, text: Option<&str>) {
     if let Some(Err(e)) = text.map(str::parse::<Selector>) {
         let quoted = format!("{:?}", text.unwrap_or_default());
         check.fault(field, quoted, format!("is no selector: {e}"), "");

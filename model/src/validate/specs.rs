@@ -8,7 +8,7 @@ use crate::kernel::{LinkName, Mac};
 use crate::resources::node::InterfaceAddress;
 use crate::resources::workload_endpoint::{EndpointPort, Protocol};
 use crate::resources::{
-    Encryption, EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec,
+    AsNumber, Encryption, EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec,
     MeshConfigurationSpec, Mtu, NodeSpec, PostQuantum, WorkloadEndpointSpec,
 };
 use crate::{Cidr, Family, marks};
@@ -20,8 +20,6 @@ const MAX_BLOCKS: u32 = 1_000_000;
 const MIN_MTU: u32 = 1280;
 const MAX_MTU: u32 = 65_535;
 const MAX_VNI: u32 = (1 << 24) - 1;
-/// AS_TRANS, RFC 6793.
-const AS_TRANS: u32 = 23_456;
 /// Protocols that Calico knows by name.
 const PROTOCOLS: &[&str] = &["TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"];
 
@@ -35,10 +33,7 @@ pub(super) fn node(check: &mut Check, spec: &NodeSpec) {
                 underlay(check, field, address, family);
             }
         }
-        if let Some(asn) = bgp
-            .as_number
-            .filter(|n| [0, AS_TRANS, u32::MAX].contains(n))
-        {
+        if let Some(asn) = bgp.as_number.filter(|n| AsNumber(*n).is_reserved()) {
             check.fault(
                 "spec.bgp.asNumber",
                 asn,

@@ -19,7 +19,7 @@ pub(super) fn run(client: &Client, files: &[PathBuf], out: &mut Out) -> Result<D
     for (n, object) in objects.iter().enumerate() {
         let id = object.id();
         progress.set(|| format!("applying {id} ({} of {})", n + 1, objects.len()));
-        let body = model::manifest::to_value(object);
+        let body = model::manifest::to_wire(object);
         match client.put::<_, Applied>(&paths::resource(&id), &body) {
             Ok(applied) => out.line(&line(&applied)),
             Err(e @ Error::Refused { .. }) => errors.push(named(&id.to_string(), &e)),

@@ -23,7 +23,7 @@ pub(super) fn run(client: &Client, files: &[PathBuf], out: &mut Out) -> Result<D
         let id = object.id();
         progress.set(|| format!("comparing {id} ({} of {})", n + 1, objects.len()));
         let target = paths::resource(&id).query("dryRun", "true");
-        let body = model::manifest::to_value(object);
+        let body = model::manifest::to_wire(object);
         match client.put::<_, Applied>(&target, &body) {
             Ok(applied) if applied.action == Action::Unchanged => {}
             Ok(applied) => {
