@@ -9,7 +9,7 @@ use model::marks::ROUTE_PROTOCOL;
 use model::{Cidr, Family};
 
 use crate::Inputs;
-use crate::path::{self, Path};
+use crate::path::{self, Blame, Path};
 use crate::peers::{Peers, Who};
 use crate::pools::{ORPHAN_MODE, Pools};
 use crate::problems::Problems;
@@ -23,8 +23,23 @@ pub(crate) struct Mesh<'a> {
     pub(crate) used: Vec<Used>,
     /// By prefix: the place of the peer that owns it, of those reached by the encrypted tunnel.
     pub(crate) owners: BTreeMap<Cidr, usize>,
+    /// Prefixes of other nodes that have a way of ours, or must not have one.
+    pub(crate) led: Vec<Cidr>,
+    /// Prefixes of other nodes that a learnt route may lead to: this node has no way of its own.
+    pub(crate) pathless: Vec<Cidr>,
     /// Addresses that IPAM says another node uses though the block is not that node's.
     pub(crate) lent: HashMap<IpAddr, &'a str>,
+}
+
+/// From whom this node learns routes by BGP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Learns {
+    /// From nobody.
+    Nothing,
+    /// From other nodes, which the network between need not know ways to.
+    OfNodes,
+    /// From routers of the network too.
+    OfNetwork,
 }
 
 /// Routing table that all our routes are in.
@@ -63,6 +78,9 @@ struct Builder<'a, 'b> {
     routes: Vec<(RouteKey, Route)>,
     used: Vec<Used>,
     owners: BTreeMap<Cidr, usize>,
+    led: Vec<Cidr>,
+    pathless: Vec<Cidr>,
+    learns: Learns,
 }
 
 pub(crate) fn decide<'a>(
@@ -71,6 +89,7 @@ pub(crate) fn decide<'a>(
     peers: &Peers<'a>,
     tunnels: &Tunnels<'a>,
     wireguard: &Wireguard<'a>,
+    learns: Learns,
     problems: &mut Problems<'a>,
 ) -> Mesh<'a> {
     let blocks = &inputs.snapshot.blocks;
@@ -83,6 +102,9 @@ pub(crate) fn decide<'a>(
         routes: Vec::with_capacity(blocks.len()),
         used: vec![Used::default(); peers.iter().len()],
         owners: BTreeMap::new(),
+        led: Vec::new(),
+        pathless: Vec::new(),
+        learns,
     };
     for (cidr, block) in blocks {
         let pool = pools.of(cidr);
@@ -109,6 +131,8 @@ pub(crate) fn decide<'a>(
     Mesh {
         used: builder.used,
         owners: builder.owners,
+        led: builder.led,
+        pathless: builder.pathless,
         // Sorted input makes this one pass; of equal keys the last is kept.
         routes: builder.routes.into_iter().collect(),
         lent,
@@ -138,7 +162,11 @@ impl<'a> Builder<'a, '_> {
         let Some(peer) = self.peers.get(index) else {
             return;
         };
-        match self.wireguard.standing(index) {
+        let standing = self.wireguard.standing(index);
+        if self.learns != Learns::Nothing && standing != Standing::Plain {
+            self.led.push(dst);
+        }
+        match standing {
             Standing::Plain => {}
             Standing::Encrypted { over, .. } => {
                 self.owners.insert(dst, index);
@@ -151,7 +179,14 @@ impl<'a> Builder<'a, '_> {
                 return self.push(dst, route(RouteTarget::Unreachable));
             }
         }
-        match path::decide(&self.peers.own, peer, self.tunnels, dst.family(), rule.mode) {
+        let path = path::decide(&self.peers.own, peer, self.tunnels, dst.family(), rule.mode);
+        if self.learns != Learns::Nothing {
+            match path {
+                Ok(_) => self.led.push(dst),
+                Err(_) => self.pathless.push(dst),
+            }
+        }
+        match path {
             Ok(Path::Native(hop)) => self.push(dst, via(hop)),
             Ok(Path::Vxlan { over, hop }) => {
                 if let Some(used) = self.used.get_mut(index) {
@@ -164,6 +199,8 @@ impl<'a> Builder<'a, '_> {
                 let src = self.tunnels.source(dst.family());
                 self.push(dst, Route { src, ..via(hop) });
             }
+            // What the network routes is what BGP with the network is for.
+            Err(why) if self.learns == Learns::OfNetwork && why.blame() == Blame::Pool => {}
             Err(why) => self.problems.unreachable(rule.pool, peer.name, why),
         }
     }

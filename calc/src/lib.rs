@@ -5,7 +5,8 @@
 //!             ├─► peers ──┼─► tunnels, wireguard ─► blocks ──┐
 //!  Underlay ──┘           │   (path: how each node is        ├─► NodeState
 //!                         │    reached in clear, and why)    │
-//!                         └─► endpoints, host, mtu ──────────┘
+//!                         ├─► endpoints, host, mtu ──────────┤
+//!                         └─► bgp: sessions, announced ──────┘
 //!
 //!  links of the host ─► underlay::choose ─► Underlay
 //! ```
@@ -17,6 +18,7 @@
 //! * what cannot be decided becomes a [`Problem`](model::state::Problem) and never a guess;
 //! * no work is done per endpoint of another node: blocks stand for them.
 
+mod bgp;
 mod blocks;
 mod endpoints;
 mod host;
@@ -78,13 +80,25 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
 
     let wireguard = Wireguard::decide(inputs, &pools, &peers, &mtu, &mut problems);
 
-    let mut mesh = blocks::decide(inputs, &pools, &peers, &tunnels, &wireguard, &mut problems);
+    let sessions = bgp::Sessions::decide(inputs, &pools, &peers, &mut problems);
+    let learns = sessions.learns();
+    let mut mesh = blocks::decide(
+        inputs,
+        &pools,
+        &peers,
+        &tunnels,
+        &wireguard,
+        learns,
+        &mut problems,
+    );
     let local = endpoints::decide(inputs, &peers, &mesh, &mut problems);
     mesh.routes.extend(local.routes);
     mesh.routes.extend(wireguard.catch_all(inputs, &pools));
     let (mut neighbours, fdb) = tunnels.entries(&peers, &mesh.used);
     neighbours.extend(local.neighbours);
 
+    let advice = sessions.advice.clone();
+    let bgp = sessions.plan(inputs, &pools, &mesh, &mut problems);
     let mut addresses = tunnels.addresses();
     addresses.extend(wireguard.addresses());
     let inside = local.gateways.iter().map(|(link, _)| *link);
@@ -98,7 +112,8 @@ pub fn desired_state(inputs: &Inputs<'_>) -> NodeState {
         partial: unknown.is_some(),
         barred: snapshot.lacks_mesh(),
         tunnel: wireguard.device(&peers, &mesh.owners),
-        bgp: None,
+        bgp,
+        advice,
         encryption: snapshot.encryption(),
         workload_mtu: mtu.workload,
         problems: problems.finish(inputs.node),

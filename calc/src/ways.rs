@@ -3,7 +3,7 @@
 use model::tunnel::PublicKey;
 
 use crate::Inputs;
-use crate::blocks;
+use crate::blocks::{self, Learns};
 use crate::mtu;
 use crate::peers::Peers;
 use crate::pools::Pools;
@@ -43,7 +43,15 @@ pub fn ways(inputs: &Inputs<'_>) -> Vec<NodeWay> {
     let mtu = mtu::decide(inputs, &pools, &peers, &mut problems);
     let tunnels = Tunnels::decide(inputs, &pools, &peers, &mtu, &mut problems);
     let wireguard = Wireguard::decide(inputs, &pools, &peers, &mtu, &mut problems);
-    let mesh = blocks::decide(inputs, &pools, &peers, &tunnels, &wireguard, &mut problems);
+    let mesh = blocks::decide(
+        inputs,
+        &pools,
+        &peers,
+        &tunnels,
+        &wireguard,
+        Learns::Nothing,
+        &mut problems,
+    );
     let ways = peers.iter().zip(mesh.used).enumerate();
     ways.map(|(index, (peer, used))| {
         let vxlan = used.over.and_then(|over| tunnels.over(over));

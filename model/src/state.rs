@@ -65,6 +65,8 @@ pub struct NodeState {
     pub encryption: Encryption,
     /// MTU of workload interfaces, bytes.
     pub workload_mtu: u32,
+    /// What an operator may want to know though nothing is wrong.
+    pub advice: Vec<String>,
     /// What could not be decided, and why: shown in `routerctl status`.
     pub problems: Vec<Problem>,
 }

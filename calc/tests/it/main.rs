@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bgp;
 mod rules;
 mod simulation;
 mod state_lists;

@@ -56,8 +56,30 @@ fn life() -> Vec<Store> {
         .node("b", keyed(2, "192.0.2.2/24", ""));
     let mut keyless = copied.clone();
     keyless = keyless.node("a", node(1, "192.0.2.1/24", "2001:db8:2::1/64"));
+    let peered = far
+        .clone()
+        .label("c", &[("rr", "")])
+        .manifest(
+            "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: tor}\n\
+             spec: {peerIP: 192.0.2.254, asNumber: 65001, filters: [f], password: {secretKeyRef: {name: s, key: k}}}\n",
+        );
+    let filtered = peered.clone().encrypt(Encryption::Preferred).manifest(
+        "apiVersion: projectcalico.org/v3\nkind: BGPFilter\nmetadata: {name: f}\n\
+             spec: {importV4: [{action: Reject, cidr: 0.0.0.0/0, matchOperator: Equal}]}\n---\n\
+             apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: v}\n---\n\
+             apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {name: default}\n\
+             spec: {asNumber: 64600, nodeToNodeMeshEnabled: true}\n",
+    );
+    let reflected = filtered
+        .clone()
+        .pool("four", pool("10.0.0.0/16", VxlanMode::CrossSubnet))
+        .manifest(
+            "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: rr}\n\
+             spec: {nodeSelector: \"!has(rr)\", peerSelector: has(rr)}\n",
+        );
     vec![
-        one, two, far, tunnelled, preferred, required, copied, keyless, clash, poolless, moved,
+        one, two, far, peered, filtered, reflected, tunnelled, preferred, required, copied,
+        keyless, clash, poolless, moved,
     ]
 }
 

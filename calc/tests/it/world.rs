@@ -15,7 +15,7 @@ use model::resources::{
 use model::snapshot::{EndpointKey, Snapshot};
 use model::state::{NodeState, Underlay, UnderlayLink};
 use model::tunnel::PublicKey;
-use model::{Cidr, Metadata};
+use model::{Cidr, Kind, Metadata, Object};
 
 pub(crate) fn cidr(s: &str) -> Cidr {
     s.parse().unwrap()
@@ -103,16 +103,23 @@ pub(crate) struct Store {
     pub(crate) blocks: BTreeMap<Cidr, BlockSummary>,
     pub(crate) endpoints: BTreeMap<String, WorkloadEndpointSpec>,
     pub(crate) mesh: MeshConfigurationSpec,
+    /// Labels of nodes.
+    pub(crate) labels: BTreeMap<String, Labels>,
+    /// What is for BGP alone, by kind and name.
+    pub(crate) bgp: BTreeMap<(Kind, String), Object>,
 }
+
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// One change of the store.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    Node(String, Option<NodeSpec>),
+    Node(String, Option<(NodeSpec, Labels)>),
     Pool(String, Option<IpPoolSpec>),
     Block(Cidr, Option<BlockSummary>),
     Endpoint(String, Option<WorkloadEndpointSpec>),
     Mesh(MeshConfigurationSpec),
+    Bgp((Kind, String), Option<Object>),
 }
 
 impl Store {
@@ -136,6 +143,24 @@ impl Store {
         self
     }
 
+    pub(crate) fn label(mut self, node: &str, labels: &[(&str, &str)]) -> Self {
+        let labels = labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        self.labels.insert(node.to_owned(), labels.collect());
+        self
+    }
+
+    /// Objects as an operator writes them, valid ones.
+    pub(crate) fn manifest(mut self, text: &str) -> Self {
+        for object in model::manifest::parse(text).unwrap() {
+            model::validate::validate(&object).unwrap();
+            let key = (object.kind(), object.metadata().name.clone());
+            self.bgp.insert(key, object);
+        }
+        self
+    }
+
     pub(crate) fn encrypt(mut self, encryption: Encryption) -> Self {
         self.mesh.encryption = encryption;
         self
@@ -154,7 +179,15 @@ impl Store {
             let set = set.map(|(k, v)| event(k.clone(), Some(v.clone())));
             gone.chain(set).collect()
         }
-        let mut events = of(&self.nodes, &to.nodes, Event::Node);
+        let labelled = |store: &Store| -> BTreeMap<String, (NodeSpec, Labels)> {
+            let labels = |n: &String| store.labels.get(n).cloned().unwrap_or_default();
+            let nodes = store.nodes.iter();
+            nodes
+                .map(|(n, spec)| (n.clone(), (spec.clone(), labels(n))))
+                .collect()
+        };
+        let mut events = of(&labelled(self), &labelled(to), Event::Node);
+        events.extend(of(&self.bgp, &to.bgp, Event::Bgp));
         events.extend(of(&self.pools, &to.pools, Event::Pool));
         events.extend(of(&self.blocks, &to.blocks, Event::Block));
         events.extend(of(&self.endpoints, &to.endpoints, Event::Endpoint));
@@ -173,7 +206,12 @@ impl Store {
             };
         }
         match event {
-            Event::Node(n, spec) => set(&mut self.nodes, n, spec),
+            Event::Node(n, node) => {
+                let (spec, labels) = node.unzip();
+                set(&mut self.nodes, n.clone(), spec);
+                set(&mut self.labels, n, labels.filter(|l| !l.is_empty()));
+            }
+            Event::Bgp(key, object) => set(&mut self.bgp, key, object),
             Event::Pool(n, spec) => set(&mut self.pools, n, spec),
             Event::Block(c, block) => set(&mut self.blocks, c, block),
             Event::Endpoint(n, spec) => set(&mut self.endpoints, n, spec),
@@ -214,7 +252,29 @@ pub(crate) fn apply(snapshot: &mut Snapshot, event: Event) {
         };
     }
     match event {
-        Event::Node(n, spec) => set(&mut snapshot.nodes, n.as_str().into(), &n, spec),
+        Event::Node(n, node) => {
+            let (spec, labels) = node.unzip();
+            set(&mut snapshot.nodes, n.as_str().into(), &n, spec);
+            if let Some(node) = snapshot.nodes.get_mut(n.as_str()) {
+                node.metadata.labels = labels.unwrap_or_default();
+            }
+        }
+        Event::Bgp((Kind::BGPConfiguration, n), object) => match object {
+            Some(Object::BGPConfiguration(r)) => drop(snapshot.bgp_configurations.insert(n, r)),
+            _ => drop(snapshot.bgp_configurations.remove(&n)),
+        },
+        Event::Bgp((Kind::BGPPeer, n), object) => match object {
+            Some(Object::BGPPeer(r)) => drop(snapshot.bgp_peers.insert(n.as_str().into(), r)),
+            _ => drop(snapshot.bgp_peers.remove(n.as_str())),
+        },
+        Event::Bgp((Kind::BGPFilter, n), object) => match object {
+            Some(Object::BGPFilter(r)) => drop(snapshot.bgp_filters.insert(n, r)),
+            _ => drop(snapshot.bgp_filters.remove(&n)),
+        },
+        Event::Bgp((_, n), object) => match object {
+            Some(Object::Secret(r)) => drop(snapshot.secrets.insert(n.as_str().into(), r)),
+            _ => drop(snapshot.secrets.remove(n.as_str())),
+        },
         Event::Pool(n, spec) => set(&mut snapshot.pools, n.clone(), &n, spec),
         Event::Block(c, Some(block)) => drop(snapshot.blocks.insert(c, block)),
         Event::Block(c, None) => drop(snapshot.blocks.remove(&c)),
