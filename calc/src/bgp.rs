@@ -50,7 +50,7 @@ impl<'a> Sessions<'a> {
         peers: &Peers<'a>,
         problems: &mut Problems<'_>,
     ) -> Sessions<'a> {
-        let settings = Settings::new(inputs, problems);
+        let settings = Settings::new(inputs, pools, problems);
         let mut chosen = Chosen::default();
         let mut advice = Vec::new();
         if inputs.snapshot.lacks_bgp() {

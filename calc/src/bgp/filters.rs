@@ -10,17 +10,47 @@ use model::resources::bgp_filter::{
 use model::{Cidr, Family};
 
 use crate::Inputs;
+use crate::pools::{Pool, Pools};
 
-type Direction = Option<Arc<Filter>>;
+/// Rules for what a peer says, and for what it hears.
+pub(super) type Both = (Option<Arc<Filter>>, Arc<Filter>);
 
-/// Rules for what a peer says and hears, of the filters of these names in order.
+/// What becomes of a route that no rule of an operator is about, on its way out: what lies in our pools goes, from
+/// wherever we have it, and so does what we announce ourselves. What else was learnt stays here: two switches of a
+/// rack must not reach each other by way of a node.
+pub(super) fn out(pools: &Pools<'_>) -> Arc<Filter> {
+    let of_pool = |pool: &Pool<'_>| Rule {
+        accept: !pool.spec.disable_bgp_export,
+        prefix: Some(inside(pool.spec.cidr)),
+        ..Rule::default()
+    };
+    let learnt = Rule {
+        accept: false,
+        remote: true,
+        ..Rule::default()
+    };
+    let rules = pools.iter().map(of_pool).chain([learnt]).collect();
+    Arc::new(Filter { rules })
+}
+
+fn inside(cidr: Cidr) -> PrefixMatch {
+    PrefixMatch {
+        cidr,
+        operator: MatchOperator::In,
+        min_len: None,
+        max_len: None,
+    }
+}
+
+/// The filters of these names in order, and after those for what is heard, `out`.
 ///
 /// A filter that is missing is an error: what it should have kept in or out is not known.
 pub(super) fn compile(
     inputs: &Inputs<'_>,
     names: &[String],
     external: bool,
-) -> Result<(Direction, Direction), String> {
+    out: &Arc<Filter>,
+) -> Result<Both, String> {
     let (mut import, mut export) = (Filter::default(), Filter::default());
     for name in names {
         let filter = inputs.snapshot.bgp_filters.get(name);
@@ -40,8 +70,12 @@ pub(super) fn compile(
             }
         }
     }
-    let some = |filter: Filter| (!filter.rules.is_empty()).then(|| Arc::new(filter));
-    Ok((some(import), some(export)))
+    let import = (!import.rules.is_empty()).then(|| Arc::new(import));
+    if export.rules.is_empty() {
+        return Ok((import, out.clone()));
+    }
+    export.rules.extend(out.rules.iter().cloned());
+    Ok((import, Arc::new(export)))
 }
 
 fn is_for(rule: &FilterRule, external: bool) -> bool {
@@ -70,15 +104,9 @@ fn rule(rule: &FilterRule, family: Family) -> Rule {
         min_len: rule.prefix_length.and_then(|l| l.min),
         max_len: rule.prefix_length.and_then(|l| l.max),
     });
-    let any = all.map(|cidr| PrefixMatch {
-        cidr,
-        operator: MatchOperator::In,
-        min_len: None,
-        max_len: None,
-    });
     Rule {
         accept: rule.action == FilterAction::Accept,
-        prefix: prefix.or(any),
+        prefix: prefix.or(all.map(inside)),
         remote: rule.source.is_some(),
         communities: (rule.communities.iter().flat_map(|c| c.values.clone())).collect(),
         as_path_prefix: rule.as_path_prefix.iter().map(|n| n.0).collect(),

@@ -1,5 +1,6 @@
 //! The peers that `BGPPeer`s ask for.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,9 +9,10 @@ use model::resources::BgpPeerSpec;
 use model::resources::bgp_peer::{self, PeerAddress, ReversePeering, SourceAddress};
 use model::{Family, Selector};
 
+use super::Chosen;
+use super::filters::{self, Both};
 use super::mesh::{between_nodes, word};
 use super::settings::{Settings, seconds};
-use super::{Chosen, filters};
 use crate::Inputs;
 use crate::peers::{Peer, Peers, Who};
 use crate::problems::Problems;
@@ -73,6 +75,7 @@ pub(super) fn decide<'a>(
             peers,
             name,
             spec: &resource.spec,
+            filters: Default::default(),
         };
         if let Err(why) = one.decide(chosen, problems) {
             problems.add(format!("BGPPeer/{name}"), why);
@@ -87,6 +90,8 @@ struct One<'a, 'b> {
     peers: &'b Peers<'a>,
     name: &'b Arc<str>,
     spec: &'b BgpPeerSpec,
+    /// Of peers in our AS, and of others: compiled once for all nodes that are peers.
+    filters: [OnceCell<Result<Both, String>>; 2],
 }
 
 impl One<'_, '_> {
@@ -243,8 +248,18 @@ impl One<'_, '_> {
         };
         peer.allowed_own_as = spec.num_allowed_local_as_numbers.unwrap_or(0);
         peer.max_prefixes = spec.max_prefixes.unwrap_or(peer.max_prefixes);
-        let (import, export) = filters::compile(self.inputs, &spec.filters, !internal)?;
-        (peer.import, peer.export) = (import, export);
+        let (import, export) = self.filters(!internal)?;
+        (peer.import, peer.export) = (import, Some(export));
         Ok(peer)
+    }
+
+    fn filters(&self, external: bool) -> Result<Both, String> {
+        let [internal, others] = &self.filters;
+        let cell = if external { others } else { internal };
+        let compile = || {
+            let out = &self.settings.out;
+            filters::compile(self.inputs, &self.spec.filters, external, out)
+        };
+        cell.get_or_init(compile).clone()
     }
 }

@@ -5,13 +5,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use model::bgp::{self, Neighbour, NextHopMode, Password, Ttl};
+use model::bgp::{self, Filter, Neighbour, NextHopMode, Password, Ttl};
 use model::resources::bgp_configuration::BindMode;
 use model::resources::bgp_peer::BgpPassword;
 use model::resources::{BgpConfigurationSpec, GoDuration};
 use model::{Family, Selector};
 
+use super::filters;
 use crate::Inputs;
+use crate::pools::Pools;
 use crate::problems::Problems;
 
 /// AS number of nodes that have no other.
@@ -31,10 +33,16 @@ pub(super) struct Settings<'a> {
     by_label: Vec<(Selector, u32)>,
     pub(super) own_as: u32,
     pub(super) own_cluster: Option<Ipv4Addr>,
+    /// Rules for what everybody hears.
+    pub(super) out: Arc<Filter>,
 }
 
 impl<'a> Settings<'a> {
-    pub(super) fn new(inputs: &Inputs<'a>, problems: &mut Problems<'_>) -> Settings<'a> {
+    pub(super) fn new(
+        inputs: &Inputs<'a>,
+        pools: &Pools<'_>,
+        problems: &mut Problems<'_>,
+    ) -> Settings<'a> {
         let configurations = &inputs.snapshot.bgp_configurations;
         let spec = |name: &str| configurations.get(name).map(|r| &r.spec);
         let default = spec("default");
@@ -54,6 +62,7 @@ impl<'a> Settings<'a> {
             by_label: by_label.collect(),
             own_as: 0,
             own_cluster: None,
+            out: filters::out(pools),
         };
         this.own_as = this.as_of(inputs.node);
         this.own_cluster = this.cluster_of(inputs.node);
@@ -146,7 +155,7 @@ impl<'a> Settings<'a> {
             password: None,
             bfd: None,
             import: None,
-            export: None,
+            export: Some(self.out.clone()),
             client: false,
             next_hop: NextHopMode::Auto,
             allowed_own_as: 0,

@@ -1,6 +1,6 @@
 //! Who peers with whom, what is announced, and what is taken.
 
-use model::bgp::{Bgp, Neighbour, NextHopMode, PoolGuard, Ttl};
+use model::bgp::{Bgp, Filter, Neighbour, NextHopMode, PoolGuard, Ttl};
 use model::resources::{Encryption, VxlanMode};
 use model::state::NodeState;
 
@@ -497,7 +497,8 @@ fn filters_are_one_list_in_order_and_keep_their_family_and_kind_of_peer() {
     let tor = peer(&store, "a1", "BGPPeer/p");
     assert_eq!(tor.import, None, "the only rule is for iBGP");
     let rules = tor.export.unwrap().rules.clone();
-    let shown: Vec<_> = (rules.iter())
+    // After them, what everybody hears.
+    let shown: Vec<_> = (rules.iter().take(3))
         .map(|r| {
             (
                 r.accept,
@@ -516,6 +517,35 @@ fn filters_are_one_list_in_order_and_keep_their_family_and_kind_of_peer() {
         rules[0].remote && rules[0].communities.len() == 1 && rules[0].as_path_prefix == [65010]
     );
     assert_eq!(rules[0].prefix.unwrap().min_len, Some(24));
+}
+
+/// Prefixes of rules, `!` before those that reject; nothing stands for every learnt route.
+fn shown(filter: Option<&Filter>) -> Vec<String> {
+    let rules = filter.into_iter().flat_map(|f| &f.rules);
+    rules
+        .map(|r| {
+            let prefix = r.prefix.map(|p| p.cidr.to_string()).unwrap_or_default();
+            assert_eq!(r.remote, prefix.is_empty());
+            format!("{}{prefix}", if r.accept { "" } else { "!" })
+        })
+        .collect()
+}
+
+#[test]
+fn nobody_hears_of_learnt_routes_outside_our_pools() {
+    let mut silent = pool("10.1.0.0/16", VxlanMode::Never);
+    silent.disable_bgp_export = true;
+    let tor = object("BGPPeer", "p", "peerIP: 192.0.1.254, asNumber: 65001");
+    let store = configured("nodeToNodeMeshEnabled: true")
+        .pool("silent", silent)
+        .pool("six", pool("fd00::/64", VxlanMode::Never))
+        .manifest(&tor);
+    let expected = ["10.0.0.0/16", "!10.1.0.0/16", "fd00::/64", "!"];
+    for name in ["BGPPeer/p", "mesh/a2/ipv4", "mesh/b1/ipv6"] {
+        let peer = peer(&store, "a1", name);
+        assert_eq!(shown(peer.export.as_deref()), expected, "{name}");
+        assert_eq!(peer.import, None);
+    }
 }
 
 /// The guard of `a1`, which reaches `a2` natively and the other rack only as the pool says.
