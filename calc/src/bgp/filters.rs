@@ -15,10 +15,10 @@ use crate::pools::{Pool, Pools};
 /// Rules for what a peer says, and for what it hears.
 pub(super) type Both = (Option<Arc<Filter>>, Arc<Filter>);
 
-/// What becomes of a route that no rule of an operator is about, on its way out: what lies in our pools goes, from
-/// wherever we have it, and so does what we announce ourselves. What else was learnt stays here: two switches of a
+/// What becomes of a route that no rule of an operator is about, on its way out: what lies in our pools and service
+/// prefixes goes, from wherever we have it, and so does what we announce ourselves. What else was learnt stays here: two switches of a
 /// rack must not reach each other by way of a node.
-pub(super) fn out(pools: &Pools<'_>) -> Arc<Filter> {
+pub(super) fn out(pools: &Pools<'_>, services: impl Iterator<Item = Cidr>) -> Arc<Filter> {
     let of_pool = |pool: &Pool<'_>| Rule {
         accept: !pool.spec.disable_bgp_export,
         prefix: Some(inside(pool.spec.cidr)),
@@ -29,7 +29,12 @@ pub(super) fn out(pools: &Pools<'_>) -> Arc<Filter> {
         remote: true,
         ..Rule::default()
     };
-    let rules = pools.iter().map(of_pool).chain([learnt]).collect();
+    let services = services.map(|cidr| Rule {
+        prefix: Some(inside(cidr)),
+        ..Rule::default()
+    });
+    let rules = pools.iter().map(of_pool).chain(services);
+    let rules = rules.chain([learnt]).collect();
     Arc::new(Filter { rules })
 }
 

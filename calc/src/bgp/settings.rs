@@ -55,6 +55,9 @@ impl<'a> Settings<'a> {
                 None
             }
         });
+        let services = default
+            .into_iter()
+            .flat_map(BgpConfigurationSpec::service_blocks);
         let mut this = Settings {
             inputs: *inputs,
             default,
@@ -62,7 +65,7 @@ impl<'a> Settings<'a> {
             by_label: by_label.collect(),
             own_as: 0,
             own_cluster: None,
-            out: filters::out(pools),
+            out: filters::out(pools, services),
         };
         this.own_as = this.as_of(inputs.node);
         this.own_cluster = this.cluster_of(inputs.node);

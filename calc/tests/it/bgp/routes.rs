@@ -103,11 +103,18 @@ fn nobody_hears_of_learnt_routes_outside_our_pools() {
     let mut silent = pool("10.1.0.0/16", VxlanMode::Never);
     silent.disable_bgp_export = true;
     let tor = object("BGPPeer", "p", "peerIP: 192.0.1.254, asNumber: 65001");
-    let store = configured("nodeToNodeMeshEnabled: true")
-        .pool("silent", silent)
-        .pool("six", pool("fd00::/64", VxlanMode::Never))
-        .manifest(&tor);
-    let expected = ["10.0.0.0/16", "!10.1.0.0/16", "fd00::/64", "!"];
+    let store =
+        configured("nodeToNodeMeshEnabled: true, serviceClusterIPs: [{cidr: 10.96.0.0/12}]")
+            .pool("silent", silent)
+            .pool("six", pool("fd00::/64", VxlanMode::Never))
+            .manifest(&tor);
+    let expected = [
+        "10.0.0.0/16",
+        "!10.1.0.0/16",
+        "fd00::/64",
+        "10.96.0.0/12",
+        "!",
+    ];
     for name in ["BGPPeer/p", "mesh/a2/ipv4", "mesh/b1/ipv6"] {
         let peer = peer(&store, "a1", name);
         assert_eq!(shown(peer.export.as_deref()), expected, "{name}");
