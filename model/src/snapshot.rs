@@ -122,10 +122,14 @@ impl Snapshot {
     pub fn unknown(&self) -> impl Iterator<Item = &Rejected> {
         let matters = |r: &&Rejected| {
             let kinds = [
+                "BGPConfiguration",
+                "BGPFilter",
+                "BGPPeer",
                 "Block",
                 "IPPool",
                 "MeshConfiguration",
                 "Node",
+                "Secret",
                 "WorkloadEndpoint",
             ];
             !r.standing && kinds.contains(&r.kind.as_str())

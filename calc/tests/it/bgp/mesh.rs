@@ -161,6 +161,7 @@ fn a_configuration_that_cannot_be_read_ends_all_sessions() {
     let underlay = underlay_of(&racks().nodes["a1"]);
     let state = desired(&snapshot, &underlay, "a1");
     assert_eq!(state.bgp, None);
+    assert!(state.partial, "what was learnt before stays");
     assert!(bgp_problems(&state)[0].contains("nobody is peered with"));
 }
 
