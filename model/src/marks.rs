@@ -6,6 +6,8 @@
 pub const ROUTE_PROTOCOL: u8 = 82;
 /// `rtm_protocol` of the routes learnt by BGP.
 pub const BGP_ROUTE_PROTOCOL: u8 = 83;
+/// Metric of those: behind every route of the store and of the administrator, and shared with nobody.
+pub const BGP_METRIC: u32 = 83_000;
 /// First routing table of our range.
 pub const TABLE_FIRST: u32 = 8200;
 /// Last routing table of our range.

@@ -280,6 +280,24 @@ pub(crate) fn get_route(ip: Ipv6Addr) -> Message {
     Message::GetRoute(m)
 }
 
+/// Asks for the entry of the routing table by which packets to an address go.
+pub(crate) fn get_fib(ip: IpAddr) -> Message {
+    let mut m = RouteMessage::default();
+    m.header.address_family = family(Family::of(ip));
+    m.header.destination_prefix_length = Family::of(ip).bits();
+    m.header.flags = RouteFlags::FibMatch;
+    m.attributes.push(RouteAttribute::Destination(ip.into()));
+    Message::GetRoute(m)
+}
+
+/// Asks for all routes of a family with a protocol.
+pub(crate) fn get_routes_of(of: Family, protocol: u8) -> Message {
+    let mut m = RouteMessage::default();
+    m.header.address_family = family(of);
+    m.header.protocol = RouteProtocol::from(protocol);
+    Message::GetRoute(m)
+}
+
 /// Deletes a route by key and protocol.
 pub(crate) fn delete_route(key: &RouteKey, r: &Route, index_of: IndexOf<'_>) -> (Message, u16) {
     let mut m = route(key, r, index_of);

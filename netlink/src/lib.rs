@@ -11,6 +11,7 @@
 //!        └────────── kernel ◄── Kernel::apply(&ops)            batches, one answer an op
 //!
 //!   CNI ADD/DEL/CHECK ──► workload::{attach, detach, check}    own sockets, any thread
+//!   BGP's best routes ──► LearntRoutes::{adopt, apply, check}  own socket, one thread
 //! ```
 //!
 //! Invariants:
@@ -27,6 +28,7 @@ mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
 mod kernel;
+pub mod learnt;
 pub mod monitor;
 pub mod nat;
 mod netns;
@@ -45,6 +47,7 @@ pub use error::{Error, Refusal};
 #[cfg(any(test, feature = "testing"))]
 pub use fake::FakeKernel;
 pub use kernel::Netlink;
+pub use learnt::LearntRoutes;
 use model::kernel::{ClearText, Observed, Op};
 pub use monitor::{Event, Monitor};
 pub use plan::{Conflict, Plan, plan};

@@ -70,26 +70,49 @@ impl Socket {
         self.port
     }
 
+    /// Sends a batch whose requests ask for no answer but the last, which is made to; one result to each, in order.
+    /// The kernel answers in order too, and always to what it refuses: what it said nothing to went well.
+    pub(crate) fn send_quietly(&mut self, batch: &mut Batch) -> Vec<Result<(), Refusal>> {
+        batch.answer_last();
+        let (mut answers, whole) = self.answers(batch);
+        if !whole || answers.last().is_some_and(Option::is_none) {
+            answers.fill(Some(Err(lost())));
+        }
+        let quiet = |a: Option<_>| a.unwrap_or(Ok(()));
+        answers.into_iter().map(quiet).collect()
+    }
+
     /// Sends a batch; one answer to each request, in order.
     pub(crate) fn send(&mut self, batch: &mut Batch) -> Vec<Result<(), Refusal>> {
+        let (answers, _) = self.answers(batch);
+        let or_lost = |a: Option<_>| a.unwrap_or_else(|| Err(lost()));
+        answers.into_iter().map(or_lost).collect()
+    }
+
+    /// Sends a batch; the answer to each request, where there is one, and whether none was lost.
+    fn answers(&mut self, batch: &mut Batch) -> (Vec<Option<Result<(), Refusal>>>, bool) {
         let count = batch.len();
         let first = self.sequence.wrapping_add(1);
         self.sequence = self
             .sequence
             .wrapping_add(u32::try_from(count).unwrap_or(0));
         if count == 0 {
-            return Vec::new();
+            return (Vec::new(), true);
         }
         if let Err(e) = self.socket.send(batch.numbered(first), 0) {
-            return vec![Err(e.into()); count];
+            return (vec![Some(Err(e.into())); count], true);
         }
         let mut answers: Vec<Option<Result<(), Refusal>>> = vec![None; count];
+        let mut whole = true;
         loop {
             match self.read() {
                 Ok(Read::Some) => {}
-                Ok(Read::Lost) => continue,
-                Ok(Read::Nothing) => break,
-                Err(e) => return vec![Err(e); count],
+                Ok(Read::Lost) => {
+                    whole = false;
+                    continue;
+                }
+                Ok(Read::Nothing) => return (answers, whole),
+                Err(e) => return (vec![Some(Err(e)); count], true),
             }
             for (header, payload) in message::split(&self.buffer) {
                 let at = usize::try_from(header.sequence.wrapping_sub(first)).ok();
@@ -99,14 +122,6 @@ impl Socket {
                 }
             }
         }
-        let lost = || Refusal {
-            errno: libc::ENOBUFS,
-            text: Some("the answer was lost".to_owned()),
-        };
-        answers
-            .into_iter()
-            .map(|a| a.unwrap_or_else(|| Err(lost())))
-            .collect()
     }
 
     /// Sends one request that is answered by one object.
@@ -181,6 +196,13 @@ impl Socket {
                 },
             }
         }
+    }
+}
+
+fn lost() -> Refusal {
+    Refusal {
+        errno: libc::ENOBUFS,
+        text: Some("the answer was lost".to_owned()),
     }
 }
 

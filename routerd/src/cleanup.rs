@@ -23,6 +23,8 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
             errors.len()
         );
     }
+    let learnt = netlink::LearntRoutes::open().and_then(|mut learnt| learnt.clear());
+    learnt.context("removing the routes that BGP learnt: run cleanup again")?;
     served.end()?;
     match std::fs::remove_file(state.switches()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use model::Cidr;
 use model::kernel::{NextHop, Route, RouteKey, RouteTarget};
 use model::marks;
+use model::{Cidr, Family};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
@@ -68,6 +68,38 @@ pub(crate) fn routes_of(socket: &mut Socket, names: &Names, oif: u32) -> Result<
     Ok(routes)
 }
 
+/// The routes that BGP learnt, of both families. The kernel picks them out where it can (Linux 4.20).
+pub(crate) fn learnt(
+    socket: &mut Socket,
+    names: &Names,
+) -> Result<Vec<(RouteKey, RouteTarget)>, Error> {
+    let mut all = Vec::new();
+    for family in Family::ALL {
+        let wanted = encode::get_routes_of(family, marks::BGP_ROUTE_PROTOCOL);
+        let mut request = Batch::of(&wanted, flags::DUMP);
+        let found = socket.dump(&mut request, |_, payload| {
+            let &[_, _, src_len, tos, _, protocol, _, kind] = payload.first_chunk()?;
+            if protocol != marks::BGP_ROUTE_PROTOCOL || src_len != 0 || tos != 0 {
+                return None;
+            }
+            let attrs = Attributes::read(payload)?;
+            Some((key(payload, &attrs)?, target(kind, &attrs, names)?))
+        });
+        all.extend(found.map_err(|e| e.during("dump", "learnt routes"))?);
+    }
+    Ok(all)
+}
+
+/// The answer to "which way do packets go": protocol and hops; `None` inside when they go to nobody else.
+pub(crate) fn resolved(payload: &[u8], names: &Names) -> Option<Option<(u8, RouteTarget)>> {
+    let &[_, _, _, _, _, protocol, _, kind] = payload.first_chunk()?;
+    let attrs = Attributes::read(payload)?;
+    Some(match i32::from(kind) == i32::from(libc::RTN_UNICAST) {
+        true => target(kind, &attrs, names).map(|target| (protocol, target)),
+        false => None,
+    })
+}
+
 /// Whether packets to an address are for this namespace itself.
 pub(crate) fn is_local(socket: &mut Socket, ip: Ipv6Addr) -> Result<bool, Error> {
     let answer = socket.get(&mut Batch::of(&encode::get_route(ip), 0), |_, payload| {
@@ -89,31 +121,17 @@ enum Found {
     Alien(RouteKey, u8),
 }
 
-fn is_our_protocol(protocol: u8) -> bool {
-    matches!(protocol, marks::ROUTE_PROTOCOL | marks::BGP_ROUTE_PROTOCOL)
-}
-
 /// Reads a route, if it is of interest. The header says that of most, before anything is decoded.
 fn route(payload: &[u8], names: &Names) -> Option<Found> {
-    let &[_, dst_len, src_len, tos, table, protocol, _, kind] = payload.first_chunk()?;
-    if table == libc::RT_TABLE_LOCAL {
+    let &[_, _, src_len, tos, table, protocol, _, kind] = payload.first_chunk()?;
+    // What BGP learnt is `LearntRoutes`' to look after, and there may be a million of them.
+    if table == libc::RT_TABLE_LOCAL || protocol == marks::BGP_ROUTE_PROTOCOL {
         return None;
     }
     let attrs = Attributes::read(payload)?;
-    let table = attrs.table.unwrap_or(u32::from(table));
-    let unspecified = match payload.first().copied().map(i32::from) {
-        Some(libc::AF_INET) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Some(libc::AF_INET6) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        _ => return None,
-    };
-    let dst = Cidr::containing(attrs.dst.unwrap_or(unspecified), dst_len)?;
-    let key = RouteKey {
-        table,
-        dst,
-        metric: attrs.metric,
-    };
+    let key = key(payload, &attrs)?;
     // What we never make is not ours, whatever number it carries: source routes, TOS, other types.
-    let ordinary = src_len == 0 && tos == 0 && is_our_protocol(protocol);
+    let ordinary = src_len == 0 && tos == 0 && protocol == marks::ROUTE_PROTOCOL;
     match ordinary.then(|| target(kind, &attrs, names)).flatten() {
         Some(target) => {
             let route = Route {
@@ -125,12 +143,26 @@ fn route(payload: &[u8], names: &Names) -> Option<Found> {
             Some(Found::Ours(key, route))
         }
         None => {
-            let near = table == TABLE_MAIN
-                || (marks::TABLE_FIRST..=marks::TABLE_LAST).contains(&table)
-                || is_our_protocol(protocol);
+            let near = key.table == TABLE_MAIN
+                || (marks::TABLE_FIRST..=marks::TABLE_LAST).contains(&key.table)
+                || protocol == marks::ROUTE_PROTOCOL;
             (near && tos == 0 && src_len == 0).then_some(Found::Alien(key, protocol))
         }
     }
+}
+
+fn key(payload: &[u8], attrs: &Attributes<'_>) -> Option<RouteKey> {
+    let &[family, dst_len, _, _, table] = payload.first_chunk()?;
+    let unspecified = match i32::from(family) {
+        libc::AF_INET => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        libc::AF_INET6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    Some(RouteKey {
+        table: attrs.table.unwrap_or(u32::from(table)),
+        dst: Cidr::containing(attrs.dst.unwrap_or(unspecified), dst_len)?,
+        metric: attrs.metric,
+    })
 }
 
 #[derive(Default)]

@@ -8,9 +8,11 @@ use crate::attr::{Attrs, align, text_of, u16_at, u32_at};
 
 /// `sizeof(struct nlmsghdr)`.
 const HEADER: usize = 16;
+const FLAGS: std::ops::Range<usize> = 6..8;
 const SEQUENCE: std::ops::Range<usize> = 8..12;
 
 const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
@@ -62,6 +64,16 @@ impl Batch {
             room.copy_from_slice(&len.to_ne_bytes());
         }
         self.bytes.resize(align(self.bytes.len()), 0);
+    }
+
+    /// Asks for an answer to the last request.
+    pub(super) fn answer_last(&mut self) {
+        let last = self.starts.last().copied().unwrap_or_default();
+        if let Some(flags) = u16_at(&self.bytes, last + FLAGS.start)
+            && let Some(room) = self.bytes.get_mut(last..).and_then(|b| b.get_mut(FLAGS))
+        {
+            room.copy_from_slice(&(flags | NLM_F_ACK).to_ne_bytes());
+        }
     }
 
     /// Number of requests.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // a failed test panics
 
 mod guard;
+mod learnt;
 mod monitor;
 mod nft;
 mod objects;

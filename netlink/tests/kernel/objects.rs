@@ -153,7 +153,6 @@ fn every_kind_of_route_is_written_and_read_back() {
             ),
             (key("::/0"), route(via("fe80::7"))),
         ];
-        routes[0].1.protocol = marks::BGP_ROUTE_PROTOCOL;
         let far = RouteKey {
             table: 8215,
             metric: 77,
