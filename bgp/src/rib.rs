@@ -338,6 +338,14 @@ impl Rib {
         }
     }
 
+    /// Paths that a neighbour was told and has not been told to forget.
+    pub fn advertised_count(&self, id: PeerId, family: Family) -> usize {
+        match family {
+            Family::V4 => self.v4.advertised_count(id),
+            Family::V6 => self.v6.advertised_count(id),
+        }
+    }
+
     /// Subgroups of a family: each is rendered once.
     pub fn subgroups(&self, family: Family) -> usize {
         match family {

@@ -32,6 +32,16 @@ pub fn rotate() -> Target {
     Target::new("/v1/tunnels/rotate")
 }
 
+/// The BGP sessions.
+pub fn bgp_peers() -> Target {
+    Target::new("/v1/bgp/peers")
+}
+
+/// The BGP table.
+pub fn bgp_routes() -> Target {
+    Target::new("/v1/bgp/routes")
+}
+
 /// All resources of a kind.
 pub fn resources(kind: Kind) -> Target {
     Target::new("/v1/resources").segment(kind.plural())

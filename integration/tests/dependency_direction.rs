@@ -19,7 +19,15 @@ const MAY: [(&str, &[&str]); 13] = [
     ("holder", &["model", "wireguard"]),
     (
         "routerd",
-        &["model", "calc", "ipam", "datastore", "netlink", "wireguard"],
+        &[
+            "model",
+            "calc",
+            "ipam",
+            "datastore",
+            "netlink",
+            "wireguard",
+            "bgp",
+        ],
     ),
     ("routerctl", &["client", "model"]),
     ("cni", &["client", "model"]),

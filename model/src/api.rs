@@ -7,6 +7,8 @@
 //! | `GET /v1/diff` | the plan that the next reconcile would apply, a JSON list of operations |
 //! | `GET /v1/tunnels` | [`TunnelsShow`] |
 //! | `POST /v1/tunnels/rotate` | [`Rotated`]: this node's key begins to change |
+//! | `GET /v1/bgp/peers` | [`BgpPeersShow`] |
+//! | `GET /v1/bgp/routes[?prefix=&peer=&advertised=]` | [`BgpRoutesShow`]; with `advertised=true`, what peers were told |
 //! | `GET /v1/resources/{plural}[?namespace=&labelSelector=]` | `List` of resources; `?watch=true`: [`WatchEvent`] lines |
 //! | `GET /v1/resources/{plural}/[{namespace}/]{name}` | the resource |
 //! | `PUT /v1/resources/{plural}/[{namespace}/]{name}` | [`Applied`]; `?dryRun=true` changes nothing |
@@ -20,11 +22,14 @@
 //!
 //! An answer of 400 and above carries [`ErrorBody`].
 
+mod bgp;
 pub mod cni;
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+pub use bgp::{BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow, BgpRoutesShow, BgpState};
 
 use crate::Cidr;
 use crate::resources::Encryption;
@@ -79,7 +84,7 @@ pub struct Status {
 /// A subsystem of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
-    /// `datastore`, `ipam`, `links`, `tunnels`, `routes`, `nat`.
+    /// `datastore`, `ipam`, `links`, `tunnels`, `routes`, `nat`, `bgp`.
     pub name: String,
     /// How it is.
     pub state: Health,

@@ -12,6 +12,11 @@ pub(crate) fn age(created: &str, now: SystemTime) -> String {
         // A clock that lags behind the writer's.
         .unwrap_or_default()
         .as_secs();
+    span(seconds)
+}
+
+/// Seconds in their largest unit.
+pub(crate) fn span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7_200 => format!("{}m", seconds / 60),

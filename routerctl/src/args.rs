@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use model::Kind;
+use model::{Cidr, Kind};
 
 /// Talk to the routerd of this node.
 #[derive(Debug, Parser)]
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Ipam(Ipam),
     /// Show how each other node is reached, and what is encrypted.
     Tunnels(Tunnels),
+    /// Show BGP sessions and routes.
+    #[command(subcommand)]
+    Bgp(Bgp),
     /// Look for what is wrong with this host, and how to mend it.
     Doctor(Format),
     /// Write completions for a shell.
@@ -164,6 +167,25 @@ pub(crate) enum OutputFormat {
     Yaml,
     /// JSON.
     Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bgp {
+    /// Show the sessions, and why one is not up.
+    Peers(Format),
+    /// Show the routes of the BGP table.
+    Routes {
+        /// One prefix only.
+        prefix: Option<Cidr>,
+        /// What one peer announced, by its address, name or node.
+        #[arg(long, value_name = "P")]
+        peer: Option<String>,
+        /// What peers were told.
+        #[arg(long)]
+        advertised: bool,
+        #[command(flatten)]
+        format: Format,
+    },
 }
 
 #[derive(Debug, Subcommand)]

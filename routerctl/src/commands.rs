@@ -2,6 +2,7 @@
 
 mod accept;
 mod apply;
+mod bgp;
 mod delete;
 mod diff;
 mod doctor;
@@ -42,6 +43,7 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result<Done, Failure> {
         Command::Status(args) => status::run(&client, &args, out),
         Command::AcceptSnapshot { yes } => accept::run(&client, yes, out),
         Command::Ipam(command) => ipam::run(&client, command, out),
+        Command::Bgp(command) => bgp::run(&client, command, out),
         Command::Tunnels(args) => tunnels::run(&client, &args, out),
         Command::Doctor(format) => doctor::run(&client, format.output, out),
         Command::Completion { shell } => shell::completion(shell, out),

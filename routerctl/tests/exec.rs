@@ -4,6 +4,8 @@
 #[path = "exec/harness.rs"]
 mod harness;
 
+#[path = "exec/bgp.rs"]
+mod bgp;
 #[path = "exec/get.rs"]
 mod get;
 #[path = "exec/node.rs"]

@@ -1,5 +1,6 @@
 //! The daemon's socket: HTTP/1.1 with JSON bodies, for `routerctl`, the CNI plugin and `curl`.
 
+mod bgp;
 mod ipam;
 mod resources;
 mod watch;
@@ -55,6 +56,8 @@ fn router(services: Services) -> Router {
         .route("/v1/diff", get(diff))
         .route("/v1/tunnels", get(tunnels))
         .route("/v1/tunnels/rotate", post(rotate))
+        .route("/v1/bgp/peers", get(bgp::peers))
+        .route("/v1/bgp/routes", get(bgp::routes))
         .route("/v1/resources/{plural}", get(resources::list))
         .route(
             "/v1/resources/{plural}/{name}",

@@ -26,16 +26,18 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let learnt = netlink::LearntRoutes::open().and_then(|mut learnt| learnt.clear());
     learnt.context("removing the routes that BGP learnt: run cleanup again")?;
     served.end()?;
-    match std::fs::remove_file(state.switches()) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).context("forgetting the kernel switches that were put back")
-        }
-        _ => {
-            println!(
-                "node {}: nothing of routerd is left in the kernel",
-                config.node
-            );
-            Ok(())
-        }
+    forget(&state.bgp()).context("forgetting that BGP ran")?;
+    forget(&state.switches()).context("forgetting the kernel switches that were put back")?;
+    println!(
+        "node {}: nothing of routerd is left in the kernel",
+        config.node
+    );
+    Ok(())
+}
+
+fn forget(file: &std::path::Path) -> std::io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
 }

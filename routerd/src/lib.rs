@@ -3,7 +3,8 @@
 //! ```text
 //!  store ─► Syncer ─► control ─► calc ─► reconcile ─► kernel
 //!                       ▲  │
-//!  CNI plugin ─► cni ───┘  └─► ipam ─► store        publish ─► store
+//!  CNI plugin ─► cni ───┘  ├─► ipam ─► store        publish ─► store
+//!                          └─► bgp ─► peers, kernel
 //!  routerctl  ─► admin ─► resources ─► store
 //! ```
 //!
@@ -18,6 +19,7 @@
 //! * stopping changes nothing in the kernel.
 
 pub mod admin;
+pub mod bgp;
 pub mod cleanup;
 pub mod cni;
 pub mod config;

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use model::api::{Health, TunnelsShow};
+use model::api::{BgpPeersShow, Health, TunnelsShow};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -68,11 +68,21 @@ struct Served {
     metrics: Metrics,
     views: Views,
     tunnels: Option<Sources>,
+    bgp: Option<crate::bgp::Handle>,
+}
+
+/// What others were asked for this scrape.
+#[derive(Default)]
+struct Asked {
+    tunnels: Option<TunnelsShow>,
+    /// Peers, and learnt routes in the kernel.
+    bgp: Option<(BgpPeersShow, usize)>,
 }
 
 /// Serves until cancelled.
 pub async fn serve(listener: TcpListener, metrics: Metrics, services: Services) {
     let (views, stop) = (services.views.clone(), services.stop.clone());
+    let bgp = Some(services.bgp.clone());
     let tunnels = Some(services.into());
     let app = Router::new()
         .route("/metrics", get(scrape))
@@ -82,6 +92,7 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, services: Services) 
             metrics,
             views,
             tunnels,
+            bgp,
         });
     if let Err(e) = axum::serve(listener, app)
         .with_graceful_shutdown(stop.cancelled_owned())
@@ -104,12 +115,15 @@ async fn ready(State(s): State<Served>) -> impl IntoResponse {
 }
 
 async fn scrape(State(s): State<Served>) -> impl IntoResponse {
-    let tunnels = match &s.tunnels {
-        Some(sources) => crate::tunnel::view::look(&s.views.node, sources).await,
-        None => None,
-    };
+    let mut asked = Asked::default();
+    if let Some(sources) = &s.tunnels {
+        asked.tunnels = crate::tunnel::view::look(&s.views.node, sources).await;
+    }
+    if let Some(bgp) = &s.bgp {
+        asked.bgp = bgp.peers().await.zip(bgp.installed().await);
+    }
     let mut text = String::new();
-    match encode(&mut text, &registry(&s, tunnels.as_ref())) {
+    match encode(&mut text, &registry(&s, &asked)) {
         Ok(()) => (
             [(
                 header::CONTENT_TYPE,
@@ -128,7 +142,7 @@ struct SubsystemLabels {
 }
 
 /// Everything under its name, read off the actors now.
-fn registry(s: &Served, tunnels: Option<&TunnelsShow>) -> Registry {
+fn registry(s: &Served, asked: &Asked) -> Registry {
     let mut registry = Registry::with_prefix("routerd");
     let status = s.views.status();
     let facts = s.views.facts.borrow().clone();
@@ -204,8 +218,11 @@ fn registry(s: &Served, tunnels: Option<&TunnelsShow>) -> Registry {
         Unit::Seconds,
         s.metrics.cni.clone(),
     );
-    if let Some(shown) = tunnels {
+    if let Some(shown) = &asked.tunnels {
         crate::tunnel::metrics::register(&mut registry, shown);
+    }
+    if let Some((shown, installed)) = &asked.bgp {
+        crate::bgp::metrics::register(&mut registry, shown, *installed);
     }
     registry
 }
@@ -234,9 +251,13 @@ mod tests {
             metrics,
             views,
             tunnels: None,
+            bgp: None,
         };
-        let shown = crate::tunnel::metrics::sample();
-        encode(&mut text, &registry(&served, Some(&shown))).unwrap();
+        let asked = Asked {
+            tunnels: Some(crate::tunnel::metrics::sample()),
+            bgp: Some((crate::bgp::metrics::sample(), 2)),
+        };
+        encode(&mut text, &registry(&served, &asked)).unwrap();
         let lines = |word: &'static str| {
             let lines = text.lines().filter_map(move |l| l.strip_prefix(word));
             lines.filter_map(|l| l.split_once(' '))

@@ -32,6 +32,8 @@ pub struct Services {
     pub rotation: rotation::Handle,
     /// Exchanges of preshared keys.
     pub exchange: exchange::Handle,
+    /// BGP.
+    pub bgp: crate::bgp::Handle,
     /// CNI verbs.
     pub cni: Cni,
     /// Cancelled when the daemon stops: answers without an end then end.

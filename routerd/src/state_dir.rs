@@ -81,6 +81,11 @@ impl StateDir {
         self.path.join("switches.json")
     }
 
+    /// In which boot of the host BGP ran last.
+    pub fn bgp(&self) -> PathBuf {
+        self.path.join("bgp")
+    }
+
     /// How many nodes and blocks were known when the daemon ran last.
     pub fn guarded(&self) -> Guarded {
         Guarded {

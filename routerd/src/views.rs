@@ -63,6 +63,8 @@ pub struct Views {
     pub publish: watch::Receiver<Option<String>>,
     /// Preshared keys, where they are wanted.
     pub exchange: watch::Receiver<Option<Subsystem>>,
+    /// BGP, where there is somebody to speak to.
+    pub bgp: watch::Receiver<Option<Subsystem>>,
 }
 
 impl Views {
@@ -112,6 +114,7 @@ impl Views {
         let mut subsystems = vec![self.datastore(), self.identity(&facts), self.ipam(&facts)];
         subsystems.extend(reconcile.subsystems_for(&desired.kernel));
         subsystems.extend(self.exchange.borrow().clone());
+        subsystems.extend(self.bgp.borrow().clone());
         Status {
             node: self.node.to_string(),
             ready: self.is_ready(),
@@ -197,6 +200,7 @@ pub(crate) mod tests {
         pub(crate) reconcile: watch::Sender<reconcile::Status>,
         publish: watch::Sender<Option<String>>,
         exchange: watch::Sender<Option<Subsystem>>,
+        bgp: watch::Sender<Option<Subsystem>>,
     }
 
     impl Actors {
@@ -209,6 +213,7 @@ pub(crate) mod tests {
                 reconcile: watch::Sender::default(),
                 publish: watch::Sender::default(),
                 exchange: watch::Sender::default(),
+                bgp: watch::Sender::default(),
             }
         }
 
@@ -223,6 +228,7 @@ pub(crate) mod tests {
                 reconcile: self.reconcile.subscribe(),
                 publish: self.publish.subscribe(),
                 exchange: self.exchange.subscribe(),
+                bgp: self.bgp.subscribe(),
             }
         }
     }

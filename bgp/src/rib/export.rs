@@ -73,6 +73,14 @@ impl Sent {
         }
     }
 
+    /// How many paths `peer` has of it, which did not get those that it is the source of.
+    fn count(&self, peer: PeerId) -> usize {
+        let own = peer.0.saturating_add(1);
+        let one = self.one.iter().filter(|s| **s != 0 && **s != own).count();
+        let several = self.several.values().flatten();
+        one + several.filter(|path| path.from != peer).count()
+    }
+
     fn has(&self, net: u32) -> bool {
         self.one.get(net as usize).is_some_and(|s| *s != 0) || self.several.contains_key(&net)
     }
@@ -231,6 +239,13 @@ impl<K: PrefixKey> Plane<K> {
             group.leave(peer);
             group.subs.push(again);
         }
+    }
+
+    /// See [`super::Rib::advertised_count`].
+    pub(crate) fn advertised_count(&self, peer: PeerId) -> usize {
+        let subs = self.groups.iter().flat_map(|g| &g.subs);
+        let of_peer = subs.filter(|s| s.members.contains(&peer));
+        of_peer.map(|s| s.sent.count(peer)).sum()
     }
 
     pub(crate) fn pending(&self, peer: PeerId) -> usize {

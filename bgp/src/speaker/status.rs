@@ -48,6 +48,8 @@ pub struct PeerStatus {
     pub agreed: Option<Negotiated>,
     /// Paths held.
     pub routes: PerFamily<Counters>,
+    /// Paths that it was told.
+    pub advertised: PerFamily<usize>,
     /// Prefixes that it has still to hear about.
     pub pending: PerFamily<usize>,
     /// UPDATEs whose routes were not used: loops, leaks, a wrong first AS.

@@ -5,9 +5,10 @@ use std::fmt::Debug;
 
 use model::api::cni::{AddResult, Attachment, Request};
 use model::api::{
-    Action, AddressShow, AddressState, Applied, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody,
-    Health, IpamCheck, IpamProblem, IpamShow, NodePath, PoolUse, Release, Released, Rotated,
-    Status, Subsystem, TunnelShow, TunnelsShow, WatchEvent,
+    Action, AddressShow, AddressState, Applied, BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow,
+    BgpRoutesShow, BgpState, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody, Health, IpamCheck,
+    IpamProblem, IpamShow, NodePath, PoolUse, Release, Released, Rotated, Status, Subsystem,
+    TunnelShow, TunnelsShow, WatchEvent,
 };
 use model::kernel::Mac;
 use model::resources::Encryption;
@@ -372,6 +373,7 @@ fn schemas_have_the_fields_of_the_types() {
             uid: Some(text("x")),
         },
     );
+    bgp(&mut s);
     release(&mut s);
     resource(&mut s);
 
@@ -382,6 +384,59 @@ fn schemas_have_the_fields_of_the_types() {
         .cloned()
         .collect();
     assert_eq!(all, s.seen, "a schema was not compared");
+}
+
+fn bgp(s: &mut Schemas) {
+    s.words(
+        "BgpState",
+        &[
+            BgpState::Idle,
+            BgpState::Connect,
+            BgpState::Active,
+            BgpState::OpenSent,
+            BgpState::OpenConfirm,
+            BgpState::Established,
+        ],
+    );
+    s.words("BfdState", &[BfdState::Up, BfdState::Down, BfdState::Off]);
+    let peer = BgpPeerShow {
+        peer: text("10.0.0.1"),
+        name: text("BGPPeer/tor-1"),
+        node: Some(text("b")),
+        as_number: Some(65001),
+        state: BgpState::Established,
+        uptime_seconds: Some(7),
+        received: 3,
+        filtered: 1,
+        guarded: 1,
+        advertised: 2,
+        bfd: BfdState::Up,
+        last_down: Some(text("x")),
+        last_down_seconds: Some(9),
+        flaps: 1,
+        messages_received: 5,
+        messages_sent: 6,
+        refused_updates: 0,
+    };
+    s.object("BgpPeerShow", &peer);
+    s.object("BgpPeersShow", &BgpPeersShow { peers: vec![peer] });
+    let route = BgpRouteShow {
+        prefix: cidr(),
+        next_hop: Some([10, 0, 0, 1].into()),
+        peer: Some(text("10.0.0.1")),
+        as_path: vec![65001],
+        communities: vec![text("64512:100")],
+        local_pref: Some(100),
+        med: Some(1),
+        best: true,
+        installed: true,
+        filtered: false,
+        note: Some(text("x")),
+        stale: false,
+    };
+    s.object("BgpRouteShow", &route);
+    let routes = vec![route];
+    s.object("BgpRoutesShow", &BgpRoutesShow { routes });
 }
 
 /// One key of several, so not an object like the others.

@@ -10,6 +10,7 @@ use netlink::monitor::{Event, Monitor};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::bgp;
 use crate::cni::Cni;
 use crate::config::{Config, LogFormat};
 use crate::control::{self, Control, Loop, Outputs};
@@ -39,12 +40,15 @@ pub(super) struct Actors {
     sync: watch::Sender<SyncState>,
     syncer: Arc<OnceLock<SyncHandle>>,
     guarded: crate::state_dir::Guarded,
+    bgp: bgp::Owner,
 }
 
 /// The actors at work; dropping it stops listening to the store and to the kernel.
 pub(super) struct Running {
     reconcile: Handle,
     reconciler: std::thread::JoinHandle<()>,
+    bgp: bgp::Handle,
+    bgp_thread: std::thread::JoinHandle<()>,
     _monitor: Monitor,
 }
 
@@ -59,7 +63,11 @@ pub(super) fn wire(
     let node: Arc<str> = config.node.as_str().into();
     // What an earlier run has set is looked at before it is written again.
     let kernel = Netlink::open(switches_set(&state.switches())).context("opening netlink")?;
-    let ports = kernel.ports();
+    let mut ports = kernel.ports();
+    let learnt = netlink::LearntRoutes::open().context("opening netlink")?;
+    ports.push(learnt.port());
+    let (bgp_owner, bgp, bgp_view) =
+        bgp::Owner::new(learnt, state.bgp()).context("routes learnt by BGP")?;
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
     let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);
@@ -109,6 +117,7 @@ pub(super) fn wire(
         reconcile: reconcile.status(),
         publish: publish_view,
         exchange: exchange_view,
+        bgp: bgp_view,
     };
     let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
     let control_loop = control_loop.with_public_keys(public_keys);
@@ -146,6 +155,7 @@ pub(super) fn wire(
         reconcile,
         rotation,
         exchange,
+        bgp,
         cni,
         stop: CancellationToken::new(),
     };
@@ -161,6 +171,7 @@ pub(super) fn wire(
         sync,
         syncer,
         guarded: state.guarded(),
+        bgp: bgp_owner,
     };
     Ok((services, actors))
 }
@@ -188,6 +199,7 @@ impl Actors {
             ipam: _,
             reconcile,
             views,
+            bgp,
             ..
         } = self.services;
         let node = views.node.to_string();
@@ -204,25 +216,41 @@ impl Actors {
             .name("reconcile".to_owned())
             .spawn(|| self.reconciler.run())
             .context("starting the thread that changes the kernel")?;
-        let monitor = listen(self.ports, control.clone(), reconcile.clone())
+        let follow_plan = bgp
+            .clone()
+            .follow(views.desired.clone(), views.reconcile.clone());
+        tokio::spawn(follow_plan);
+        let bgp_owner = self.bgp;
+        let bgp_thread = std::thread::Builder::new()
+            .name("bgp-owner".to_owned())
+            .spawn(|| bgp_owner.run())
+            .context("starting the thread of BGP")?;
+        let monitor = listen(self.ports, control.clone(), reconcile.clone(), bgp.clone())
             .context("listening to the kernel")?;
         follow(store, control, self.sync, &self.syncer, self.guarded);
         Ok(Running {
             reconcile,
             reconciler,
+            bgp,
+            bgp_thread,
             _monitor: monitor,
         })
     }
 }
 
 impl Running {
-    /// Ends the writes to the kernel after the one under way.
+    /// Ends the writes to the kernel after the one under way, and BGP without a word to its peers.
     pub(super) async fn stop(self) {
         self.reconcile.stop();
-        let thread = self.reconciler;
-        let ended = tokio::task::spawn_blocking(|| thread.join().is_ok()).await;
-        if !matches!(ended, Ok(true)) {
-            tracing::error!("the reconciler panicked");
+        self.bgp.stop();
+        for (thread, name) in [
+            (self.reconciler, "the reconciler"),
+            (self.bgp_thread, "BGP"),
+        ] {
+            let ended = tokio::task::spawn_blocking(|| thread.join().is_ok()).await;
+            if !matches!(ended, Ok(true)) {
+                tracing::error!("{name} panicked");
+            }
         }
     }
 }
@@ -264,16 +292,24 @@ fn follow(
     });
 }
 
-/// Listens to the kernel: interfaces to the control loop, everything else to the reconciler.
-fn listen(ports: Vec<u32>, control: Control, reconcile: Handle) -> Result<Monitor, netlink::Error> {
+/// Listens to the kernel: interfaces to the control loop and BGP, everything else to the reconciler.
+fn listen(
+    ports: Vec<u32>,
+    control: Control,
+    reconcile: Handle,
+    bgp: bgp::Handle,
+) -> Result<Monitor, netlink::Error> {
     let heard = move |event: Event| match event {
         Event::Links(links) => {
+            bgp.links(&links);
             control.blocking_links(links);
             reconcile.changed();
         }
-        Event::RoutesChanged | Event::NeighboursChanged | Event::NatChanged | Event::Overrun => {
+        Event::RoutesChanged | Event::Overrun => {
+            bgp.routes_changed();
             reconcile.changed();
         }
+        Event::NeighboursChanged | Event::NatChanged => reconcile.changed(),
     };
     Monitor::spawn(ports, heard)
 }

@@ -48,6 +48,7 @@ impl Engine {
             flaps: peer.flaps,
             agreed: peer.up.as_ref().map(|(_, n)| (**n).clone()),
             routes: PerFamily::from_fn(|f| self.rib.counters(peer.id, f)),
+            advertised: PerFamily::from_fn(|f| self.rib.advertised_count(peer.id, f)),
             pending: PerFamily::from_fn(|f| self.rib.pending(peer.id, f)),
             refused: self.rib.refused(peer.id),
             traffic: peer.traffic,
@@ -74,6 +75,7 @@ impl Engine {
             let left = query.limit.saturating_sub(found.len());
             match &query.view {
                 View::Advertised(name) => {
+                    let left = query.prefix.map_or(left, |_| usize::MAX);
                     let of = self.rib.advertised(of_peer(name)?, family, left);
                     let wanted = |p: &model::Cidr| query.prefix.is_none_or(|q| q == *p);
                     found.extend(

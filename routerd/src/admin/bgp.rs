@@ -1,0 +1,44 @@
+//! `/v1/bgp`.
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use model::Cidr;
+use model::api::{BgpPeersShow, BgpRoutesShow};
+use serde::Deserialize;
+
+use super::{ApiError, ApiResult};
+use crate::bgp::RoutesQuery;
+use crate::services::Services;
+
+/// Which routes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Routes {
+    prefix: Option<Cidr>,
+    peer: Option<String>,
+    advertised: bool,
+}
+
+fn stopping() -> ApiError {
+    ApiError::unavailable("routerd is stopping: try again when it runs")
+}
+
+pub(super) async fn peers(State(s): State<Services>) -> ApiResult<BgpPeersShow> {
+    s.bgp.peers().await.map(Json).ok_or_else(stopping)
+}
+
+pub(super) async fn routes(
+    State(s): State<Services>,
+    Query(query): Query<Routes>,
+) -> ApiResult<BgpRoutesShow> {
+    let query = RoutesQuery {
+        prefix: query.prefix,
+        peer: query.peer,
+        advertised: query.advertised,
+    };
+    let shown = s.bgp.routes(query).await.ok_or_else(stopping)?;
+    shown
+        .map(Json)
+        .map_err(|e| ApiError::new(StatusCode::NOT_FOUND, e, false))
+}

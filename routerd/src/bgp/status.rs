@@ -1,0 +1,66 @@
+//! The subsystem `bgp` of the status.
+
+use std::time::Duration;
+
+use model::api::{BgpPeerShow, BgpPeersShow, BgpState, Health, Subsystem};
+use model::bgp::Bgp;
+
+/// A session needs time to come up before its absence is worth a word.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Whether an operator asked for this peer by name. A node of the mesh that is away is away by every other way, too:
+/// the store has its routes, and it is no fault of this node.
+fn is_asked_for(plan: &Bgp, peer: &BgpPeerShow) -> bool {
+    let neighbour = plan.peers.get(peer.name.as_str());
+    neighbour.is_some_and(|n| n.resource.is_some())
+}
+
+/// How BGP is. `failed`: why there is no speaker or it is not as wanted; `deaf`: why nobody can connect to us;
+/// `started`: for how long the speaker has run.
+pub(super) fn subsystem(
+    plan: &Bgp,
+    shown: &BgpPeersShow,
+    (failed, deaf): (Option<&str>, Option<&str>),
+    started: Option<Duration>,
+) -> Subsystem {
+    let up = |p: &&BgpPeerShow| p.state == BgpState::Established;
+    let established = shown.peers.iter().filter(up).count();
+    let all = shown.peers.len();
+    let sessions = match all {
+        0 => "no peers".to_owned(),
+        1 => format!("{established} of 1 session established"),
+        n => format!("{established} of {n} sessions established"),
+    };
+    let patient = started.is_some_and(|since| since < PATIENCE);
+    let refused = |p: &&BgpPeerShow| p.state == BgpState::Idle && p.last_down.is_some();
+    let missing = |p: &&BgpPeerShow| is_asked_for(plan, p) && !up(p) && (!patient || refused(p));
+    let mut faults: Vec<String> = failed.into_iter().chain(deaf).map(str::to_owned).collect();
+    let mut absent = shown.peers.iter().filter(missing);
+    if let Some(first) = absent.next() {
+        let why = first.last_down.as_deref().unwrap_or("it was not heard yet");
+        let more = match absent.count() {
+            0 => String::new(),
+            n => format!(", and {n} more"),
+        };
+        faults.push(format!("{} ({}): {why}{more}", first.name, first.peer));
+    }
+    let guarded: u64 = shown.peers.iter().map(|p| p.guarded).sum();
+    if guarded > 0 {
+        let from = shown.peers.iter().find(|p| p.guarded > 0);
+        let from = from.map(|p| p.peer.as_str()).unwrap_or_default();
+        faults.push(format!(
+            "{guarded} routes inside our pools are refused, the first from {from}: no other node has them, see `routerctl bgp routes --peer {from}`"
+        ));
+    }
+    let state = match (failed, faults.is_empty()) {
+        (Some(_), _) if started.is_none() => Health::Failed,
+        (_, false) => Health::Degraded,
+        (_, true) => Health::Ok,
+    };
+    faults.insert(0, sessions);
+    Subsystem {
+        name: "bgp".to_owned(),
+        state,
+        message: faults.join("; "),
+    }
+}
