@@ -1,5 +1,6 @@
 //! `routerctl doctor`: what is wrong on this host, and the fix.
 
+mod bgp;
 mod host;
 
 use std::time::{Duration, SystemTime};
@@ -37,6 +38,10 @@ pub async fn examine(s: &Services) -> Doctor {
     let applied = reconcile.wait_for(|r| r.generation >= desired.generation);
     let _ = tokio::time::timeout(SETTLE, applied).await;
     checks.push(host::switches(&desired.kernel));
+    if let Some(peers) = s.bgp.peers().await {
+        let netstat = std::fs::read_to_string("/proc/net/netstat").unwrap_or_default();
+        checks.extend(bgp::checks(&peers, &netstat));
+    }
     checks.extend(status(s));
     Doctor { checks }
 }

@@ -36,7 +36,7 @@ enum Job {
 
 /// Reaches the thread; clones reach the same one.
 #[derive(Clone, Debug)]
-pub struct Fib {
+pub(super) struct Fib {
     jobs: mpsc::Sender<Job>,
 }
 
@@ -45,7 +45,7 @@ impl Fib {
     ///
     /// # Errors
     /// When the kernel cannot be read, or there is no thread to be had.
-    pub fn start(mut routes: LearntRoutes) -> anyhow::Result<(Fib, usize, JoinHandle<()>)> {
+    pub(super) fn start(mut routes: LearntRoutes) -> anyhow::Result<(Fib, usize, JoinHandle<()>)> {
         let kept = routes.adopt()?;
         let (jobs, inbox) = mpsc::channel();
         let owner = Owner {
@@ -61,28 +61,28 @@ impl Fib {
     }
 
     /// Somebody changed the kernel.
-    pub fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.send(Job::Changed);
     }
 
     /// Removes every learnt route; waits for it.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         self.ask(Job::Clear);
     }
 
     /// Which of these the kernel has.
-    pub fn installed(&self, prefixes: Vec<Cidr>) -> BTreeSet<Cidr> {
+    pub(super) fn installed(&self, prefixes: Vec<Cidr>) -> BTreeSet<Cidr> {
         self.ask(|answer| Job::Installed(prefixes, answer))
             .unwrap_or_default()
     }
 
     /// Number of routes.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.ask(Job::Count).unwrap_or_default()
     }
 
     /// Ends the thread; the routes stay.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.send(Job::Stop);
     }
 

@@ -118,7 +118,7 @@ fn shown(neighbour: &Neighbour, s: &PeerStatus) -> BgpPeerShow {
         peer: address(s.address, Some(neighbour)),
         as_number: s.asn,
         state: state(s.state),
-        uptime_seconds: up.then(|| s.since.as_secs()),
+        uptime_seconds: up.then_some(s.since.as_secs()),
         received: total(|c| c.received),
         filtered: total(|c| c.filtered),
         guarded: total(|c| c.guarded),
