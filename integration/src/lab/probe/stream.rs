@@ -1,7 +1,7 @@
 //! A steady stream of numbered packets between two workloads, echoed, with every loss counted.
 
 use std::fmt;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::super::Workload;
+use super::super::{Netns, Workload};
 
 const PORT: u16 = 7008;
 /// How long a receiver waits before it looks whether it should stop.
@@ -77,21 +77,34 @@ impl Stream {
     /// # Errors
     /// When a workload has no such address or a socket cannot be made.
     pub fn start(a: &Workload, b: &Workload, v6: bool, rate: u32) -> Result<Stream> {
-        let (ip_a, ip_b) = (a.ip(v6)?, b.ip(v6)?);
-        let near = super::udp(&a.ns, ip_a, PORT)?;
-        let far = super::udp(&b.ns, ip_b, PORT)?;
+        let name = format!(
+            "{} -> {} ({})",
+            a.name,
+            b.name,
+            if v6 { "IPv6" } else { "IPv4" }
+        );
+        Stream::between(&name, (&a.ns, a.ip(v6)?), (&b.ns, b.ip(v6)?), rate)
+    }
+
+    /// The same between any two hosts, each by its namespace and its address.
+    ///
+    /// # Errors
+    /// When a socket cannot be made.
+    pub fn between(
+        name: &str,
+        (ns_a, ip_a): (&Netns, IpAddr),
+        (ns_b, ip_b): (&Netns, IpAddr),
+        rate: u32,
+    ) -> Result<Stream> {
+        let near = super::udp(ns_a, ip_a, PORT)?;
+        let far = super::udp(ns_b, ip_b, PORT)?;
         near.set_read_timeout(Some(TICK))?;
         far.set_read_timeout(Some(TICK))?;
         let shared = Arc::new(Shared::default());
         let to = SocketAddr::new(ip_b, PORT);
         let out = near.try_clone()?;
         Ok(Stream {
-            name: format!(
-                "{} -> {} ({})",
-                a.name,
-                b.name,
-                if v6 { "IPv6" } else { "IPv4" }
-            ),
+            name: name.to_owned(),
             sender: Some(spawn(&shared, move |s| send(s, &out, to, rate))),
             echo: Some(spawn(&shared, move |s| echo(s, &far))),
             back: Some(spawn(&shared, move |s| count_back(s, &near))),

@@ -1,0 +1,11 @@
+//! BGP as an operator has it: daemons with resources, racks of BIRD and FRR, kernels that learn, and packets.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod cleanup;
+mod failover;
+mod mesh;
+mod policy;
+mod racks;
+mod restart;
+mod rig;
