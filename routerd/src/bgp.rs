@@ -139,6 +139,8 @@ pub struct Owner {
     restarted: bool,
     links: BTreeMap<LinkName, Link>,
     plan: Option<Bgp>,
+    /// What an operator may want to know.
+    advice: Vec<String>,
     /// Whether there was one, or one that says that there is nothing to do.
     planned: bool,
     running: Option<Running>,
@@ -180,6 +182,7 @@ impl Owner {
             restarted,
             links: BTreeMap::new(),
             plan: None,
+            advice: Vec::new(),
             planned: false,
             running: None,
             failed: None,
@@ -211,6 +214,7 @@ impl Owner {
                     Message::Plan(state) if state.partial && state.bgp.is_none() => {}
                     Message::Plan(state) => {
                         self.planned = true;
+                        self.advice.clone_from(&state.advice);
                         self.plan.clone_from(&state.bgp);
                     }
                     Message::Links(links) => {
@@ -359,11 +363,14 @@ impl Owner {
 
     fn tell(&self, peers: &[PeerStatus]) {
         let shown = view::peers(self.plan.as_ref(), peers, &self.refused);
-        let subsystem = self.plan.as_ref().map(|plan| {
-            let deaf = self.running.as_ref().and_then(|r| r.deaf.as_deref());
-            let started = self.running.as_ref().map(|r| r.since.elapsed());
-            let failed = self.failed.as_deref();
-            status::subsystem(plan, &shown, (failed, deaf), started)
+        let deaf = self.running.as_ref().and_then(|r| r.deaf.as_deref());
+        let subsystem = status::subsystem(&status::Facts {
+            plan: self.plan.as_ref(),
+            shown: &shown,
+            failed: self.failed.as_deref(),
+            deaf,
+            started: self.running.as_ref().map(|r| r.since.elapsed()),
+            advice: &self.advice,
         });
         self.status.send_if_modified(|old| {
             let new = *old != subsystem;

@@ -19,8 +19,7 @@ fn cleanup_leaves_nothing_that_was_learnt() -> Result<()> {
         n1.stop()?;
         // Stopping takes nothing away.
         ensure!(n1.ns.output("ip", "route show proto 83")?.contains(FAR));
-        n1.routerd(&["cleanup"])?
-            .must_succeed(&["cleanup"])?;
+        n1.routerd(&["cleanup"])?.must_succeed(&["cleanup"])?;
         for family in ["", "-6 "] {
             let left = n1
                 .ns

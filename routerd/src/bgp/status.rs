@@ -15,14 +15,33 @@ fn is_asked_for(plan: &Bgp, peer: &BgpPeerShow) -> bool {
     neighbour.is_some_and(|n| n.resource.is_some())
 }
 
-/// How BGP is. `failed`: why there is no speaker or it is not as wanted; `deaf`: why nobody can connect to us;
-/// `started`: for how long the speaker has run.
-pub(super) fn subsystem(
-    plan: &Bgp,
-    shown: &BgpPeersShow,
-    (failed, deaf): (Option<&str>, Option<&str>),
-    started: Option<Duration>,
-) -> Subsystem {
+/// What is known.
+pub(super) struct Facts<'a> {
+    pub(super) plan: Option<&'a Bgp>,
+    pub(super) shown: &'a BgpPeersShow,
+    /// Why there is no speaker, or it is not as wanted.
+    pub(super) failed: Option<&'a str>,
+    /// Why nobody can connect to us.
+    pub(super) deaf: Option<&'a str>,
+    /// For how long the speaker has run.
+    pub(super) started: Option<Duration>,
+    /// What an operator may want to know though nothing is wrong.
+    pub(super) advice: &'a [String],
+}
+
+/// How BGP is; `None` where nobody is to be spoken to and there is nothing to say.
+pub(super) fn subsystem(facts: &Facts<'_>) -> Option<Subsystem> {
+    let Facts {
+        plan: Some(plan),
+        shown,
+        failed,
+        deaf,
+        started,
+        advice,
+    } = *facts
+    else {
+        return (!facts.advice.is_empty()).then(|| named(Health::Ok, facts.advice));
+    };
     let up = |p: &&BgpPeerShow| p.state == BgpState::Established;
     let established = shown.peers.iter().filter(up).count();
     let all = shown.peers.len();
@@ -58,9 +77,14 @@ pub(super) fn subsystem(
         (_, true) => Health::Ok,
     };
     faults.insert(0, sessions);
+    faults.extend(advice.iter().cloned());
+    Some(named(state, &faults))
+}
+
+fn named(state: Health, words: &[String]) -> Subsystem {
     Subsystem {
         name: "bgp".to_owned(),
         state,
-        message: faults.join("; "),
+        message: words.join("; "),
     }
 }

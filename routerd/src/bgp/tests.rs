@@ -321,12 +321,23 @@ fn the_status_counts_what_an_operator_asked_for() {
     let of = |tor, started, failed| {
         let statuses = [said("tor", tor), said("mesh/n2/ipv4", State::Active)];
         let shown = view::peers(Some(&plan), &statuses, &BTreeMap::new());
-        status::subsystem(&plan, &shown, (failed, None), started)
+        let subsystem = status::subsystem(&status::Facts {
+            plan: Some(&plan),
+            shown: &shown,
+            failed,
+            deaf: None,
+            started,
+            advice: &["set up route reflectors".to_owned()],
+        });
+        subsystem.unwrap()
     };
     // A node that is away is no fault of this one.
     let well = of(State::Established, long, None);
     assert_eq!(well.state, Health::Ok);
-    assert_eq!(well.message, "1 of 2 sessions established");
+    assert_eq!(
+        well.message,
+        "1 of 2 sessions established; set up route reflectors"
+    );
     let ill = of(State::Active, long, None);
     assert_eq!(ill.state, Health::Degraded);
     assert!(
