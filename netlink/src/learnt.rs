@@ -137,6 +137,7 @@ impl LearntRoutes {
 
     /// Adds, replaces and deletes; one result each. A change may say what is so already.
     pub fn apply(&mut self, changes: &[Learnt]) -> Vec<Result<(), Error>> {
+        self.resolver.retry();
         let mut results = vec![Ok(()); changes.len()];
         for (start, chunk) in (0..).step_by(BATCH).zip(changes.chunks(BATCH)) {
             let (mut batch, mut sent) = (Batch::default(), Vec::new());
@@ -170,6 +171,11 @@ impl LearntRoutes {
     pub fn clear(&mut self) -> Result<usize, Error> {
         self.adopt()?;
         self.remove(self.routes.keys().copied().collect())
+    }
+
+    /// Links or routes of others changed: what is known of next hops may be wrong.
+    pub fn forget_next_hops(&mut self) {
+        self.resolver.forget();
     }
 
     /// Looks at the kernel and puts right what others did: links that went down took their routes along, a next hop

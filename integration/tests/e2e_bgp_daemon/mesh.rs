@@ -34,7 +34,7 @@ fn every_node_speaks_to_every_other_unless_told_otherwise() -> Result<()> {
             Ok(blocks.concat())
         })?;
         wait("n2's block at n1", LIMIT, || {
-            let shown = n1.json(&["bgp", "routes", &block, "-o", "json"])?;
+            let shown = n1.json(&["bgp", "routes", &block])?;
             let routes = scenario::list(&shown, "routes")?;
             ensure!(routes.iter().any(|r| r["best"] == true), "{shown}");
             ensure!(routes.iter().all(|r| r["installed"] == false), "{shown}");
@@ -46,7 +46,7 @@ fn every_node_speaks_to_every_other_unless_told_otherwise() -> Result<()> {
         drop(workloads);
         n1.apply(&no_mesh())?;
         wait("the mesh to be gone", LIMIT, || {
-            let shown = n1.json(&["bgp", "peers", "-o", "json"])?;
+            let shown = n1.json(&["bgp", "peers"])?;
             ensure!(scenario::list(&shown, "peers")?.is_empty(), "{shown}");
             Ok(())
         })

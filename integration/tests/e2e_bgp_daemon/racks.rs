@@ -17,7 +17,8 @@ fn a_rack_with_bird() -> Result<()> {
         let mesh = rack(lab, 2)?;
         let bird = bird_tor(lab, &mesh.router, "", "")?;
         let n1 = mesh.node(0)?;
-        n1.apply(&peer("tor", PEER))?;
+        let six = "peerIP: fd31:0:0:1::1, asNumber: 65001";
+        n1.apply(&format!("{}{}", peer("tor", PEER), peer("tor-six", six)))?;
         for node in &mesh.nodes {
             let session = established(node, TOR)?;
             ensure!(session["asNumber"] == TOR_AS, "{session}");
@@ -33,7 +34,8 @@ fn a_rack_with_bird() -> Result<()> {
         bird.has(&own, &["unicast", "64512"])?;
         let workload = workloads.first().context("no workload")?;
         let ip = workload.ip(false)?;
-        let host = bird.ask(&format!("show route {ip}/32"))?;
+        // It fails where there is none.
+        let host = bird.ask(&format!("show route {ip}/32")).unwrap_or_default();
         ensure!(!host.contains("unicast"), "{host}");
         wait("a workload to answer the world outside", LIMIT, || {
             mesh.outside
@@ -54,23 +56,14 @@ fn a_rack_with_bird() -> Result<()> {
 
 fn told_by_routerctl(mesh: &lab::Mesh, own: &str) -> Result<()> {
     let n1 = mesh.node(0)?;
-    let args = [
-        "bgp",
-        "routes",
-        own,
-        "--peer",
-        TOR,
-        "--advertised",
-        "-o",
-        "json",
-    ];
+    let args = ["bgp", "routes", own, "--peer", TOR, "--advertised"];
     let shown = n1.json(&args)?;
     let route = &shown["routes"][0];
     ensure!(
         route["nextHop"] == "172.31.1.11" && route["asPath"][0] == OUR_AS,
         "{shown}"
     );
-    let shown = n1.json(&["bgp", "routes", FAR, "-o", "json"])?;
+    let shown = n1.json(&["bgp", "routes", FAR])?;
     let route = &shown["routes"][0];
     ensure!(route["nextHop"] == TOR && route["peer"] == TOR, "{shown}");
     ensure!(
@@ -84,9 +77,9 @@ fn told_by_routerctl(mesh: &lab::Mesh, own: &str) -> Result<()> {
     Ok(())
 }
 
-/// A switch that refuses is told by status and by doctor, with the fix.
+/// A switch that is shut down is told by status and by doctor, with the fix.
 fn silent_switch(mesh: &lab::Mesh, bird: &Bird) -> Result<()> {
-    bird.ask("disable rack")?;
+    bird.ask("down")?;
     let n1 = mesh.node(0)?;
     wait("status to say so", LIMIT, || {
         let (state, message) = subsystem(n1)?;
@@ -99,10 +92,9 @@ fn silent_switch(mesh: &lab::Mesh, bird: &Bird) -> Result<()> {
     shows(
         "doctor to say so",
         || Ok(n1.ctl(&["doctor"])?.stdout),
-        &["BGPPeer/tor"],
+        &["BGPPeer/tor", "start BGP there"],
     )?;
-    bird.ask("enable rack")?;
-    established(n1, TOR).map(drop)
+    Ok(())
 }
 
 #[test]

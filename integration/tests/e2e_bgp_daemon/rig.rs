@@ -1,6 +1,7 @@
 //! What the tests share: resources, switches, and what is asked of nodes.
 
 #[path = "../e2e_bgp/rig/daemons.rs"]
+#[allow(dead_code, reason = "shared with the tests of the bare speaker")]
 mod daemons;
 
 use std::time::Duration;
@@ -67,9 +68,10 @@ pub(crate) fn bird_tor(lab: &Lab, tor: &Netns, more: &str, options: &str) -> Res
          protocol static far4 {{ ipv4; route {FAR} blackhole; {more} }}\n\
          protocol static far6 {{ ipv6; route 2001:db8:100::/48 blackhole; }}\n\
          protocol bgp rack {{ local {TOR} as {TOR_AS}; neighbor range 172.31.1.0/24 as {OUR_AS}; {options}\n\
-           graceful restart on; hold time 9;\n\
-           ipv4 {{ import all; export where source = RTS_STATIC; }};\n\
-           ipv6 {{ import all; export where source = RTS_STATIC; next hop address fd31:0:0:1::1; }}; }}\n"
+           graceful restart on; hold time 9; ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n\
+         protocol bgp rack6 {{ local fd31:0:0:1::1 as {TOR_AS}; neighbor range fd31:0:0:1::/64 as {OUR_AS};\n\
+           dynamic name \"six\"; graceful restart on; hold time 9;\n\
+           ipv6 {{ import all; export where source = RTS_STATIC; }}; }}\n"
     );
     Bird::start(lab, tor, "tor", &config)
 }
@@ -80,7 +82,7 @@ pub(crate) fn established(node: &Node, peer: &str) -> Result<Value> {
         &format!("{} to be up with {peer}", node.name),
         LIMIT,
         || {
-            let shown = node.json(&["bgp", "peers", "-o", "json"])?;
+            let shown = node.json(&["bgp", "peers"])?;
             let peers = scenario::list(&shown, "peers")?;
             let found = peers
                 .iter()
@@ -134,7 +136,7 @@ pub(crate) fn subsystem(node: &Node) -> Result<(String, String)> {
 
 /// Blocks of a node, IPv4 only.
 pub(crate) fn blocks(node: &Node, of: &str) -> Result<Vec<String>> {
-    let shown = node.json(&["ipam", "show", "--blocks", "-o", "json"])?;
+    let shown = node.json(&["ipam", "show", "--blocks"])?;
     let blocks = scenario::list(&shown, "blocks")?.iter();
     let own = blocks.filter(|b| b["node"] == of);
     let own = own.filter_map(|b| b["cidr"].as_str().map(str::to_owned));

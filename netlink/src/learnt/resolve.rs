@@ -44,6 +44,15 @@ impl Resolver {
         self.names = None;
     }
 
+    /// Asks anew about what led nowhere, perhaps by an interface that is newer than what is known.
+    pub(super) fn retry(&mut self) {
+        let before = self.known.len();
+        self.known.retain(|_, resolved| resolved.is_ok());
+        if self.known.len() < before {
+            self.names = None;
+        }
+    }
+
     /// Names of interfaces by index.
     pub(super) fn names(&mut self, socket: &mut Socket) -> Result<&Names, Error> {
         if self.names.is_none() {

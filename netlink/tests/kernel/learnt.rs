@@ -234,6 +234,22 @@ fn what_others_did_is_put_right() {
 }
 
 #[test]
+fn an_interface_that_came_later_is_a_way_too() {
+    host().run(|| {
+        let mut routes = LearntRoutes::open().unwrap();
+        routes.adopt().unwrap();
+        let late = [learnt("10.1.0.0/16", &["192.0.2.7"])];
+        assert!(routes.apply(&late)[0].is_err());
+        sh(
+            "ip link add late type veth peer name wire2; ip link set wire2 up; ip link set late up
+            ip addr add 192.0.2.1/24 dev late",
+        );
+        ok(routes.apply(&late));
+        assert_eq!(shown(), ["10.1.0.0/16 via 192.0.2.7 dev late"]);
+    });
+}
+
+#[test]
 fn a_far_next_hop_is_followed_but_not_by_what_was_learnt() {
     host().run(|| {
         sh("ip route add 198.51.100.0/24 via 192.0.0.9");

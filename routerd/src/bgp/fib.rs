@@ -154,6 +154,7 @@ impl Owner {
                 Err(e) => warn!(error = %e, "cannot remove stale BGP routes"),
             },
             Job::Changed => {
+                self.routes.forget_next_hops();
                 if !self.routes.is_empty() {
                     let soon = (Instant::now() + SETTLE).max(self.rest_until);
                     self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
