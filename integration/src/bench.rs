@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod attach;
+pub mod bgp;
 pub mod overlay;
 pub mod restart;
 pub mod scale;

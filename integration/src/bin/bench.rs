@@ -1,7 +1,9 @@
 //! `make bench`: measures with real daemons; prints the page, and writes it with `--write FILE`.
 
 use anyhow::{Context, Result, bail};
-use integration::bench::{Section, addresses, attach, overlay, page, restart, scale, wireguard};
+use integration::bench::{
+    Section, addresses, attach, bgp, overlay, page, restart, scale, wireguard,
+};
 
 /// As the daemon has it, whose parts are measured here.
 #[global_allocator]
@@ -10,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One of the benches and its word on the command line.
 type Bench = (&'static str, fn() -> Result<Section>);
 
-const ALL: [Bench; 7] = [
+const ALL: [Bench; 8] = [
     ("ipam", addresses::run),
     ("cni", attach::run),
     ("vxlan", overlay::run),
@@ -18,6 +20,7 @@ const ALL: [Bench; 7] = [
     ("wireguard", wireguard::run),
     ("peers", wireguard::peers::run),
     ("restart", restart::run),
+    ("bgp", bgp::run),
 ];
 
 fn main() -> Result<()> {
@@ -29,7 +32,7 @@ fn main() -> Result<()> {
             "--write" => file = Some(rest.next().context("--write needs a file")?),
             name if ALL.iter().any(|(known, _)| *known == name) => only.push(name),
             _ => bail!(
-                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [peers] [restart]"
+                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [peers] [restart] [bgp]"
             ),
         }
     }

@@ -1,0 +1,150 @@
+//! A table of BGP on its way into the kernel, beside BIRD.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Row, Section, median_f64, spread};
+use crate::lab::{Lab, Netns, Node, Process, wait};
+
+/// Prefixes of the feed.
+const PREFIXES: u64 = 100_000;
+const ROUNDS: usize = 5;
+/// What BIRD's time may be multiplied with.
+const GOAL: f64 = 0.7;
+const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at the kernel's table: a look at a large one takes milliseconds itself.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Routerd,
+    Bird,
+}
+
+/// What a turn took, seconds.
+struct Turn {
+    time: f64,
+    cpu: f64,
+}
+
+/// Feeds both in turn.
+///
+/// # Errors
+/// When one does not come to have the table.
+pub fn run() -> Result<Section> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(turn(Who::Routerd)?);
+        theirs.push(turn(Who::Bird)?);
+    }
+    let times = |turns: &[Turn]| -> Vec<f64> { turns.iter().map(|t| t.time).collect() };
+    let cpu = |turns: &[Turn]| -> Vec<f64> { turns.iter().map(|t| t.cpu).collect() };
+    let seconds = |s: f64| format!("{s:.2} s");
+    let mut ratios: Vec<f64> = (ours.iter().zip(&theirs))
+        .map(|(a, b)| a.time / b.time)
+        .collect();
+    let ratio = median_f64(&mut ratios);
+    Ok(Section {
+        title: "BGP into the kernel",
+        how: "A speaker on the same machine announces 100,000 IPv4 prefixes to the daemon, which has a store of its own and one \
+              `BGPPeer`, and to BIRD 2; five rounds in turn, each in new namespaces. From the first route in the kernel to the last; \
+              medians and extremes, the ratio that of each round. CPU time is that of the whole process until then.",
+        rows: vec![
+            Row::shown(
+                "100,000 routes, routerd",
+                spread(&mut times(&ours), seconds),
+            ),
+            Row::shown("100,000 routes, BIRD", spread(&mut times(&theirs), seconds)),
+            Row::goal(
+                "time against BIRD",
+                spread(&mut ratios, |r| format!("{r:.2} ×")),
+                "≤ 0.7 ×",
+                ratio <= GOAL,
+            ),
+            Row::shown("CPU time, routerd", spread(&mut cpu(&ours), seconds)),
+            Row::shown("CPU time, BIRD", spread(&mut cpu(&theirs), seconds)),
+        ],
+    })
+}
+
+fn turn(who: Who) -> Result<Turn> {
+    let lab = Lab::new()?;
+    let (own, feeder) = (lab.netns("dut")?, lab.netns("feeder")?);
+    lab.veth((&own, "eth0"), (&feeder, "eth0"), 1500)?;
+    own.ip("addr add 10.99.0.1/24 dev eth0")?;
+    feeder.ip("addr add 10.99.0.2/24 dev eth0")?;
+    match who {
+        Who::Bird => {
+            let config = "protocol kernel { ipv4 { import none; export all; }; }\n\
+                 protocol bgp feed { local 10.99.0.1 as 64512; neighbor 10.99.0.2 as 65001; passive on;\n\
+                 ipv4 { import all; export none; }; }\n";
+            let bird = bird(&lab, &own, "dut", "10.99.0.1", config)?;
+            fed(&lab, &own, &feeder, &bird)
+        }
+        Who::Routerd => {
+            let ips = vec!["10.99.0.1".parse()?];
+            let mut node = Node::new(&lab, "n1", &own, ips, None)?;
+            node.start_ready()?;
+            node.apply(
+                "apiVersion: routerd/v1\nkind: BGPPeer\nmetadata: { name: feed }\n\
+                 spec: { peerIP: 10.99.0.2, asNumber: 65001 }\n",
+            )?;
+            fed(&lab, &own, &feeder, node.daemon().context("no daemon")?)
+        }
+    }
+}
+
+fn bird(lab: &Lab, ns: &Netns, name: &str, id: &str, config: &str) -> Result<Process> {
+    let dir = lab.subdir(name)?;
+    let head = format!("log stderr all;\nrouter id {id};\nprotocol device {{ }}\n");
+    std::fs::write(dir.join("bird.conf"), format!("{head}{config}"))?;
+    let mut command = ns.command("bird");
+    command.arg("-f").current_dir(&dir);
+    command.args(["-c", "bird.conf", "-s", "bird.ctl", "-P", "bird.pid"]);
+    Process::start(name, command, &dir.join("bird.log"))
+}
+
+/// Starts the feed and waits until all of it is in the kernel.
+fn fed(lab: &Lab, own: &Netns, feeder: &Netns, speaker: &Process) -> Result<Turn> {
+    let mut config = String::from("protocol static { ipv4;\n");
+    for n in 0..PREFIXES {
+        let (a, b, c) = (20 + (n >> 16), (n >> 8) & 255, n & 255);
+        config.push_str(&format!("route {a}.{b}.{c}.0/24 blackhole;\n"));
+    }
+    config.push_str(
+        "}\nprotocol bgp feed { local 10.99.0.2 as 65001; neighbor 10.99.0.1 as 64512; connect delay time 1;\n\
+         ipv4 { import none; export all; }; }\n",
+    );
+    let before = prefixes(own)?;
+    let cpu_before = speaker.cpu_time()?;
+    let _feeder = bird(lab, feeder, "feeder", "10.99.0.2", &config)?;
+    wait("the first route", LIMIT, || {
+        ensure!(prefixes(own)? > before, "none yet");
+        Ok(())
+    })?;
+    let start = Instant::now();
+    while prefixes(own)? < before + PREFIXES {
+        ensure!(start.elapsed() < LIMIT, "{} of {PREFIXES}", prefixes(own)?);
+        std::thread::sleep(LOOK);
+    }
+    Ok(Turn {
+        time: start.elapsed().as_secs_f64(),
+        cpu: (speaker.cpu_time()? - cpu_before).as_secs_f64(),
+    })
+}
+
+/// Prefixes in the larger of the kernel's tables.
+fn prefixes(ns: &Netns) -> Result<u64> {
+    let text = ns.run(|| {
+        Ok(std::fs::read_to_string(
+            "/proc/thread-self/net/fib_triestat",
+        )?)
+    })?;
+    let counts = text
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("Prefixes:"));
+    let most = counts.filter_map(|n| n.trim().parse().ok()).max();
+    most.context("no tables in fib_triestat")
+}
