@@ -103,6 +103,31 @@ pub(crate) const OUT_OF_RANGE: &[(&str, &str, &str)] = &[
         "defaultEndpointToHostAction: Drop",
         "defaultEndpointToHostAction",
     ),
+    ("BGPPeer", "peerIP: 192.0.2.1", "asNumber"),
+    ("BGPPeer", "peerIP: 192.0.2.1, asNumber: 0", "asNumber"),
+    ("BGPPeer", "peerIP: 0.0.0.0, asNumber: 65001", "peerIP"),
+    (
+        "BGPPeer",
+        "peerIP: fe80::1, asNumber: 65001",
+        "peerInterface",
+    ),
+    (
+        "BGPPeer",
+        "peerInterface: swp1, ttlSecurity: 2",
+        "ttlSecurity",
+    ),
+    (
+        "BGPPeer",
+        "peerIP: 192.0.2.1, asNumber: 65001, reachableBy: 192.0.2.2",
+        "reachableBy",
+    ),
+    ("BGPFilter", "exportV4: [{action: Drop}]", "action"),
+    (
+        "BGPFilter",
+        "importV6: [{action: Accept, cidr: 10.0.0.0/8, matchOperator: In}]",
+        "cidr",
+    ),
+    ("Secret", "data: {a: \"?\"}", "spec.data"),
     ("WorkloadEndpoint", "interfaceName: tap0", "node"),
     (
         "WorkloadEndpoint",
