@@ -41,6 +41,10 @@ fn broken_address_records_are_named_and_nothing_is_lost() -> Result<()> {
         };
         let block = find("blocks", "\"n1\"")?;
         let identity = find("identities", "sticky:default:pet")?;
+        // What is to be kept has to be there: routes come a moment after the workload.
+        wait("every node to have the route", CONVERGE, || {
+            everyone_has(&mesh, block_of(&block.0))
+        })?;
         for (key, good) in [block, identity] {
             for (i, bad) in junk(&good).into_iter().enumerate() {
                 mesh.etcd.put(&key, &bad)?;
@@ -120,7 +124,7 @@ fn over_it_and_back(mesh: &mut Mesh, standing: &[Workload], key: &str, good: &st
 
 /// Every node says that it cannot read the record, and its route to the block stays.
 fn everyone_keeps(mesh: &Mesh, key: &str) -> Result<()> {
-    let block = key.trim_start_matches("ipam/blocks/");
+    let block = block_of(key);
     for node in &mesh.nodes {
         wait("the record to be rejected", CONVERGE, || {
             let status = node.status()?;
@@ -136,11 +140,23 @@ fn everyone_keeps(mesh: &Mesh, key: &str) -> Result<()> {
             ensure!(kept, "{block} is not kept: {status}");
             Ok(())
         })?;
+    }
+    everyone_has(mesh, block)
+}
+
+/// The block of a key, with or without the store's prefix.
+fn block_of(key: &str) -> &str {
+    let key = key.strip_prefix(STORE).unwrap_or(key);
+    key.trim_start_matches("ipam/blocks/")
+}
+
+fn everyone_has(mesh: &Mesh, block: &str) -> Result<()> {
+    for node in &mesh.nodes {
         let routes = scenario::our_routes(node)?;
         let there = routes
             .iter()
             .any(|r| r.get("dst").is_some_and(|dst| dst == block));
-        ensure!(there, "{} lost its route to {block}: {routes:?}", node.name);
+        ensure!(there, "{} has no route to {block}: {routes:?}", node.name);
     }
     Ok(())
 }
