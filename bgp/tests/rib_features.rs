@@ -366,6 +366,35 @@ fn what_is_stale_stays_so_when_it_is_judged_again() {
 }
 
 #[test]
+fn a_new_guard_says_nothing_of_numbers_that_are_free() {
+    let mut lab = Lab::new([external(1)]);
+    let settle = |lab: &mut Lab| {
+        lab.settle();
+        lab.rib.kernel_changes(Family::V4, 9)
+    };
+    // Two prefixes come and go; one comes back, under the number of the other.
+    for prefix in ["10.1.0.0/24", "10.2.0.0/24"] {
+        lab.v4(1, prefix, &from_as(1));
+    }
+    settle(&mut lab);
+    lab.rib.peer_down(PeerId(1), PerFamily::default());
+    settle(&mut lab);
+    let (n, config) = external(1);
+    lab.rib.peer_up(PeerId(n.into()), config);
+    for prefix in ["10.1.0.0/24", "10.2.0.0/24"] {
+        lab.v4(1, prefix, &from_as(1));
+        settle(&mut lab);
+        lab.rib.set_guard(&PoolGuard {
+            pools: [cidr(prefix)].into(),
+            importable: [cidr(prefix)].into(),
+            ..PoolGuard::default()
+        });
+        let changes = settle(&mut lab);
+        assert!(changes.iter().all(|c| c.hops.len() == 1), "{changes:?}");
+    }
+}
+
+#[test]
 fn the_guard_stands_before_the_filter_and_is_told_from_it() {
     let mut receiver = external(1);
     receiver.1.import.filter = Some(Arc::new(Filter {

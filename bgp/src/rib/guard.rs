@@ -110,6 +110,9 @@ impl<K: PrefixKey> Plane<K> {
         };
         for net in nets {
             let paths: Vec<u32> = self.table.paths_of(net).collect();
+            if paths.is_empty() {
+                continue; // Its number is free, and its prefix may live on under another.
+            }
             for path in paths {
                 if self.table.path(path).peer != LOCAL {
                     self.rejudge_one(shared, net, path);
