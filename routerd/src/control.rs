@@ -8,6 +8,8 @@
 //!
 //! Inputs that wait are taken in together and calculated once: the newest state wins.
 
+mod mailbox;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use model::resources::{AllowedUse, Encryption, PostQuantum, VxlanMode};
 use model::snapshot::{Changed, Snapshot};
 use model::state::{NodeState, Problem, Underlay};
 use model::{Family, Kind, keys};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::host::HostFacts;
 use crate::ipam::{Ipam, IpamInput};
@@ -28,28 +30,11 @@ use crate::publish::Wanted;
 use crate::reconcile;
 use crate::tunnel::PublicKeys;
 use crate::views::Facts;
-
-/// Inputs that wait for the owner; then their senders wait.
-const WAITING: usize = 1024;
+use mailbox::Input;
+pub use mailbox::{Control, Inbox};
 
 /// Number of a desired state: grows with every calculation.
 pub type Generation = u64;
-
-type Question = Box<dyn FnOnce(&Snapshot, &Underlay) + Send>;
-
-enum Input {
-    Store(Update),
-    Links(BTreeMap<LinkName, Link>, HostFacts),
-    Echo(Vec<Event>, oneshot::Sender<Generation>),
-    Query(Question),
-    Keys(PublicKeys),
-}
-
-/// Handle of the control loop.
-#[derive(Clone)]
-pub struct Control {
-    tx: mpsc::Sender<Input>,
-}
 
 /// What the control loop tells others.
 pub struct Outputs {
@@ -64,60 +49,6 @@ pub struct Outputs {
     /// To IPAM.
     pub ipam: Ipam,
 }
-
-impl Control {
-    /// A handle, and what [`Loop::run`] needs.
-    pub fn new() -> (Control, Inbox) {
-        let (tx, rx) = mpsc::channel(WAITING);
-        (Control { tx }, Inbox(rx))
-    }
-
-    /// Takes in what the store says.
-    pub async fn store(&self, update: Update) {
-        self.send(Input::Store(update)).await;
-    }
-
-    /// Takes in the interfaces of this host. Blocks: for the thread that listens to the kernel.
-    pub fn blocking_links(&self, links: BTreeMap<LinkName, Link>) {
-        let facts = HostFacts::read(&links);
-        // The loop ends only with the daemon.
-        let _ = self.tx.blocking_send(Input::Links(links, facts));
-    }
-
-    /// Takes in writes of our own before the watch brings them. When this returns, calculation and
-    /// IPAM know of them; returns the number of the first desired state that does.
-    pub async fn echo(&self, events: Vec<Event>) -> Generation {
-        let (tx, rx) = oneshot::channel();
-        self.send(Input::Echo(events, tx)).await;
-        rx.await.unwrap_or(Generation::MAX)
-    }
-
-    /// Takes in other keys of this node, to be published.
-    pub async fn keys(&self, keys: PublicKeys) {
-        self.send(Input::Keys(keys)).await;
-    }
-
-    /// Asks the snapshot something.
-    pub async fn query<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&Snapshot, &Underlay) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (tx, rx) = oneshot::channel();
-        let ask = Box::new(move |snapshot: &Snapshot, underlay: &Underlay| {
-            let _ = tx.send(ask(snapshot, underlay));
-        });
-        self.send(Input::Query(ask)).await;
-        rx.await.ok()
-    }
-
-    async fn send(&self, input: Input) {
-        // The loop ends only with the daemon.
-        let _ = self.tx.send(input).await;
-    }
-}
-
-/// The receiving end of [`Control`].
-pub struct Inbox(mpsc::Receiver<Input>);
 
 /// The control loop's state.
 pub struct Loop {
@@ -184,7 +115,7 @@ impl Loop {
     /// Runs until every handle is gone.
     pub async fn run(mut self, mut inbox: Inbox) {
         let mut batch = Vec::new();
-        while inbox.0.recv_many(&mut batch, WAITING).await > 0 {
+        while inbox.receive(&mut batch).await {
             for input in batch.drain(..) {
                 self.take(input).await;
             }
