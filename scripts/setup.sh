@@ -36,6 +36,8 @@ needs=(
   bird:bird2
   /usr/lib/frr/bgpd:frr
   gobgpd:gobgpd
+  bgpctl:openbgpd
+  exabgp:exabgp
 )
 if [[ ${1:-} == kernels ]]; then
   needs+=(

@@ -1,6 +1,7 @@
 //! One link: our speaker at one end, a daemon at the other.
 
 mod daemons;
+mod others;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,6 +19,7 @@ use integration::lab::{Lab, Netns, wait};
 use model::Cidr;
 
 pub(crate) use daemons::{Bird, Frr, Gobgp};
+pub(crate) use others::{Exabgp, Openbgpd};
 
 /// Long enough for a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(45);
