@@ -67,6 +67,7 @@ impl Monitor {
         let failed = |e: Refusal| e.during("listen to", "netlink notifications");
         let route = Listener::open(netlink_sys::protocols::NETLINK_ROUTE, &ROUTE_GROUPS);
         let socket = Socket::open(netlink_sys::protocols::NETLINK_ROUTE);
+        let route = route.inspect(|listener| listener.ignore_routes_of(&ports));
         let (stopped, stop) = std::io::pipe().map_err(|e| failed(e.into()))?;
         let watch = Watch {
             route: route.map_err(failed)?,

@@ -6,6 +6,7 @@
 
 mod listener;
 mod message;
+mod own;
 
 use std::os::fd::AsFd;
 

@@ -27,6 +27,13 @@ impl Listener {
         })
     }
 
+    /// Does without notifications about routes that these ports caused. Where the kernel cannot, they come.
+    pub(crate) fn ignore_routes_of(&self, ports: &[u32]) {
+        if let Err(e) = super::own::drop_routes_of(&self.socket, ports) {
+            tracing::debug!(error = %e, "no filter for notifications");
+        }
+    }
+
     /// Reads all that is there; whether some was lost for want of room.
     pub(crate) fn drain(&mut self, mut each: impl FnMut(&Header, &[u8])) -> Result<bool, Refusal> {
         let mut lost = false;
