@@ -93,6 +93,7 @@ fn snapshot() -> Snapshot {
                     node: node.clone(),
                     ips: ips.iter().map(Cidr::network).collect(),
                     labels: labels.clone(),
+                    ports: [].into(),
                 };
                 s.remote_endpoints.insert(key, remote);
             }

@@ -28,11 +28,27 @@ pub enum Kind {
     BGPFilter,
     /// Values that are used and never shown.
     Secret,
+    /// A group of policies that are asked together.
+    Tier,
+    /// Who may talk to whom, in all namespaces and on hosts.
+    GlobalNetworkPolicy,
+    /// Who may talk to whom, in one namespace.
+    NetworkPolicy,
+    /// A global policy to try out: it is never enforced.
+    StagedGlobalNetworkPolicy,
+    /// A policy of one namespace to try out: it is never enforced.
+    StagedNetworkPolicy,
+    /// Addresses with labels that rules select.
+    GlobalNetworkSet,
+    /// Addresses with labels that rules select, in one namespace.
+    NetworkSet,
+    /// Interfaces of a host that policies apply to.
+    HostEndpoint,
 }
 
 impl Kind {
     /// Every kind, in the order `apply` writes them: what others refer to comes first.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Namespace,
         Kind::Secret,
         Kind::MeshConfiguration,
@@ -43,6 +59,14 @@ impl Kind {
         Kind::BGPConfiguration,
         Kind::Node,
         Kind::BGPPeer,
+        Kind::Tier,
+        Kind::GlobalNetworkSet,
+        Kind::NetworkSet,
+        Kind::GlobalNetworkPolicy,
+        Kind::NetworkPolicy,
+        Kind::StagedGlobalNetworkPolicy,
+        Kind::StagedNetworkPolicy,
+        Kind::HostEndpoint,
         Kind::WorkloadEndpoint,
     ];
 
@@ -60,6 +84,14 @@ impl Kind {
             Kind::BGPPeer => "BGPPeer",
             Kind::BGPFilter => "BGPFilter",
             Kind::Secret => "Secret",
+            Kind::Tier => "Tier",
+            Kind::GlobalNetworkPolicy => "GlobalNetworkPolicy",
+            Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::StagedGlobalNetworkPolicy => "StagedGlobalNetworkPolicy",
+            Kind::StagedNetworkPolicy => "StagedNetworkPolicy",
+            Kind::GlobalNetworkSet => "GlobalNetworkSet",
+            Kind::NetworkSet => "NetworkSet",
+            Kind::HostEndpoint => "HostEndpoint",
         }
     }
 
@@ -77,12 +109,54 @@ impl Kind {
             Kind::BGPPeer => "bgppeers",
             Kind::BGPFilter => "bgpfilters",
             Kind::Secret => "secrets",
+            Kind::Tier => "tiers",
+            Kind::GlobalNetworkPolicy => "globalnetworkpolicies",
+            Kind::NetworkPolicy => "networkpolicies",
+            Kind::StagedGlobalNetworkPolicy => "stagedglobalnetworkpolicies",
+            Kind::StagedNetworkPolicy => "stagednetworkpolicies",
+            Kind::GlobalNetworkSet => "globalnetworksets",
+            Kind::NetworkSet => "networksets",
+            Kind::HostEndpoint => "hostendpoints",
         }
     }
 
     /// Whether resources of this kind live in a namespace.
     pub const fn is_namespaced(self) -> bool {
-        matches!(self, Kind::WorkloadEndpoint)
+        matches!(
+            self,
+            Kind::WorkloadEndpoint
+                | Kind::NetworkPolicy
+                | Kind::StagedNetworkPolicy
+                | Kind::NetworkSet
+        )
+    }
+
+    /// Whether it is a policy, staged or not: its resources hold a [`crate::resources::PolicySpec`].
+    pub const fn is_policy(self) -> bool {
+        matches!(
+            self,
+            Kind::GlobalNetworkPolicy
+                | Kind::NetworkPolicy
+                | Kind::StagedGlobalNetworkPolicy
+                | Kind::StagedNetworkPolicy
+        )
+    }
+
+    /// Whether it is a policy that is tried out only.
+    pub const fn is_staged(self) -> bool {
+        matches!(
+            self,
+            Kind::StagedGlobalNetworkPolicy | Kind::StagedNetworkPolicy
+        )
+    }
+
+    /// Whether it means something to policy alone.
+    pub const fn belongs_to_policy(self) -> bool {
+        self.is_policy()
+            || matches!(
+                self,
+                Kind::Tier | Kind::GlobalNetworkSet | Kind::NetworkSet | Kind::HostEndpoint
+            )
     }
 
     /// Whether the only allowed name is `default`.
@@ -139,6 +213,13 @@ fn short_names(kind: Kind) -> &'static [&'static str] {
         Kind::BGPConfiguration => &["bgpconfig", "bgpconfigs"],
         Kind::BGPPeer => &["peer", "peers"],
         Kind::BGPFilter => &["filter", "filters"],
-        Kind::Secret => &[],
+        Kind::Secret | Kind::Tier => &[],
+        Kind::GlobalNetworkPolicy => &["gnp", "gnps"],
+        Kind::NetworkPolicy => &["np", "nps", "netpol"],
+        Kind::StagedGlobalNetworkPolicy => &["sgnp", "sgnps"],
+        Kind::StagedNetworkPolicy => &["snp", "snps"],
+        Kind::GlobalNetworkSet => &["gns", "globalnetset", "globalnetsets"],
+        Kind::NetworkSet => &["netset", "netsets"],
+        Kind::HostEndpoint => &["hep", "heps"],
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  text ─documents─► JSON values ─envelope─► apiVersion, kind ─strict─► metadata, spec ─► Object
 //!                                                │ foreign: Calico's fields that are not built
+//!                                                │ kubernetes: its NetworkPolicy, converted
 //! ```
 //!
 //! Invariants:
@@ -14,6 +15,7 @@
 mod documents;
 mod envelope;
 mod foreign;
+mod kubernetes;
 mod stored;
 mod strict;
 

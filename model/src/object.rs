@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::kind::Kind;
 use crate::meta::Metadata;
 use crate::resources::{
-    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, IpPoolSpec, IpReservationSpec,
-    IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NodeSpec, SecretSpec,
-    WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, HostEndpointSpec, IpPoolSpec,
+    IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NetworkSetSpec,
+    NodeSpec, PolicySpec, SecretSpec, TierSpec, WorkloadEndpointSpec,
 };
 
 /// The API version that we write.
@@ -67,6 +67,22 @@ pub enum Object {
     BGPFilter(Resource<BgpFilterSpec>),
     /// Values that are used and never shown.
     Secret(Resource<SecretSpec>),
+    /// A group of policies that are asked together.
+    Tier(Resource<TierSpec>),
+    /// Who may talk to whom, in all namespaces and on hosts.
+    GlobalNetworkPolicy(Resource<PolicySpec>),
+    /// Who may talk to whom, in one namespace.
+    NetworkPolicy(Resource<PolicySpec>),
+    /// A global policy to try out: it is never enforced.
+    StagedGlobalNetworkPolicy(Resource<PolicySpec>),
+    /// A policy of one namespace to try out: it is never enforced.
+    StagedNetworkPolicy(Resource<PolicySpec>),
+    /// Addresses with labels that rules select.
+    GlobalNetworkSet(Resource<NetworkSetSpec>),
+    /// Addresses with labels that rules select, in one namespace.
+    NetworkSet(Resource<NetworkSetSpec>),
+    /// Interfaces of a host that policies apply to.
+    HostEndpoint(Resource<HostEndpointSpec>),
 }
 
 /// A node with its `status`, which the specification carries along in memory.
@@ -136,6 +152,14 @@ impl Object {
             Object::BGPPeer(_) => Kind::BGPPeer,
             Object::BGPFilter(_) => Kind::BGPFilter,
             Object::Secret(_) => Kind::Secret,
+            Object::Tier(_) => Kind::Tier,
+            Object::GlobalNetworkPolicy(_) => Kind::GlobalNetworkPolicy,
+            Object::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Object::StagedGlobalNetworkPolicy(_) => Kind::StagedGlobalNetworkPolicy,
+            Object::StagedNetworkPolicy(_) => Kind::StagedNetworkPolicy,
+            Object::GlobalNetworkSet(_) => Kind::GlobalNetworkSet,
+            Object::NetworkSet(_) => Kind::NetworkSet,
+            Object::HostEndpoint(_) => Kind::HostEndpoint,
         }
     }
 
@@ -153,6 +177,13 @@ impl Object {
             Object::BGPPeer(r) => &r.metadata,
             Object::BGPFilter(r) => &r.metadata,
             Object::Secret(r) => &r.metadata,
+            Object::Tier(r) => &r.metadata,
+            Object::GlobalNetworkPolicy(r)
+            | Object::NetworkPolicy(r)
+            | Object::StagedGlobalNetworkPolicy(r)
+            | Object::StagedNetworkPolicy(r) => &r.metadata,
+            Object::GlobalNetworkSet(r) | Object::NetworkSet(r) => &r.metadata,
+            Object::HostEndpoint(r) => &r.metadata,
         }
     }
 
@@ -170,6 +201,13 @@ impl Object {
             Object::BGPPeer(r) => &mut r.metadata,
             Object::BGPFilter(r) => &mut r.metadata,
             Object::Secret(r) => &mut r.metadata,
+            Object::Tier(r) => &mut r.metadata,
+            Object::GlobalNetworkPolicy(r)
+            | Object::NetworkPolicy(r)
+            | Object::StagedGlobalNetworkPolicy(r)
+            | Object::StagedNetworkPolicy(r) => &mut r.metadata,
+            Object::GlobalNetworkSet(r) | Object::NetworkSet(r) => &mut r.metadata,
+            Object::HostEndpoint(r) => &mut r.metadata,
         }
     }
 

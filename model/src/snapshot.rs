@@ -27,11 +27,12 @@ use std::sync::Arc;
 
 use crate::block::BlockSummary;
 use crate::kv::Revision;
-use crate::object::Resource;
+use crate::object::{ObjectId, Resource};
+use crate::resources::workload_endpoint::EndpointPort;
 use crate::resources::{
-    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, Encryption, IpPoolSpec, IpReservationSpec,
-    IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NodeSpec, SecretSpec,
-    WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, Encryption, HostEndpointSpec, IpPoolSpec,
+    IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NetworkSetSpec,
+    NodeSpec, PolicySpec, SecretSpec, TierSpec, WorkloadEndpointSpec,
 };
 use crate::{Cidr, Metadata};
 
@@ -61,6 +62,14 @@ pub struct Snapshot {
     pub bgp_filters: BTreeMap<String, Resource<BgpFilterSpec>>,
     /// Secrets by name.
     pub secrets: BTreeMap<Arc<str>, Resource<SecretSpec>>,
+    /// Tiers by name.
+    pub tiers: BTreeMap<String, Resource<TierSpec>>,
+    /// Policies of all four kinds.
+    pub policies: BTreeMap<ObjectId, Resource<PolicySpec>>,
+    /// Network sets of both kinds.
+    pub network_sets: BTreeMap<ObjectId, Resource<NetworkSetSpec>>,
+    /// Host endpoints by name.
+    pub host_endpoints: BTreeMap<String, Resource<HostEndpointSpec>>,
     /// Namespaces by name.
     pub namespaces: BTreeMap<String, Resource<NamespaceSpec>>,
     /// Endpoints of this node, whole.
@@ -98,8 +107,10 @@ pub struct RemoteEndpoint {
     pub node: Arc<str>,
     /// Addresses.
     pub ips: Box<[IpAddr]>,
-    /// Labels.
+    /// Labels, those that every workload has by itself among them.
     pub labels: Arc<BTreeMap<String, String>>,
+    /// Named ports.
+    pub ports: Arc<[EndpointPort]>,
 }
 
 /// A stored value that was skipped.
@@ -158,7 +169,7 @@ impl Snapshot {
         }
     }
 
-    /// Labels of a namespace; none when it has no object.
+    /// Labels that the object of a namespace has; none when it has no object.
     pub fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
         self.namespaces
             .get(name)

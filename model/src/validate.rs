@@ -6,7 +6,8 @@
 
 mod bgp;
 mod error;
-mod names;
+pub(crate) mod names;
+mod policy;
 mod pool;
 mod refers;
 mod specs;
@@ -21,6 +22,7 @@ use std::hash::Hash;
 pub use error::ValidationError;
 pub(crate) use error::nearest;
 pub use names::is_name;
+pub use policy::tier_missing;
 pub use pool::{pool_change_allowed, pool_conflict};
 pub use refers::peer_conflict;
 
@@ -60,6 +62,14 @@ fn check_values(object: &Object) -> Check {
         Object::BGPPeer(r) => bgp::peer(&mut check, &r.spec),
         Object::BGPFilter(r) => bgp::filter(&mut check, &r.spec),
         Object::Secret(r) => bgp::secret(&mut check, &r.spec),
+        Object::Tier(r) => policy::tier(&mut check, &r.spec),
+        Object::GlobalNetworkPolicy(r)
+        | Object::NetworkPolicy(r)
+        | Object::StagedGlobalNetworkPolicy(r)
+        | Object::StagedNetworkPolicy(r) => policy::policy(&mut check, &r.spec),
+        // Prefixes may stand twice or cover each other: together they are one set.
+        Object::GlobalNetworkSet(_) | Object::NetworkSet(_) => {}
+        Object::HostEndpoint(r) => policy::host_endpoint(&mut check, &r.spec),
         Object::Namespace(r) => {
             check.unique("spec.finalizers", &r.spec.finalizers);
         }

@@ -198,7 +198,7 @@ fn what_calico_knows_and_we_do_not_is_refused_by_name() {
         assert!(faults[0].contains("not built here; "), "{}", faults[0]);
     }
     for (kind, why) in [
-        ("GlobalNetworkPolicy", "policy is not built yet"),
+        ("Profile", "write a NetworkPolicy"),
         ("FelixConfiguration", "MeshConfiguration"),
     ] {
         assert!(refused(&object(kind, &json!({})))[0].contains(why));

@@ -187,7 +187,55 @@ fn columns(kind: Kind) -> Vec<Column> {
         ],
         Kind::BGPFilter => vec![NAME, AGE, LABELS],
         Kind::Secret => vec![NAME, column("KEYS", "/spec/data").keys(), AGE, LABELS],
+        Kind::Tier => vec![
+            NAME,
+            column("ORDER", "/spec/order").or("last"),
+            column("DEFAULT-ACTION", "/spec/defaultAction").or("Deny"),
+            AGE,
+            LABELS,
+        ],
+        Kind::GlobalNetworkPolicy
+        | Kind::NetworkPolicy
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedNetworkPolicy => policy_columns(kind),
+        Kind::GlobalNetworkSet => vec![NAME, column("NETS", "/spec/nets"), AGE, LABELS],
+        Kind::NetworkSet => vec![
+            column("NAMESPACE", "/metadata/namespace"),
+            NAME,
+            column("NETS", "/spec/nets"),
+            AGE,
+            LABELS,
+        ],
+        Kind::HostEndpoint => vec![
+            NAME,
+            column("NODE", "/spec/node"),
+            column("INTERFACE", "/spec/interfaceName"),
+            column("IPS", "/spec/expectedIPs"),
+            AGE,
+            column("PROFILES", "/spec/profiles").wide(),
+            LABELS,
+        ],
     }
+}
+
+fn policy_columns(kind: Kind) -> Vec<Column> {
+    let mut columns = Vec::new();
+    if kind.is_namespaced() {
+        columns.push(column("NAMESPACE", "/metadata/namespace"));
+    }
+    columns.push(NAME);
+    if kind.is_staged() {
+        columns.push(column("STAGED", "/spec/stagedAction").or("Set"));
+    }
+    columns.extend([
+        column("TIER", "/spec/tier").or("default"),
+        column("ORDER", "/spec/order").or("last"),
+        column("SELECTOR", "/spec/selector").or("all()"),
+        AGE,
+        column("TYPES", "/spec/types").or("as its rules").wide(),
+        LABELS,
+    ]);
+    columns
 }
 
 /// A table of one kind.

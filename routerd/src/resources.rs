@@ -10,7 +10,7 @@ use model::api::{Action, Applied};
 use model::block::Block;
 use model::kv::{Compare, KeyValue, Op, Revision, Txn};
 use model::object::ObjectId;
-use model::resources::{BgpPeerSpec, IpPoolSpec, NodeSpec};
+use model::resources::{BgpPeerSpec, IpPoolSpec, NodeSpec, PolicySpec};
 use model::{Kind, Object, Resource, keys, manifest, validate};
 
 use crate::ipam::IpamError;
@@ -27,6 +27,12 @@ pub enum ResourceError {
     /// The object is not valid, alone or beside what is stored.
     #[error("{0}")]
     Invalid(String),
+    /// The object is good, and nothing would come of it.
+    #[error(
+        "{0}: is valid, and network policy is not enforced yet by this version: it was not stored, because a policy that \
+         is stored and not enforced protects nobody; check manifests with `routerctl validate`"
+    )]
+    NotEnforced(ObjectId),
     /// The object changed since it was read.
     #[error(
         "{object}: metadata.resourceVersion: {given} is not the stored {stored}: read it again, then apply"
@@ -79,6 +85,9 @@ pub trait Commit: Sync {
     ) -> impl Future<Output = Result<Option<Revision>>> + Send;
 }
 
+/// Whether network policy is enforced. While it is not, its kinds are checked and then refused.
+const POLICY_IS_ENFORCED: bool = false;
+
 /// The store alone.
 struct Plain<'a>(&'a dyn Datastore);
 
@@ -103,6 +112,9 @@ pub async fn apply_with(
 ) -> Result<Applied> {
     validate::validate(&object).map_err(|e| invalid(&e))?;
     let id = object.id();
+    if !POLICY_IS_ENFORCED && id.kind.belongs_to_policy() {
+        return Err(ResourceError::NotEnforced(id));
+    }
     let key = keys::resource(&id);
     for _ in 0..ATTEMPTS {
         let stored = store.get(&key).await?;
@@ -116,6 +128,10 @@ pub async fn apply_with(
         match &wanted {
             Object::IPPool(pool) => txn = check_pool(store, pool, before.as_ref(), txn).await?,
             Object::BGPPeer(peer) => check_peer(store, peer).await?,
+            Object::GlobalNetworkPolicy(policy)
+            | Object::NetworkPolicy(policy)
+            | Object::StagedGlobalNetworkPolicy(policy)
+            | Object::StagedNetworkPolicy(policy) => check_tier(store, &id, policy).await?,
             _ => {}
         }
         let value = manifest::encode_stored(&wanted);
@@ -340,6 +356,23 @@ async fn check_peer(store: &dyn Datastore, peer: &Resource<BgpPeerSpec>) -> Resu
     Err(invalid(&errors))
 }
 
+/// As [`check_peer`]: a tier may go later.
+async fn check_tier(
+    store: &dyn Datastore,
+    id: &ObjectId,
+    policy: &Resource<PolicySpec>,
+) -> Result<()> {
+    let tiers = store.list(&keys::resources_of(Kind::Tier)).await?.items;
+    let has_tier = |name: &str| {
+        let named = |kv: &KeyValue| keys::parse_resource(&kv.key).is_some_and(|id| id.name == name);
+        tiers.iter().any(named)
+    };
+    match validate::tier_missing(id, &policy.spec, has_tier) {
+        Some(error) => Err(invalid(&[error])),
+        None => Ok(()),
+    }
+}
+
 async fn bump_pools(store: &dyn Datastore, txn: Txn) -> Result<Txn> {
     let guard = keys::POOLS_GUARD.to_owned();
     let compare = match store.get(&guard).await? {
@@ -429,6 +462,48 @@ mod tests {
         assert_eq!(dry.after.unwrap()["spec"]["data"]["k"], "*** (changed)");
         let same = apply(&store, secret("one"), true).await.unwrap();
         assert_eq!(same.action, Action::Unchanged);
+    }
+
+    #[tokio::test]
+    async fn policy_is_refused_until_it_is_enforced_and_its_faults_first() {
+        let store = store();
+        let policy = |spec: &str| {
+            object(&format!(
+                "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: p}}\nspec: {spec}"
+            ))
+        };
+        for dry_run in [false, true] {
+            let e = apply(&store, policy("{}"), dry_run).await.unwrap_err();
+            assert!(matches!(e, ResourceError::NotEnforced(_)), "{e}");
+            assert!(!e.is_retryable());
+            assert!(e.to_string().contains("not enforced yet"), "{e}");
+            let e = apply(&store, policy("{selector: a =}"), dry_run)
+                .await
+                .unwrap_err();
+            assert!(e.to_string().contains("spec.selector"), "{e}");
+        }
+        let kept = store.list(model::keys::RESOURCES).await.unwrap();
+        assert!(kept.items.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_policy_needs_its_tier() {
+        let store = store();
+        let (id, policy) = match object(
+            "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p, namespace: a}\nspec: {tier: t}",
+        ) {
+            Object::NetworkPolicy(r) => (Object::NetworkPolicy(r.clone()).id(), r),
+            other => panic!("{other:?}"),
+        };
+        let e = check_tier(&store, &id, &policy).await.unwrap_err();
+        assert!(e.to_string().contains("there is no Tier/t"), "{e}");
+        let tier = object("apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}");
+        let txn = Txn::new().then(Op::put(
+            keys::resource(&tier.id()),
+            manifest::encode_stored(&tier),
+        ));
+        assert!(store.txn(txn).await.unwrap().succeeded);
+        check_tier(&store, &id, &policy).await.unwrap();
     }
 
     #[tokio::test]

@@ -91,6 +91,8 @@ fn options() -> serde_saphyr::Options {
         },
         // `name: no` is a name; a field that wants a boolean takes `no` all the same.
         strict_booleans: true,
+        // JSON has no such numbers; as text they are refused where a number is wanted, with the field's name.
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::AsString,
         emit_comments: false,
         with_snippet: false,
     }

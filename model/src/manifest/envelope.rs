@@ -3,8 +3,8 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::foreign;
 use super::strict::{self, Fault};
+use super::{foreign, kubernetes};
 use crate::object::{API_VERSION, Object, Resource};
 use crate::validate::{ValidationError, nearest};
 use crate::{Kind, Metadata};
@@ -133,14 +133,19 @@ fn object(mut value: Value, name: &str, source: Source) -> Result<Object, Vec<Va
     };
     let name = describe(map, name);
     let kind = kind(map, source).map_err(|f| vec![of_object(&name, f)])?;
-    let ours = map.remove("apiVersion").is_some_and(|v| v == API_VERSION);
+    let version = map.remove("apiVersion");
+    let ours = version.as_ref().is_some_and(|v| v == API_VERSION);
+    let from_kubernetes = version.is_some_and(|v| v == kubernetes::VERSION);
     map.remove("kind");
     let status = map.remove("status");
 
     if kind == Kind::Secret {
         spec_of_secret(map);
     }
-    let mut faults = foreign::take_fields(kind, &mut value);
+    let mut faults = match from_kubernetes {
+        true => Vec::new(),
+        false => foreign::take_fields(kind, &mut value),
+    };
     let mut top = match value {
         Value::Object(map) => map,
         _ => Map::new(),
@@ -155,7 +160,11 @@ fn object(mut value: Value, name: &str, source: Source) -> Result<Object, Vec<Va
         faults.push(fault(&field, value.to_string(), "unknown field", mend));
     }
     let metadata = read_metadata(metadata, kind, ours, source, &mut faults);
-    let object = metadata.zip(read_spec(kind, spec, &mut faults));
+    let spec = match from_kubernetes {
+        true => kubernetes_policy(spec, &mut faults),
+        false => read_spec(kind, spec, &mut faults),
+    };
+    let object = metadata.zip(spec);
     match object {
         Some((metadata, spec)) if faults.is_empty() => {
             let mut object = spec(metadata);
@@ -280,6 +289,7 @@ fn kind(map: &Map<String, Value>, source: Source) -> Result<Kind, Fault> {
     let accepted: &[&str] = match (source, kind) {
         (Source::Store, _) | (_, Kind::MeshConfiguration) => &[API_VERSION],
         (_, Kind::Namespace | Kind::Secret) => &[API_VERSION, CORE],
+        (_, Kind::NetworkPolicy) => &[API_VERSION, CALICO, CALICO_CRD, kubernetes::VERSION],
         _ => &[API_VERSION, CALICO, CALICO_CRD],
     };
     if accepted.contains(&version) {
@@ -330,6 +340,24 @@ fn read_metadata(
 
 type Finish = Box<dyn FnOnce(Metadata) -> Object>;
 
+/// Reads the spec of a Kubernetes policy, which gets a name that no policy of the kind itself has.
+fn kubernetes_policy(spec: Value, faults: &mut Vec<Fault>) -> Option<Finish> {
+    let spec = match spec {
+        Value::Null => Map::new().into(),
+        spec => spec,
+    };
+    match kubernetes::policy(spec) {
+        Ok(spec) => Some(Box::new(move |mut metadata: Metadata| {
+            metadata.name.insert_str(0, kubernetes::PREFIX);
+            Object::NetworkPolicy(Resource { metadata, spec })
+        })),
+        Err(mut found) => {
+            faults.append(&mut found);
+            None
+        }
+    }
+}
+
 /// Reads the spec of a kind; the metadata is put in when it is known to be good.
 fn read_spec(kind: Kind, spec: Value, faults: &mut Vec<Fault>) -> Option<Finish> {
     fn as_kind<S: DeserializeOwned + 'static>(
@@ -363,5 +391,13 @@ fn read_spec(kind: Kind, spec: Value, faults: &mut Vec<Fault>) -> Option<Finish>
         Kind::BGPPeer => as_kind(spec, Object::BGPPeer, faults),
         Kind::BGPFilter => as_kind(spec, Object::BGPFilter, faults),
         Kind::Secret => as_kind(spec, Object::Secret, faults),
+        Kind::Tier => as_kind(spec, Object::Tier, faults),
+        Kind::GlobalNetworkPolicy => as_kind(spec, Object::GlobalNetworkPolicy, faults),
+        Kind::NetworkPolicy => as_kind(spec, Object::NetworkPolicy, faults),
+        Kind::StagedGlobalNetworkPolicy => as_kind(spec, Object::StagedGlobalNetworkPolicy, faults),
+        Kind::StagedNetworkPolicy => as_kind(spec, Object::StagedNetworkPolicy, faults),
+        Kind::GlobalNetworkSet => as_kind(spec, Object::GlobalNetworkSet, faults),
+        Kind::NetworkSet => as_kind(spec, Object::NetworkSet, faults),
+        Kind::HostEndpoint => as_kind(spec, Object::HostEndpoint, faults),
     }
 }

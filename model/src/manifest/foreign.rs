@@ -1,8 +1,10 @@
 //! What Calico's API knows and routerd does not build: refused by name, with what to use instead.
 
+mod policy;
+
 use serde_json::Value;
 
-use super::strict::Fault;
+use super::strict::{Fault, MOST_FAULTS};
 use crate::Kind;
 
 /// A field of a kind that we have, which we do not.
@@ -294,7 +296,46 @@ pub(super) fn take_fields(kind: Kind, object: &mut Value) -> Vec<Fault> {
     for field in FIELDS.iter().filter(|f| f.kind == kind) {
         take(field, object, field.path, "", &mut faults);
     }
+    if let Some(spec) = object.get_mut("spec").filter(|_| kind.is_policy()) {
+        take_of_policy(kind, spec, &mut faults);
+    }
+    if let Some(spec) = object.get_mut("spec")
+        && matches!(kind, Kind::GlobalNetworkSet | Kind::NetworkSet)
+    {
+        let mend = "write the addresses as nets";
+        let domains = field(kind, "allowedEgressDomains", &[], mend);
+        take(&domains, spec, domains.path, "spec", &mut faults);
+    }
     faults
+}
+
+/// The rules of a policy may be many, so each is looked at once.
+fn take_of_policy(kind: Kind, spec: &mut Value, faults: &mut Vec<Fault>) {
+    let fields = |list: &'static [policy::PolicyField]| {
+        list.iter()
+            .map(move |f| field(kind, f.path, f.harmless, f.mend))
+    };
+    for field in fields(policy::OF_SPEC) {
+        take(&field, spec, field.path, "spec", faults);
+    }
+    for list in ["ingress", "egress"] {
+        let rules = spec.get_mut(list).and_then(Value::as_array_mut);
+        for (i, rule) in rules.into_iter().flatten().enumerate() {
+            let place = format!("spec.{list}[{i}]");
+            for field in fields(policy::OF_RULE) {
+                take(&field, rule, field.path, &place, faults);
+            }
+            for end in ["source", "destination"] {
+                let Some(end_of) = rule.get_mut(end) else {
+                    continue;
+                };
+                let place = format!("{place}.{end}");
+                for field in fields(policy::OF_ENTITY) {
+                    take(&field, end_of, field.path, &place, faults);
+                }
+            }
+        }
+    }
 }
 
 /// Takes what stands at `path` of `value`, which stands at `place` itself.
@@ -302,7 +343,9 @@ fn take(field: &Field, value: &mut Value, path: &str, place: &str, faults: &mut 
     let dot = if place.is_empty() { "" } else { "." };
     let Some((step, rest)) = path.split_once('.') else {
         let taken = value.as_object_mut().and_then(|m| m.remove(path));
-        if let Some(value) = taken.filter(|v| !is_harmless(v, field.harmless)) {
+        if let Some(value) = taken.filter(|v| !is_harmless(v, field.harmless))
+            && faults.len() < MOST_FAULTS
+        {
             faults.push(Fault {
                 field: format!("{place}{dot}{path}"),
                 value: value.to_string(),
@@ -335,7 +378,9 @@ fn is_harmless(value: &Value, words: &[&str]) -> bool {
         Value::Bool(b) => !b,
         Value::Number(n) => n.as_u64() == Some(0),
         Value::String(s) => s.is_empty() || words.contains(&s.as_str()),
-        Value::Array(items) => items.is_empty(),
+        Value::Array(items) => {
+            (items.iter()).all(|v| v.as_str().is_some_and(|s| words.contains(&s)))
+        }
         Value::Object(map) => map.values().all(|v| is_harmless(v, words)),
     }
 }
@@ -343,16 +388,10 @@ fn is_harmless(value: &Value, words: &[&str]) -> bool {
 /// Why a kind of Calico's is refused; `None` for a kind that it does not have.
 pub(super) fn kind_mend(kind: &str) -> Option<&'static str> {
     Some(match kind {
-        "GlobalNetworkPolicy"
-        | "NetworkPolicy"
-        | "StagedGlobalNetworkPolicy"
-        | "StagedNetworkPolicy"
-        | "StagedKubernetesNetworkPolicy"
-        | "Tier"
-        | "GlobalNetworkSet"
-        | "NetworkSet"
-        | "HostEndpoint"
-        | "Profile" => "policy is not built yet",
+        "StagedKubernetesNetworkPolicy" => "write a StagedNetworkPolicy",
+        "Profile" => {
+            "write a NetworkPolicy for the workloads, and their labels at them; what no policy is about is allowed"
+        }
         "FelixConfiguration" => "mesh-wide settings are in MeshConfiguration",
         "KubeControllersConfiguration" | "ClusterInformation" | "CalicoNodeStatus" => {
             "routerd has no use for it; `routerctl status` shows a node's state"

@@ -50,6 +50,14 @@ pub(super) fn read(bytes: &[u8]) -> Option<Object> {
         Kind::BGPPeer => Object::BGPPeer(whole(bytes)?),
         Kind::BGPFilter => Object::BGPFilter(whole(bytes)?),
         Kind::Secret => Object::Secret(whole(bytes)?),
+        Kind::Tier => Object::Tier(whole(bytes)?),
+        Kind::GlobalNetworkPolicy => Object::GlobalNetworkPolicy(whole(bytes)?),
+        Kind::NetworkPolicy => Object::NetworkPolicy(whole(bytes)?),
+        Kind::StagedGlobalNetworkPolicy => Object::StagedGlobalNetworkPolicy(whole(bytes)?),
+        Kind::StagedNetworkPolicy => Object::StagedNetworkPolicy(whole(bytes)?),
+        Kind::GlobalNetworkSet => Object::GlobalNetworkSet(whole(bytes)?),
+        Kind::NetworkSet => Object::NetworkSet(whole(bytes)?),
+        Kind::HostEndpoint => Object::HostEndpoint(whole(bytes)?),
     })
 }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use reader::{Place, Reader};
 
 /// Most faults reported of one object: enough to mend, bounded for hostile input.
-const MOST_FAULTS: usize = 20;
+pub(super) const MOST_FAULTS: usize = 20;
 
 /// A field that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]

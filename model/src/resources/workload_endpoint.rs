@@ -1,11 +1,12 @@
 //! `WorkloadEndpoint`: an interface of a workload, written by the CNI plugin or by an operator.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Cidr;
 use crate::kernel::Mac;
+use crate::{Cidr, Metadata};
 
 /// Specification of a `WorkloadEndpoint`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,32 @@ pub struct WorkloadEndpointSpec {
     pub allow_spoofed_source_prefixes: Vec<Cidr>,
 }
 
+/// Label of every workload: its namespace.
+pub const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
+/// Label of every workload: who made it.
+pub const ORCHESTRATOR_LABEL: &str = "projectcalico.org/orchestrator";
+/// Label of a workload with a service account: its name.
+pub const SERVICE_ACCOUNT_LABEL: &str = "projectcalico.org/serviceaccount";
+
+/// The labels that selectors see: the workload's own, and those that follow from what it is. Nobody can
+/// write the latter otherwise, so a workload cannot pretend to be of another namespace.
+pub fn all_labels(metadata: &Metadata, spec: &WorkloadEndpointSpec) -> BTreeMap<String, String> {
+    let mut labels = metadata.labels.clone();
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let orchestrator = match spec.orchestrator.as_str() {
+        "" => "cni",
+        named => named,
+    };
+    labels.insert(NAMESPACE_LABEL.to_owned(), namespace.to_owned());
+    labels.insert(ORCHESTRATOR_LABEL.to_owned(), orchestrator.to_owned());
+    labels.remove(SERVICE_ACCOUNT_LABEL);
+    if !spec.service_account_name.is_empty() {
+        let account = spec.service_account_name.clone();
+        labels.insert(SERVICE_ACCOUNT_LABEL.to_owned(), account);
+    }
+    labels
+}
+
 /// A named port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -89,6 +116,43 @@ pub enum Protocol {
     Number(u8),
     /// By name.
     Name(String),
+}
+
+/// Protocols that Calico knows by name, and their numbers.
+const PROTOCOLS: [(&str, u8); 6] = [
+    ("TCP", 6),
+    ("UDP", 17),
+    ("ICMP", 1),
+    ("ICMPv6", 58),
+    ("SCTP", 132),
+    ("UDPLite", 136),
+];
+
+impl Protocol {
+    /// The names that are known.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PROTOCOLS.into_iter().map(|(name, _)| name)
+    }
+
+    /// Its number, 1 to 255; `None` for 0 and for a name that nobody knows.
+    pub fn number(&self) -> Option<u8> {
+        match self {
+            Protocol::Number(n) => Some(*n).filter(|n| *n != 0),
+            Protocol::Name(name) => PROTOCOLS
+                .into_iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, number)| number),
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Protocol::Number(n) => n.fmt(f),
+            Protocol::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Protocol {

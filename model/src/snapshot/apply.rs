@@ -117,6 +117,19 @@ impl Snapshot {
             Kind::BGPPeer => self.bgp_peers.remove(name).map(Entry::BgpPeer),
             Kind::BGPFilter => self.bgp_filters.remove(name).map(Entry::BgpFilter),
             Kind::Secret => self.secrets.remove(name).map(Entry::Secret),
+            Kind::Tier => self.tiers.remove(name).map(Entry::Tier),
+            Kind::GlobalNetworkPolicy
+            | Kind::NetworkPolicy
+            | Kind::StagedGlobalNetworkPolicy
+            | Kind::StagedNetworkPolicy => {
+                let (id, policy) = self.policies.remove_entry(id)?;
+                Some(Entry::Policy(id, policy))
+            }
+            Kind::GlobalNetworkSet | Kind::NetworkSet => {
+                let (id, set) = self.network_sets.remove_entry(id)?;
+                Some(Entry::NetworkSet(id, set))
+            }
+            Kind::HostEndpoint => self.host_endpoints.remove(name).map(Entry::HostEndpoint),
             // A name that is not `default` is rejected on reading, so it never stands here.
             Kind::IPAMConfiguration if id.name == DEFAULT => {
                 Some(Entry::Ipam(std::mem::take(&mut self.ipam)))
@@ -170,6 +183,18 @@ impl Snapshot {
             Some(Entry::Secret(r)) => {
                 self.secrets.insert(r.name().into(), r);
             }
+            Some(Entry::Tier(r)) => {
+                self.tiers.insert(r.name().to_owned(), r);
+            }
+            Some(Entry::Policy(id, r)) => {
+                self.policies.insert(id, r);
+            }
+            Some(Entry::NetworkSet(id, r)) => {
+                self.network_sets.insert(id, r);
+            }
+            Some(Entry::HostEndpoint(r)) => {
+                self.host_endpoints.insert(r.name().to_owned(), r);
+            }
             Some(Entry::Ipam(spec)) => self.ipam = spec,
             Some(Entry::Mesh(spec)) => self.mesh = spec,
             Some(Entry::LocalEndpoint(key, r)) => {
@@ -200,6 +225,9 @@ impl Snapshot {
             | Changed::BLOCKS.when(self.blocks != other.blocks)
             | Changed::REJECTED.when(self.rejected != other.rejected)
             | Changed::SECRETS.when(self.secrets != other.secrets)
+            | Changed::NETWORK_SETS.when(self.network_sets != other.network_sets)
+            | Changed::HOST_ENDPOINTS.when(self.host_endpoints != other.host_endpoints)
+            | Changed::POLICIES.when(self.tiers != other.tiers || self.policies != other.policies)
             | Changed::BGP.when(
                 self.bgp_configurations != other.bgp_configurations
                     || self.bgp_peers != other.bgp_peers

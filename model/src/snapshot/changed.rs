@@ -35,7 +35,14 @@ impl Changed {
     /// `secrets`.
     pub const SECRETS: Changed = Changed(1 << 11);
 
-    const NAMES: [(Changed, &'static str); 12] = [
+    /// `tiers` and `policies`.
+    pub const POLICIES: Changed = Changed(1 << 12);
+    /// `network_sets`.
+    pub const NETWORK_SETS: Changed = Changed(1 << 13);
+    /// `host_endpoints`.
+    pub const HOST_ENDPOINTS: Changed = Changed(1 << 14);
+
+    const NAMES: [(Changed, &'static str); 15] = [
         (Changed::NODES, "nodes"),
         (Changed::POOLS, "pools"),
         (Changed::RESERVATIONS, "reservations"),
@@ -48,6 +55,9 @@ impl Changed {
         (Changed::REJECTED, "rejected"),
         (Changed::BGP, "bgp"),
         (Changed::SECRETS, "secrets"),
+        (Changed::POLICIES, "policies"),
+        (Changed::NETWORK_SETS, "networkSets"),
+        (Changed::HOST_ENDPOINTS, "hostEndpoints"),
     ];
 
     /// Whether nothing changed.

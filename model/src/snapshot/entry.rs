@@ -4,9 +4,9 @@ use super::{Changed, EndpointKey, Interner, Rejected, RemoteEndpoint};
 use crate::block::{Block, BlockSummary};
 use crate::object::{Object, ObjectId, Resource};
 use crate::resources::{
-    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, IpPoolSpec, IpReservationSpec,
-    IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NodeSpec, SecretSpec,
-    WorkloadEndpointSpec,
+    BgpConfigurationSpec, BgpFilterSpec, BgpPeerSpec, HostEndpointSpec, IpPoolSpec,
+    IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NetworkSetSpec,
+    NodeSpec, PolicySpec, SecretSpec, TierSpec, WorkloadEndpointSpec, workload_endpoint,
 };
 use crate::{Cidr, Kind, keys, manifest, validate};
 
@@ -61,6 +61,10 @@ pub(super) enum Entry {
     BgpPeer(Resource<BgpPeerSpec>),
     BgpFilter(Resource<BgpFilterSpec>),
     Secret(Resource<SecretSpec>),
+    Tier(Resource<TierSpec>),
+    Policy(ObjectId, Resource<PolicySpec>),
+    NetworkSet(ObjectId, Resource<NetworkSetSpec>),
+    HostEndpoint(Resource<HostEndpointSpec>),
     LocalEndpoint(EndpointKey, Resource<WorkloadEndpointSpec>),
     RemoteEndpoint(EndpointKey, RemoteEndpoint),
     Block(Cidr, BlockSummary),
@@ -78,6 +82,9 @@ impl Entry {
             Entry::Namespace(_) => Changed::NAMESPACES,
             Entry::BgpConfiguration(_) | Entry::BgpPeer(_) | Entry::BgpFilter(_) => Changed::BGP,
             Entry::Secret(_) => Changed::SECRETS,
+            Entry::Tier(_) | Entry::Policy(..) => Changed::POLICIES,
+            Entry::NetworkSet(..) => Changed::NETWORK_SETS,
+            Entry::HostEndpoint(_) => Changed::HOST_ENDPOINTS,
             Entry::LocalEndpoint(..) => Changed::LOCAL_ENDPOINTS,
             Entry::RemoteEndpoint(..) => Changed::REMOTE_ENDPOINTS,
             Entry::Block(..) => Changed::BLOCKS,
@@ -119,6 +126,7 @@ impl Entry {
     }
 
     fn of(object: Object, local_node: &str, interner: &mut Interner) -> Entry {
+        let id = object.id();
         match object {
             Object::Node(r) => Entry::Node(r),
             Object::IPPool(r) => Entry::Pool(r),
@@ -130,6 +138,13 @@ impl Entry {
             Object::BGPPeer(r) => Entry::BgpPeer(r),
             Object::BGPFilter(r) => Entry::BgpFilter(r),
             Object::Secret(r) => Entry::Secret(r),
+            Object::Tier(r) => Entry::Tier(r),
+            Object::GlobalNetworkPolicy(r)
+            | Object::NetworkPolicy(r)
+            | Object::StagedGlobalNetworkPolicy(r)
+            | Object::StagedNetworkPolicy(r) => Entry::Policy(id, r),
+            Object::GlobalNetworkSet(r) | Object::NetworkSet(r) => Entry::NetworkSet(id, r),
+            Object::HostEndpoint(r) => Entry::HostEndpoint(r),
             Object::WorkloadEndpoint(r) => {
                 let key = EndpointKey {
                     namespace: interner.name(r.metadata.namespace.as_deref().unwrap_or_default()),
@@ -141,7 +156,8 @@ impl Entry {
                 let remote = RemoteEndpoint {
                     node: interner.name(&r.spec.node),
                     ips: r.spec.ip_networks.iter().map(Cidr::network).collect(),
-                    labels: interner.labels(r.metadata.labels),
+                    labels: interner.labels(workload_endpoint::all_labels(&r.metadata, &r.spec)),
+                    ports: interner.ports(&r.spec.ports),
                 };
                 Entry::RemoteEndpoint(key, remote)
             }

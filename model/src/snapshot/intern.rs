@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::resources::workload_endpoint::EndpointPort;
+
 /// Values that many endpoints share. What nobody shares any more is dropped by and by.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interner {
     names: Shared<str>,
     labels: Shared<BTreeMap<String, String>>,
+    ports: Shared<[EndpointPort]>,
 }
 
 impl Interner {
@@ -27,6 +30,11 @@ impl Interner {
             Some(shared) => shared,
             None => self.labels.keep(labels.into()),
         }
+    }
+
+    /// The shared copy of a list of named ports.
+    pub(super) fn ports(&mut self, ports: &[EndpointPort]) -> Arc<[EndpointPort]> {
+        self.ports.get(ports, || ports.into())
     }
 
     /// Number of values that are kept.

@@ -1,6 +1,7 @@
 #![allow(clippy::needless_pass_by_value)] // `json!` reads better without a borrow
 
 mod bgp;
+mod policy;
 
 use std::collections::BTreeMap;
 

@@ -47,11 +47,17 @@ fn is_qualified(text: &str) -> bool {
     bytes.len() <= MAX_LABEL && bytes.iter().all(inner) && edge(bytes.first()) && edge(bytes.last())
 }
 
-fn is_label_key(key: &str) -> bool {
+/// Whether labels can have this key.
+pub(crate) fn is_label_key(key: &str) -> bool {
     match key.split_once('/') {
         Some((prefix, name)) => is_name(prefix) && is_qualified(name),
         None => is_qualified(key),
     }
+}
+
+/// Whether labels can have this value.
+pub(crate) fn is_label_value(value: &str) -> bool {
+    value.is_empty() || is_qualified(value)
 }
 
 pub(super) fn metadata(check: &mut Check, object: &Object) {
@@ -64,7 +70,7 @@ pub(super) fn metadata(check: &mut Check, object: &Object) {
         if !is_label_key(key) {
             check.fault(field(key), format!("{key:?}"), "is no label key", LABEL_KEY);
         }
-        if !value.is_empty() && !is_qualified(value) {
+        if !is_label_value(value) {
             check.fault(
                 field(key),
                 format!("{value:?}"),

@@ -20,8 +20,6 @@ const MAX_BLOCKS: u32 = 1_000_000;
 const MIN_MTU: u32 = 1280;
 const MAX_MTU: u32 = 65_535;
 const MAX_VNI: u32 = (1 << 24) - 1;
-/// Protocols that Calico knows by name.
-const PROTOCOLS: &[&str] = &["TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"];
 
 pub(super) fn node(check: &mut Check, spec: &NodeSpec) {
     if let Some(bgp) = &spec.bgp {
@@ -105,7 +103,7 @@ fn address_text(check: &mut Check, field: &str, text: &str) {
 }
 
 /// An address that one host can have.
-fn host_address(check: &mut Check, field: &str, ip: IpAddr) {
+pub(super) fn host_address(check: &mut Check, field: &str, ip: IpAddr) {
     if let Some((range, what)) = unusable(&Cidr::host(ip)) {
         let problem = format!("lies in {range}, which is {what}");
         check.fault(field, ip, problem, "write a unicast address");
@@ -289,7 +287,7 @@ fn is_workload_link(name: &str) -> bool {
         .is_some_and(|hex| hex.len() == 12 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-fn port(check: &mut Check, field: &str, p: &EndpointPort) {
+pub(super) fn port(check: &mut Check, field: &str, p: &EndpointPort) {
     check.that(
         p.port != 0,
         format!("{field}.port"),
@@ -303,8 +301,9 @@ fn port(check: &mut Check, field: &str, p: &EndpointPort) {
         Protocol::Number(0) => check.fault(place, 0, "is no protocol", "write 1 to 255"),
         Protocol::Number(_) => {}
         Protocol::Name(name) => {
-            let good = PROTOCOLS.iter().any(|p| p.eq_ignore_ascii_case(name));
-            let mend = format!("write one of {}, or a number", PROTOCOLS.join(", "));
+            let good = p.protocol.number().is_some();
+            let known = Protocol::names().collect::<Vec<_>>().join(", ");
+            let mend = format!("write one of {known}, or a number");
             check.that(
                 good,
                 place,
