@@ -9,6 +9,7 @@
 //!                         └─► bgp: sessions, announced ──────┘
 //!
 //!  links of the host ─► underlay::choose ─► Underlay
+//!  Snapshot ─► policy::World ─evaluate(packet)─► Verdict
 //! ```
 //!
 //! Invariants:
@@ -25,6 +26,7 @@ mod host;
 mod mtu;
 pub mod path;
 mod peers;
+pub mod policy;
 mod pools;
 mod problems;
 mod tunnels;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bgp;
+mod policy;
+mod policy_kubernetes;
 mod rules;
 mod simulation;
 mod state_lists;
