@@ -34,7 +34,7 @@ use crate::resources::{
     IpReservationSpec, IpamConfigurationSpec, MeshConfigurationSpec, NamespaceSpec, NetworkSetSpec,
     NodeSpec, PolicySpec, SecretSpec, TierSpec, WorkloadEndpointSpec,
 };
-use crate::{Cidr, Metadata};
+use crate::{Cidr, Kind, Metadata};
 
 /// Everything that is known of the mesh at one revision.
 ///
@@ -159,6 +159,16 @@ impl Snapshot {
     pub fn lacks_bgp(&self) -> bool {
         let mut rejected = self.rejected.values();
         rejected.any(|r| !r.standing && r.kind == "BGPConfiguration")
+    }
+
+    /// Values of policy of which nothing was ever read. Any of them may forbid what the others allow, so no
+    /// endpoint is open on the strength of the others alone.
+    pub fn unknown_policy(&self) -> impl Iterator<Item = &Rejected> {
+        let rejected = self.rejected.values();
+        rejected.filter(|r| {
+            let kind = r.kind.parse::<Kind>();
+            !r.standing && kind.is_ok_and(Kind::belongs_to_policy)
+        })
     }
 
     /// Node-to-node encryption in force. What was never read may ask for all there is.

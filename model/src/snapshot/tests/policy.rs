@@ -119,3 +119,18 @@ fn a_remote_endpoint_has_the_labels_that_nobody_can_write_and_its_ports() {
     );
     assert_eq!((w.ports.len(), w.ports[0].port), (1, 80));
 }
+
+#[test]
+fn policy_that_was_never_read_is_named() {
+    let mut s = Snapshot::default();
+    let good = stored("Tier", None, "t", json!({"order": 1}));
+    let key = "resources/tiers/t";
+    apply(&mut s, 1, key, Some(good));
+    apply(&mut s, 2, key, Some(b"{".to_vec()));
+    apply(&mut s, 3, "resources/ippools/p", Some(b"{".to_vec()));
+    assert_eq!(s.unknown_policy().count(), 0, "what was read stands");
+    let key = "resources/networkpolicies/shop/p";
+    apply(&mut s, 4, key, Some(b"{".to_vec()));
+    let names: Vec<_> = s.unknown_policy().map(|r| r.name.as_str()).collect();
+    assert_eq!(names, ["shop/p"]);
+}
