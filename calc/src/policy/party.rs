@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::Cidr;
-use model::resources::workload_endpoint::{self, EndpointPort, NAMESPACE_LABEL};
+use model::resources::workload_endpoint::{
+    self, EndpointPort, NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL,
+};
 use model::selector::{Expr, Selector};
 use model::snapshot::Snapshot;
 
@@ -74,7 +76,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Party<'_>> {
         parties.push(Party {
             id: PartyId::Host(name),
             default_allow: r.spec.default_allow(),
-            labels: Cow::Borrowed(&r.metadata.labels),
+            labels: own_labels(&r.metadata.labels),
             namespace: None,
             namespace_labels: Labels::new(),
             nets: r
@@ -89,7 +91,7 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Party<'_>> {
     }
     for (id, r) in &snapshot.network_sets {
         let namespace = id.namespace.as_deref();
-        let mut labels = Cow::Borrowed(&r.metadata.labels);
+        let mut labels = own_labels(&r.metadata.labels);
         if let Some(name) = namespace {
             let label = (NAMESPACE_LABEL.to_owned(), name.to_owned());
             labels.to_mut().extend([label]);
@@ -110,6 +112,17 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Party<'_>> {
         PartyId::Set(namespace, name) => (2, namespace, name),
     });
     parties
+}
+
+/// The labels of what is no workload, without those that say that something is one.
+fn own_labels(labels: &Labels) -> Cow<'_, Labels> {
+    let mut labels = Cow::Borrowed(labels);
+    for of_workloads in [NAMESPACE_LABEL, ORCHESTRATOR_LABEL, SERVICE_ACCOUNT_LABEL] {
+        if labels.contains_key(of_workloads) {
+            labels.to_mut().remove(of_workloads);
+        }
+    }
+    labels
 }
 
 fn namespace_labels(snapshot: &Snapshot, name: &str) -> Labels {

@@ -4,7 +4,6 @@
 
 mod bgp;
 mod policy;
-mod policy_kubernetes;
 mod rules;
 mod simulation;
 mod state_lists;

@@ -1,17 +1,21 @@
 //! Every pair of pods × port × protocol under random Kubernetes policies, against an evaluator that reads the
 //! Kubernetes objects themselves and knows nothing of Calico's.
 
+mod oracle;
+
 use calc::policy::{Mode, World};
 use model::resources::PolicyType;
 use serde_json::{Value, json};
 
-use crate::policy::{packet, snapshot};
+use super::{packet, snapshot};
 
 const PROTOCOLS: [(&str, u8); 3] = [("TCP", 6), ("UDP", 17), ("SCTP", 132)];
 const PORTS: [u16; 4] = [80, 81, 443, 8080];
 
 struct Pod {
     namespace: &'static str,
+    /// Of its namespace, its name among them.
+    namespace_labels: Value,
     ip: String,
     labels: Value,
     /// Name, protocol, number.
@@ -28,7 +32,8 @@ fn namespaces() -> [(&'static str, Value); 3] {
 
 fn pods() -> Vec<Pod> {
     let mut pods = Vec::new();
-    for (n, (namespace, _)) in namespaces().into_iter().enumerate() {
+    for (n, (namespace, mut namespace_labels)) in namespaces().into_iter().enumerate() {
+        namespace_labels["kubernetes.io/metadata.name"] = namespace.into();
         for (p, labels) in [
             json!({"app": "web", "tier": "front"}),
             json!({"app": "db"}),
@@ -47,6 +52,7 @@ fn pods() -> Vec<Pod> {
             let ip = format!("10.{n}.0.{}", 10 + p);
             pods.push(Pod {
                 namespace,
+                namespace_labels: namespace_labels.clone(),
                 ip,
                 labels,
                 ports,
@@ -193,128 +199,6 @@ impl Dice {
     }
 }
 
-/// What Kubernetes says, of its own objects alone.
-mod kubernetes {
-    use std::net::Ipv4Addr;
-
-    use serde_json::Value;
-
-    use super::{Pod, namespaces};
-
-    pub(super) struct Flow<'a> {
-        pub(super) peer: (Option<&'a Pod>, &'a str),
-        pub(super) to: Option<&'a Pod>,
-        pub(super) protocol: &'a str,
-        pub(super) port: u16,
-    }
-
-    fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
-        value[field].as_array().map_or(&[], Vec::as_slice)
-    }
-
-    fn selects(selector: &Value, labels: &Value) -> bool {
-        let equal = selector["matchLabels"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .all(|(k, v)| &labels[k] == v);
-        equal
-            && list(selector, "matchExpressions").iter().all(|e| {
-                let value = &labels[e["key"].as_str().unwrap()];
-                let listed = list(e, "values").contains(value);
-                match e["operator"].as_str().unwrap() {
-                    "In" => listed,
-                    "NotIn" => !listed,
-                    "Exists" => !value.is_null(),
-                    _ => value.is_null(),
-                }
-            })
-    }
-
-    fn inside(cidr: &Value, ip: &str) -> bool {
-        let (net, len) = cidr.as_str().unwrap().split_once('/').unwrap();
-        let bits = |a: &str| u64::from(a.parse::<Ipv4Addr>().unwrap().to_bits());
-        let shift = 32 - len.parse::<u32>().unwrap();
-        bits(net) >> shift == bits(ip) >> shift
-    }
-
-    fn is_peer(peer: &Value, own: &str, (pod, ip): (Option<&Pod>, &str)) -> bool {
-        if let Some(block) = peer.get("ipBlock") {
-            return inside(&block["cidr"], ip)
-                && !list(block, "except").iter().any(|e| inside(e, ip));
-        }
-        let Some(pod) = pod else { return false };
-        let namespace = match peer.get("namespaceSelector") {
-            None => pod.namespace == own,
-            Some(selector) => {
-                let found = namespaces().into_iter().find(|(n, _)| *n == pod.namespace);
-                let mut labels = found.unwrap().1;
-                labels["kubernetes.io/metadata.name"] = pod.namespace.into();
-                selects(selector, &labels)
-            }
-        };
-        namespace
-            && peer
-                .get("podSelector")
-                .is_none_or(|s| selects(s, &pod.labels))
-    }
-
-    fn is_port(port: &Value, flow: &Flow<'_>) -> bool {
-        if port["protocol"].as_str().unwrap_or("TCP") != flow.protocol {
-            return false;
-        }
-        match &port["port"] {
-            Value::Null => true,
-            Value::String(name) => flow.to.is_some_and(|pod| {
-                let wanted = (name.as_str(), flow.protocol, flow.port);
-                pod.ports.contains(&wanted_static(wanted, pod))
-            }),
-            number => {
-                let first = number.as_u64().unwrap();
-                let last = port["endPort"].as_u64().unwrap_or(first);
-                (first..=last).contains(&u64::from(flow.port))
-            }
-        }
-    }
-
-    /// The pod's own copy of an equal port, or one that no pod has.
-    fn wanted_static(wanted: (&str, &str, u16), pod: &Pod) -> (&'static str, &'static str, u16) {
-        let equal = pod.ports.iter().find(|p| **p == wanted);
-        equal.copied().unwrap_or(("", "", 0))
-    }
-
-    /// Whether a pod's policies of a direction let a flow through.
-    pub(super) fn allows(policies: &[Value], pod: &Pod, ingress: bool, flow: &Flow<'_>) -> bool {
-        let (rules, peers, name) = match ingress {
-            true => ("ingress", "from", "Ingress"),
-            false => ("egress", "to", "Egress"),
-        };
-        let mut isolated = false;
-        for policy in policies {
-            let spec = &policy["spec"];
-            let own = policy["metadata"]["namespace"].as_str().unwrap();
-            let types = list(spec, "policyTypes");
-            let concerned = match types {
-                [] => ingress || !list(spec, "egress").is_empty(),
-                types => types.iter().any(|t| t == name),
-            };
-            if own != pod.namespace || !concerned || !selects(&spec["podSelector"], &pod.labels) {
-                continue;
-            }
-            isolated = true;
-            for rule in list(spec, rules) {
-                let (from, ports) = (list(rule, peers), list(rule, "ports"));
-                if (from.is_empty() || from.iter().any(|p| is_peer(p, own, flow.peer)))
-                    && (ports.is_empty() || ports.iter().any(|p| is_port(p, flow)))
-                {
-                    return true;
-                }
-            }
-        }
-        !isolated
-    }
-}
-
 fn manifest(pods: &[Pod], policies: &[Value]) -> String {
     let mut objects: Vec<Value> = Vec::new();
     for (name, labels) in namespaces() {
@@ -359,13 +243,13 @@ fn compare(policies: &[Value]) -> (u32, u32) {
                         let ingress = direction == PolicyType::Ingress;
                         let (end, peer) = if ingress { (to, from) } else { (from, to) };
                         let Some(pod) = end.0 else { continue };
-                        let flow = kubernetes::Flow {
+                        let flow = oracle::Flow {
                             peer: *peer,
                             to: to.0,
                             protocol,
                             port,
                         };
-                        let wanted = kubernetes::allows(policies, pod, ingress, &flow);
+                        let wanted = oracle::allows(policies, pod, ingress, &flow);
                         let endpoint = world.workload_at(end.1.parse().unwrap()).unwrap();
                         let verdict = world.evaluate(endpoint, direction, &packet);
                         assert_eq!(
