@@ -159,13 +159,18 @@ const STORED_MESH: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"MeshConfigurat
 const STORED_PEER: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"BGPPeer","metadata":{"name":"p"},"spec":{"nodeSelector":"has(a)","peerIP":"[fd00::1]:1179","asNumber":65001,"maxRestartTime":"1m30s","bfd":{"transmitIntervalMs":300,"receiveIntervalMs":300,"multiplier":3},"password":{"secretKeyRef":{"name":"s","key":"k"}}}}"#;
 const STORED_FILTER: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"BGPFilter","metadata":{"name":"f"},"spec":{"importV4":[{"action":"Accept","matchOperator":"In","cidr":"10.0.0.0/8","prefixLength":{"min":9},"communities":{"values":["1:2:3"]},"operations":[{"addCommunity":{"value":"1:2"}}]}]}}"#;
 const STORED_SECRET: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"Secret","metadata":{"name":"s"},"spec":{"data":{"k":"c2VjcmV0"}}}"#;
+const POLICY: &[u8] = b"apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n  order: 10.5\n  selector: app == 'db'\n  ingress:\n    - action: Allow\n      protocol: TCP\n      source: {selector: has(a), notNets: [10.0.0.0/8]}\n      destination: {ports: [80, '1:9', http]}\n    - {action: Deny, protocol: 1, icmp: {type: 8}}\n";
+const KUBERNETES: &[u8] = b"apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: p}\nspec:\n  podSelector: {matchLabels: {a: b}}\n  egress:\n    - to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.0.0/9]}}, {namespaceSelector: {}}]\n      ports: [{port: 80, endPort: 90}, {port: http, protocol: UDP}]\n";
+const STORED_POLICY: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"StagedGlobalNetworkPolicy","metadata":{"name":"p"},"spec":{"stagedAction":"Set","tier":"t","order":-1.5,"namespaceSelector":"has(a)","types":["Egress"],"egress":[{"action":"Pass","ipVersion":4,"notProtocol":"UDP","destination":{"notPorts":["5:6"],"namespaceSelector":"global()"}}]}}"#;
+const STORED_HOST: &[u8] = br#"{"apiVersion":"routerd/v1","kind":"HostEndpoint","metadata":{"name":"h"},"spec":{"node":"a","interfaceName":"*","expectedIPs":["192.0.2.1"],"ports":[{"name":"ssh","protocol":"TCP","port":22}]}}"#;
 const BLOCK: &[u8] = br#"{"version":1,"cidr":"10.0.0.0/26","node":"a","used":{"0":{"handle":"h","node":"a"},"63":{"handle":"i","node":"b"}},"cooldown":{"1":1700000000000}}"#;
 const IDENTITY: &[u8] =
     br#"{"version":1,"addresses":["10.0.0.1","fd00::1"],"blocks":["10.0.0.0/26","fd00::/122"]}"#;
 
 #[test]
 fn manifests() {
-    feed(6_000, &[POOL, LIST, TWO, ENDPOINT], |bytes| {
+    let seeds = &[POOL, LIST, TWO, ENDPOINT, POLICY, KUBERNETES];
+    feed(6_000, seeds, |bytes| {
         let text = String::from_utf8_lossy(bytes);
         match manifest::parse(&text) {
             Ok(objects) => {
@@ -196,6 +201,8 @@ fn stored_objects() {
             STORED_PEER,
             STORED_FILTER,
             STORED_SECRET,
+            STORED_POLICY,
+            STORED_HOST,
         ],
         |bytes| match manifest::decode_stored(bytes) {
             Ok(mut object) => {
