@@ -57,7 +57,8 @@ fn routes() -> Value {
         {"prefix": "192.0.2.0/24", "nextHop": "10.0.0.1", "peer": "10.0.0.1", "asPath": [65001, 65002],
          "communities": ["65001:7", "65001:1:2"], "localPref": 100, "med": 5, "best": true, "installed": true},
         {"prefix": "192.0.2.0/24", "nextHop": "10.0.0.2", "peer": "10.0.0.2", "asPath": [65009],
-         "communities": [], "best": false, "installed": false, "filtered": true, "stale": true},
+         "communities": [], "best": false, "installed": false, "filtered": true, "note": "inside our pools",
+         "stale": true},
     ]})
 }
 
