@@ -33,7 +33,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// A handle, and what [`Loop::run`] needs.
+    /// A handle, and what [`Loop::run`](super::Loop::run) needs.
     pub fn new() -> (Control, Inbox) {
         let (tx, rx) = mpsc::channel(WAITING);
         (Control { tx }, Inbox(rx))
