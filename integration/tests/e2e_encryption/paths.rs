@@ -77,7 +77,7 @@ fn a_host_behind_nat_keeps_its_tunnel() -> Result<()> {
         nft("add table ip nat")?;
         nft("add chain ip nat post { type nat hook postrouting priority 100 ; }")?;
         nft(
-            "add rule ip nat post ip saddr 172.31.2.0/24 oifname br1 meta l4proto udp masquerade to :20000-20100",
+            "add rule ip nat post ip saddr 172.31.2.0/24 oifname br1 meta l4proto udp masquerade to :20000-20099",
         )?;
         nft("add chain ip nat forward { type filter hook forward priority 0 ; }")?;
         nft("add rule ip nat forward ct state established,related accept")?;
@@ -115,7 +115,7 @@ fn a_host_behind_nat_keeps_its_tunnel() -> Result<()> {
         // The router forgets, as it does when an interface goes down, and translates to another port.
         nft("flush chain ip nat post")?;
         nft(
-            "add rule ip nat post ip saddr 172.31.2.0/24 oifname br1 meta l4proto udp masquerade to :30000-30100",
+            "add rule ip nat post ip saddr 172.31.2.0/24 oifname br1 meta l4proto udp masquerade to :30000-30099",
         )?;
         mesh.router.ip("link set br1 down\nlink set br1 up")?;
         wait("the peer to be elsewhere", CONVERGE, || {
