@@ -162,13 +162,8 @@ pub(crate) fn target() -> impl Strategy<Value = RouteTarget> {
 
 pub(crate) fn route() -> impl Strategy<Value = (RouteKey, Route)> {
     let key = (select(vec![254u32, 8200]), 0u8..6, select(vec![0u32, 100]));
-    (
-        key,
-        target(),
-        select(vec![82u8, 83]),
-        prop::option::of(1300u32..1302),
-    )
-        .prop_map(|((table, i, metric), target, protocol, mtu)| {
+    (key, target(), prop::option::of(1300u32..1302)).prop_map(
+        |((table, i, metric), target, mtu)| {
             let key = RouteKey {
                 table,
                 dst: block(i),
@@ -177,13 +172,14 @@ pub(crate) fn route() -> impl Strategy<Value = (RouteKey, Route)> {
             (
                 key,
                 Route {
-                    protocol,
+                    protocol: model::marks::ROUTE_PROTOCOL,
                     target,
                     src: None,
                     mtu,
                 },
             )
-        })
+        },
+    )
 }
 
 pub(crate) fn workloads() -> impl Strategy<Value = KernelState> {
