@@ -51,7 +51,7 @@ bench: setup ## Measure; writes docs/benchmarks.md
 	@$(MAKE) --no-print-directory plugin
 	target/release/bench --write docs/benchmarks.md
 
-demo: setup ## A three-node mesh on this machine, with a verdict at the end
+demo: setup ## A three-node mesh and two racks on this machine, with a verdict at the end
 	$(CARGO) build --release --locked --no-default-features -p routerd -p holder -p routerctl -p cni -p integration
 	@$(MAKE) --no-print-directory plugin
 	target/release/demo

@@ -17,6 +17,7 @@ pub mod probe;
 pub mod process;
 pub mod supervise;
 pub mod sweep;
+pub mod switches;
 mod sys;
 
 use std::cell::Cell;

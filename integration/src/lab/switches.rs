@@ -1,29 +1,56 @@
-//! The other daemons, without systemd.
+//! Routing daemons of others, as the switches of racks run them; without systemd.
 
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use integration::lab::{Lab, Netns, Process};
+use super::{Lab, Netns, Process, wait};
+use anyhow::{Context, Result, ensure};
 
-use super::{LIMIT, shows};
+/// Long enough for a busy machine.
+const LIMIT: Duration = Duration::from_secs(45);
+
+/// Waits until the output of a daemon's client has all of `wanted` in it; the output.
+///
+/// # Errors
+/// When it never has.
+pub fn shows(
+    what: &str,
+    mut output: impl FnMut() -> Result<String>,
+    wanted: &[&str],
+) -> Result<String> {
+    wait(what, LIMIT, || {
+        let text = output()?;
+        for word in wanted {
+            ensure!(text.contains(word), "no {word:?} in: {text}");
+        }
+        Ok(text)
+    })
+}
 
 /// BIRD 2.
-pub(crate) struct Bird {
+pub struct Bird {
     ns: Netns,
     dir: PathBuf,
-    pub(crate) process: Process,
+    /// The daemon.
+    pub process: Process,
 }
 
 impl Bird {
     /// With what follows the parts that every configuration has.
-    pub(crate) fn start(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Bird> {
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Bird> {
         Bird::spawn(lab, ns, name, config, false)
     }
 
     /// As one that ran before and kept its routes.
-    pub(crate) fn restart(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Bird> {
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn restart(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Bird> {
         Bird::spawn(lab, ns, name, config, true)
     }
 
@@ -51,14 +78,20 @@ impl Bird {
     }
 
     /// What `birdc` prints.
-    pub(crate) fn ask(&self, command: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ask(&self, command: &str) -> Result<String> {
         let socket = self.dir.join("bird.ctl");
         self.ns
             .output("birdc", &format!("-s {} {command}", socket.display()))
     }
 
     /// Waits until a prefix is shown with all of this.
-    pub(crate) fn has(&self, prefix: &str, wanted: &[&str]) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it never is.
+    pub fn has(&self, prefix: &str, wanted: &[&str]) -> Result<String> {
         shows(
             &format!("{prefix} at BIRD"),
             || self.ask(&format!("show route all {prefix}")),
@@ -68,15 +101,19 @@ impl Bird {
 }
 
 /// FRR: zebra, bgpd and bfdd.
-pub(crate) struct Frr {
+pub struct Frr {
     ns: Netns,
     dir: PathBuf,
     /// In the order in which they were started.
-    pub(crate) processes: Vec<Process>,
+    pub processes: Vec<Process>,
 }
 
 impl Frr {
-    pub(crate) fn start(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Frr> {
+    /// With a configuration of bgpd.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub fn start(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Frr> {
         let dir = lab.subdir(name)?;
         let user = |kind: &str| -> Result<u32> {
             let text = ns.output("id", &format!("{kind} frr"))?;
@@ -106,7 +143,7 @@ impl Frr {
             let log = frr.dir.join(format!("{daemon}.log"));
             frr.processes.push(Process::start(daemon, command, &log)?);
             let socket = frr.dir.join(format!("{daemon}.vty"));
-            integration::lab::wait(&format!("{daemon} to start"), LIMIT, || {
+            wait(&format!("{daemon} to start"), LIMIT, || {
                 fs::metadata(&socket).context("no vty")
             })?;
         }
@@ -114,7 +151,10 @@ impl Frr {
     }
 
     /// What `vtysh` prints.
-    pub(crate) fn ask(&self, command: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn ask(&self, command: &str) -> Result<String> {
         let out = self
             .ns
             .command("vtysh")
@@ -126,7 +166,11 @@ impl Frr {
         Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
 
-    pub(crate) fn has(&self, prefix: &str, wanted: &[&str]) -> Result<String> {
+    /// Waits until a prefix is shown with all of this.
+    ///
+    /// # Errors
+    /// When it never is.
+    pub fn has(&self, prefix: &str, wanted: &[&str]) -> Result<String> {
         let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
         shows(
             &format!("{prefix} at FRR"),
@@ -137,14 +181,18 @@ impl Frr {
 }
 
 /// GoBGP.
-pub(crate) struct Gobgp {
+pub struct Gobgp {
     ns: Netns,
     socket: PathBuf,
     _process: Process,
 }
 
 impl Gobgp {
-    pub(crate) fn start(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Gobgp> {
+    /// With a configuration in TOML.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Gobgp> {
         let dir = lab.subdir(name)?;
         fs::write(dir.join("gobgpd.toml"), config)?;
         let socket = dir.join("api.sock");
@@ -164,7 +212,10 @@ impl Gobgp {
     }
 
     /// What `gobgp` prints.
-    pub(crate) fn ask(&self, command: &str) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ask(&self, command: &str) -> Result<String> {
         let target = format!("--target unix://{} {command}", self.socket.display());
         self.ns.output("gobgp", &target)
     }

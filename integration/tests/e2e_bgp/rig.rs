@@ -1,6 +1,5 @@
 //! One link: our speaker at one end, a daemon at the other.
 
-mod daemons;
 mod others;
 
 use std::collections::BTreeMap;
@@ -18,7 +17,7 @@ use bgp::speaker::{
 use integration::lab::{Lab, Netns, wait};
 use model::Cidr;
 
-pub(crate) use daemons::{Bird, Frr, Gobgp};
+pub(crate) use integration::lab::switches::{Bird, Frr, Gobgp, shows};
 pub(crate) use others::{Exabgp, Openbgpd};
 
 /// Long enough for a busy machine.
@@ -200,19 +199,4 @@ impl Us {
             Ok(())
         })
     }
-}
-
-/// Waits until the output of a daemon's client has `wanted` in it.
-pub(crate) fn shows(
-    what: &str,
-    mut output: impl FnMut() -> Result<String>,
-    wanted: &[&str],
-) -> Result<String> {
-    wait(what, LIMIT, || {
-        let text = output()?;
-        for word in wanted {
-            ensure!(text.contains(word), "no {word:?} in: {text}");
-        }
-        Ok(text)
-    })
 }

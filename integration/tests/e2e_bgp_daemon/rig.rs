@@ -1,9 +1,5 @@
 //! What the tests share: resources, switches, and what is asked of nodes.
 
-#[path = "../e2e_bgp/rig/daemons.rs"]
-#[allow(dead_code, reason = "shared with the tests of the bare speaker")]
-mod daemons;
-
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +7,7 @@ use integration::lab::{Lab, Mesh, MeshSpec, Netns, Node, wait};
 use integration::scenario;
 use serde_json::Value;
 
-pub(crate) use daemons::{Bird, Frr};
+pub(crate) use integration::lab::switches::{Bird, Frr, shows};
 
 /// Long enough for a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(45);
@@ -23,21 +19,6 @@ pub(crate) const TOR_AS: u32 = 65001;
 pub(crate) const TOR: &str = "172.31.1.1";
 /// What the switch announces: a network behind it.
 pub(crate) const FAR: &str = "198.51.100.0/24";
-
-/// Waits until the output of a daemon's client has `wanted` in it.
-pub(crate) fn shows(
-    what: &str,
-    mut output: impl FnMut() -> Result<String>,
-    wanted: &[&str],
-) -> Result<String> {
-    wait(what, LIMIT, || {
-        let text = output()?;
-        for word in wanted {
-            ensure!(text.contains(word), "no {word:?} in: {text}");
-        }
-        Ok(text)
-    })
-}
 
 /// A `BGPPeer`; `spec` in YAML's flow style.
 pub(crate) fn peer(name: &str, spec: &str) -> String {

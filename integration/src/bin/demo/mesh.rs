@@ -1,15 +1,8 @@
-//! `make demo`: three nodes, a real etcd, containers of a real runtime; native routes, VXLAN, then WireGuard
-//! with a capture of the wire.
-//!
-//! Exit status 0 when everything that was shown is true, 1 otherwise.
-
-use std::process::ExitCode;
-use std::time::Instant;
+//! Three nodes, a real etcd, containers of a real runtime: native routes, VXLAN, then WireGuard with a capture of the wire.
 
 use anyhow::{Context, Result, ensure};
 use integration::lab::containerd::Container;
 use integration::lab::probe::{self, Size, Stream};
-use integration::lab::supervise::supervised;
 use integration::lab::{Capture, Cni, Containerd, Lab, Mesh, MeshSpec, Node, Workload, binaries};
 use integration::scenario::{self, CONVERGE};
 use integration::screen::Screen;
@@ -17,38 +10,7 @@ use serde_json::{Value, json};
 
 const PER_NODE: usize = 3;
 
-fn main() -> ExitCode {
-    supervised(demo)
-}
-
-fn demo() -> ExitCode {
-    let start = Instant::now();
-    let mut screen = Screen::new();
-    let outcome = Lab::new().and_then(|lab| {
-        let shown = show(&lab, &mut screen);
-        if shown.is_err() {
-            lab.show_logs();
-        }
-        shown
-    });
-    let took = start.elapsed().as_secs();
-    match outcome {
-        Ok(()) => {
-            let checks = screen.passed();
-            screen.verdict(
-                true,
-                &format!("{checks} steps as promised, in {took} s; all of it is removed again."),
-            );
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            screen.verdict(false, &format!("After {took} s: {e:#}"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
+pub(crate) fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
     steps.heading("The mesh: n1 and n2 in one subnet, n3 behind a router, etcd behind it too");
     let mut mesh = steps.step("namespaces, router, etcd", || {
         let mesh = Mesh::build(lab, &MeshSpec::routed(&[2, 1]))?;
