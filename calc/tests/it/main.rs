@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bgp;
+mod endpoints;
 mod policy;
 mod rules;
 mod simulation;

@@ -1,5 +1,6 @@
 //! The core driven against the fake kernel, in simulated time.
 
+mod cleanup;
 mod drift;
 mod random;
 pub(crate) mod rig;
