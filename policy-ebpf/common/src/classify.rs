@@ -1,0 +1,1 @@
+//! From a packet to the rule that decides about it.
