@@ -20,6 +20,8 @@ use crate::wire::render;
 
 /// Prefixes taken from a pending set at a time.
 const CHUNK: usize = 8192;
+/// Prefixes without a path that are looked at in a turn, whether they can be freed.
+const BURIED: usize = 4096;
 
 /// A path of a prefix as it was sent: its identifier (0 where there is one path only) and its source, which
 /// did not get it.
@@ -36,6 +38,8 @@ struct Sent {
     one: Vec<u16>,
     /// With several paths: by prefix, all that were sent.
     several: HashMap<u32, Vec<SentPath>>,
+    /// How many of all were sent of each source.
+    by_source: HashMap<PeerId, usize>,
 }
 
 impl Sent {
@@ -52,11 +56,16 @@ impl Sent {
     }
 
     fn set(&mut self, net: u32, add_path: bool, paths: &[SentPath]) {
+        for path in paths {
+            *self.by_source.entry(path.from).or_default() += 1;
+        }
         if add_path {
-            if paths.is_empty() {
-                self.several.remove(&net);
-            } else {
-                self.several.insert(net, paths.to_vec());
+            let before = match paths {
+                [] => self.several.remove(&net),
+                _ => self.several.insert(net, paths.to_vec()),
+            };
+            for path in before.into_iter().flatten() {
+                self.forget(path.from);
             }
             return;
         }
@@ -68,17 +77,25 @@ impl Sent {
         if at >= self.one.len() {
             self.one.resize(at + 1, 0);
         }
-        if let Some(slot) = self.one.get_mut(at) {
-            *slot = from;
+        let before = self
+            .one
+            .get_mut(at)
+            .map(|slot| std::mem::replace(slot, from));
+        if let Some(before) = before.and_then(|slot| slot.checked_sub(1)) {
+            self.forget(PeerId(before));
+        }
+    }
+
+    fn forget(&mut self, source: PeerId) {
+        if let Some(count) = self.by_source.get_mut(&source) {
+            *count = count.saturating_sub(1);
         }
     }
 
     /// How many paths `peer` has of it, which did not get those that it is the source of.
     fn count(&self, peer: PeerId) -> usize {
-        let own = peer.0.saturating_add(1);
-        let one = self.one.iter().filter(|s| **s != 0 && **s != own).count();
-        let several = self.several.values().flatten();
-        one + several.filter(|path| path.from != peer).count()
+        let others = self.by_source.iter().filter(|(from, _)| **from != peer);
+        others.map(|(_, count)| count).sum()
     }
 
     fn has(&self, net: u32) -> bool {
@@ -313,8 +330,12 @@ impl<K: PrefixKey> Plane<K> {
             return;
         }
         let (groups, kernel) = (&self.groups, &self.kernel);
-        self.table
-            .bury(|net| !kernel.contains(net) && !groups.iter().any(|g| g.needs(net)));
+        let idle = kernel.is_empty() && groups.iter().flat_map(|g| &g.subs).all(Sub::is_idle);
+        // While many are waited for, each call would ask about the same ones again.
+        let most = if idle { usize::MAX } else { BURIED };
+        self.table.bury(most, |net| {
+            !kernel.contains(net) && !groups.iter().any(|g| g.needs(net))
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 //! A prefix is 12 bytes (IPv4) and 5 bytes of index; a path is 20 bytes. The best path comes first in its
 //! prefix's list.
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -64,7 +65,7 @@ pub(crate) struct Table<K> {
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// Prefixes without a path, which may still have to be withdrawn somewhere.
-    dead: Vec<u32>,
+    dead: VecDeque<u32>,
 }
 
 impl<K> Default for Table<K> {
@@ -76,7 +77,7 @@ impl<K> Default for Table<K> {
             free_paths: Vec::new(),
             index: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
-            dead: Vec::new(),
+            dead: VecDeque::new(),
         }
     }
 }
@@ -196,7 +197,7 @@ impl<K: PrefixKey> Table<K> {
         self.unlink(net, path);
         self.free_paths.push(path);
         if self.nets[net as usize].head == NONE {
-            self.dead.push(net);
+            self.dead.push_back(net);
         }
         *self.path(path)
     }
@@ -216,15 +217,19 @@ impl<K: PrefixKey> Table<K> {
         self.dead.len()
     }
 
-    /// Frees prefixes without a path for which `gone` says that nobody has to hear of them any more.
-    pub(crate) fn bury(&mut self, gone: impl Fn(u32) -> bool) {
-        for net in std::mem::take(&mut self.dead) {
+    /// Frees prefixes without a path for which `gone` says that nobody has to hear of them any more. Looks at `most`
+    /// of them, those that have waited longest.
+    pub(crate) fn bury(&mut self, most: usize, gone: impl Fn(u32) -> bool) {
+        for _ in 0..most.min(self.dead.len()) {
+            let Some(net) = self.dead.pop_front() else {
+                return;
+            };
             let Net { key, head } = self.nets[net as usize];
             if head != NONE {
                 continue;
             }
             if !gone(net) {
-                self.dead.push(net);
+                self.dead.push_back(net);
                 continue;
             }
             let hash = self.hasher.hash_one(key);
@@ -272,13 +277,13 @@ mod tests {
             let path = table.find_path(net, PeerId(peer), 0).unwrap();
             table.remove_path(net, path);
         }
-        table.bury(|_| false);
+        table.bury(9, |_| false);
         assert_eq!((table.len(), table.dead()), (1, 1));
         // Alive and dead again: listed twice, freed once.
         table.add_path(net, path(3));
         let again = table.find_path(net, PeerId(3), 0).unwrap();
         table.remove_path(net, again);
-        table.bury(|_| true);
+        table.bury(9, |_| true);
         assert_eq!((table.len(), table.dead()), (0, 0));
         assert_eq!(table.find(V4::default()), None);
         let other = table.find_or_insert(V4::from_bits(8, &[10]).unwrap());
