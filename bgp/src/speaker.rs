@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  owner ── Command ──► engine thread: sessions, sockets, RIB ── batches ──► routes thread ──► RouteSink
-//!        ◄── answer ──     ▲       │ one at a time, the rest is a set         (the kernel)
+//!        ◄── answer ──     ▲       │ a few at a time, the rest is a set       (the kernel)
 //!                          │       └── what to watch ──► BFD thread: UDP 3784, 4784
 //!                          └────────── up, down ◄────────────┘
 //! ```

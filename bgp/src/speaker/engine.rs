@@ -3,7 +3,7 @@
 //! ```text
 //!  poll ─► read a turn of each peer ─► sessions ─► RIB
 //!    ▲     timers, commands, BFD ─────────┘          │ decide once a turn
-//!    └── write what sockets take ◄── transmit ◄──────┴─► a batch for the kernel, when the last is done
+//!    └── write what sockets take ◄── transmit ◄──────┴─► batches for the kernel, as it takes them
 //! ```
 
 mod commands;
@@ -75,8 +75,8 @@ pub(super) struct Engine {
     /// Our own routes.
     announced: BTreeMap<Cidr, Attributes>,
     routes: mpsc::Sender<Job>,
-    /// A batch is being written.
-    routes_busy: bool,
+    /// Batches that are being written.
+    routes_busy: usize,
     /// The sink knows that everything was given once.
     settled: bool,
     bfd: BfdThread,

@@ -1,6 +1,6 @@
-//! What was learnt goes to the kernel: batches to a thread of its own, one at a time.
+//! What was learnt goes to the kernel: batches to a thread of its own, a few at a time.
 //!
-//! While a batch is being written, further changes stay a set in the RIB: a prefix that changes twice meanwhile is
+//! While those are being written, further changes stay a set in the RIB: a prefix that changes twice meanwhile is
 //! written once.
 
 use std::collections::BTreeMap;

@@ -53,7 +53,7 @@ impl Engine {
             commands,
             announced: BTreeMap::new(),
             routes,
-            routes_busy: false,
+            routes_busy: 0,
             settled: false,
             bfd,
             routers,
@@ -98,7 +98,7 @@ impl Engine {
                 });
                 let _ = answer.send(reset);
             }
-            Command::Written => self.routes_busy = false,
+            Command::Written => self.routes_busy = self.routes_busy.saturating_sub(1),
             Command::Bfd(id, state, event) => self.bfd_changed(id, state, event),
             Command::Router(interface, router) => self.found_router(&interface, router),
             Command::Stop(goodbye) => return Some(End::Stop(goodbye)),

@@ -13,6 +13,8 @@ use crate::speaker::routes::{BATCH, Job, RouteChange, Via};
 
 /// Rounds of rendering and writing in one turn, so that reading is not forgotten.
 const ROUNDS: usize = 16;
+/// Batches given to the kernel's thread and not written yet: it need not wait while we read a full turn of UPDATEs.
+const IN_FLIGHT: usize = 3;
 
 impl Engine {
     /// Decides and sends.
@@ -86,9 +88,14 @@ impl Engine {
     }
 
     fn feed_kernel(&mut self) {
-        if self.routes_busy || self.deferral_at.is_some() {
+        if self.deferral_at.is_some() {
             return;
         }
+        while self.routes_busy < IN_FLIGHT && self.feed_batch() {}
+    }
+
+    /// Whether there was something to write.
+    fn feed_batch(&mut self) -> bool {
         let mut batch = Vec::new();
         for family in Family::ALL {
             let left = BATCH.saturating_sub(batch.len());
@@ -101,11 +108,15 @@ impl Engine {
             }
         }
         if !batch.is_empty() {
-            self.routes_busy = self.routes.send(Job::Apply(batch)).is_ok();
-        } else if !self.settled {
+            let sent = self.routes.send(Job::Apply(batch)).is_ok();
+            self.routes_busy += usize::from(sent);
+            return sent;
+        }
+        if !self.settled {
             self.settled = true;
             let _ = self.routes.send(Job::Settled);
         }
+        false
     }
 
     fn via(&self, hop: &KernelHop) -> Via {
