@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Every crate of the workspace, and which of ours it may depend on.
-const MAY: [(&str, &[&str]); 13] = [
+const MAY: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("calc", &["model"]),
     ("ipam", &["model"]),
@@ -15,6 +15,7 @@ const MAY: [(&str, &[&str]); 13] = [
     ("netlink", &["model"]),
     ("bgp", &["model"]),
     ("client", &["model"]),
+    ("policy-common", &[]),
     ("wireguard", &["model"]),
     ("holder", &["model", "wireguard"]),
     (
@@ -34,6 +35,7 @@ const MAY: [(&str, &[&str]); 13] = [
     (
         "integration",
         &[
+            "bgp",
             "calc",
             "client",
             "datastore",

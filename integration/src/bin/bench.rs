@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One of the benches and its word on the command line.
 type Bench = (&'static str, fn() -> Result<Section>);
 
-const ALL: [Bench; 8] = [
+const ALL: [Bench; 9] = [
     ("ipam", addresses::run),
     ("cni", attach::run),
     ("vxlan", overlay::run),
@@ -20,11 +20,15 @@ const ALL: [Bench; 8] = [
     ("wireguard", wireguard::run),
     ("peers", wireguard::peers::run),
     ("restart", restart::run),
-    ("bgp", bgp::run),
+    ("bgp", bgp::table::run),
+    ("fib", bgp::kernel::run),
 ];
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((bgp::speaker::WORD, rest)) = args.split_first().map(|(w, r)| (w.as_str(), r)) {
+        return bgp::speaker::run(rest);
+    }
     let (mut file, mut only) = (None, Vec::new());
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -32,7 +36,7 @@ fn main() -> Result<()> {
             "--write" => file = Some(rest.next().context("--write needs a file")?),
             name if ALL.iter().any(|(known, _)| *known == name) => only.push(name),
             _ => bail!(
-                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [peers] [restart] [bgp]"
+                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [peers] [restart] [bgp] [fib]"
             ),
         }
     }

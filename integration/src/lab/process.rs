@@ -133,11 +133,21 @@ impl Process {
     /// # Errors
     /// When it is gone.
     pub fn resident(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn peak(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = text
-            .lines()
-            .find_map(|l| l.strip_prefix("VmRSS:"))
-            .context("read VmRSS")?;
+        let line = text.lines().find_map(|l| l.strip_prefix(field));
+        let line = line.with_context(|| format!("read {field}"))?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib * 1024)
     }

@@ -5,104 +5,31 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::collections::HashSet;
+mod feed;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::time::Instant;
 
-use bgp::attributes::Attributes;
 use bgp::rib::{Export, Import, NextHopMode, PeerConfig, PeerId, PeerKind, Rib, RibConfig};
-use bgp::wire::{Context, MessageType, frame, render, update};
-use bgp::{Family, NextHop, PerFamily, PrefixKey, V4};
+use bgp::wire::{Context, MessageType, frame, update};
+use bgp::{Family, NextHop, PerFamily};
+use feed::{PREFIXES, UPDATES};
 
-const PREFIXES: usize = 1_000_000;
-const UPDATES: usize = 142_377;
 const PEERS: u16 = 100;
 
-/// The same numbers on every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: u32) -> u32 {
-        u32::try_from((self.next() >> 32) % u64::from(end)).unwrap()
-    }
-}
-
-/// Prefix lengths about as in the Internet's table: most are /24.
-fn prefixes(random: &mut Random) -> Vec<V4> {
-    let mut seen = HashSet::with_capacity(PREFIXES);
-    let mut list = Vec::with_capacity(PREFIXES);
-    while list.len() < PREFIXES {
-        let len = match random.below(100) {
-            0..60 => 24,
-            60..70 => 22,
-            70..80 => 23,
-            80..86 => 20,
-            86..91 => 21,
-            91..95 => 19,
-            95..98 => 16,
-            _ => 18,
-        };
-        let bits = (1 << 24) + random.below((223 << 24) - (1 << 24));
-        let key = V4::from_bits(len, &bits.to_be_bytes()).unwrap();
-        if seen.insert(key) {
-            list.push(key);
-        }
-    }
-    list
-}
-
-/// Attributes of one UPDATE. One in six repeats an earlier set.
-fn attributes(random: &mut Random, earlier: &mut Vec<Attributes>) -> Attributes {
-    if !earlier.is_empty() && random.below(6) == 0 {
-        let at = random.below(u32::try_from(earlier.len()).unwrap());
-        return earlier[at as usize].clone();
-    }
-    let hops = 2 + random.below(5);
-    let mut as_path = vec![65001];
-    as_path.extend((0..hops).map(|_| 1 + random.below(60_000)));
-    let communities = (0..random.below(5))
-        .map(|_| random.below(u32::MAX))
-        .collect();
-    let made = Attributes {
-        as_path,
-        communities,
-        med: (random.below(4) == 0).then(|| random.below(100)),
-        ..Attributes::default()
-    };
-    earlier.push(made.clone());
-    made
-}
-
 fn write_feed(path: &str) {
-    let mut random = Random(42);
-    let mut list = prefixes(&mut random);
-    // What one AS announces is often one region.
-    for chunk in list.chunks_mut(5000) {
-        chunk.sort_unstable();
-    }
     let mut file = std::io::BufWriter::new(File::create(path).unwrap());
-    let mut earlier = Vec::new();
     let hop = NextHop::V4(Ipv4Addr::new(10, 0, 0, 1));
     let mut messages = 0;
-    for part in 0..UPDATES {
-        let range = part * PREFIXES / UPDATES..(part + 1) * PREFIXES / UPDATES;
-        let block = attributes(&mut random, &mut earlier).block().unwrap();
-        let keys = list[range].iter().map(|k| (0, *k));
+    for part in feed::table() {
         let send = |message: bytes::Bytes| {
             messages += 1;
             file.write_all(&message).unwrap();
         };
-        render::announce(&Context::default(), &block, &hop, keys, send).unwrap();
+        feed::announce(&part, &hop, send).unwrap();
     }
     assert_eq!(messages, UPDATES);
     file.flush().unwrap();
@@ -135,7 +62,7 @@ fn peer(asn: u32, address: IpAddr) -> PeerConfig {
 }
 
 /// Reads the feed in pieces and hands each UPDATE on.
-fn feed(path: &str, mut each: impl FnMut(&[u8])) {
+fn each_update(path: &str, mut each: impl FnMut(&[u8])) {
     let mut file = File::open(path).unwrap();
     let mut buffer = Vec::with_capacity(1 << 17);
     let mut piece = vec![0; 1 << 16];
@@ -197,7 +124,7 @@ fn run(case: &str, path: &str) {
         0u16,
     );
     let start = Instant::now();
-    feed(path, |body| {
+    each_update(path, |body| {
         if body.is_empty() {
             return settle(&mut rib, &mut out);
         }
