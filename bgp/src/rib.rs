@@ -11,6 +11,7 @@
 //! which is rendered once. A neighbour whose socket is full leaves its subgroup and joins again when it
 //! has caught up: it costs a set of prefixes and two bytes for each.
 
+mod chunked;
 pub mod decision;
 pub mod export;
 pub mod filter;

@@ -253,8 +253,8 @@ impl<K: PrefixKey> Plane<K> {
     /// Chooses among the paths of a prefix. Whether several are used.
     fn decide_one(&mut self, shared: &Shared, net: u32) -> bool {
         self.candidates.clear();
-        let mut at = self.table.nets[net as usize].head;
-        while let Some(path) = self.table.paths.get_mut(at as usize) {
+        let mut at = self.table.nets[net].head;
+        while let Some(path) = self.table.paths.get_mut(at) {
             path.flags &= !(path_flag::BEST | path_flag::MULTI);
             self.candidates.extend(candidate(shared, at, path));
             at = path.next;

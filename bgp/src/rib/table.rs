@@ -9,6 +9,7 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::PeerId;
+use super::chunked::Chunked;
 use super::store::AttrId;
 use crate::prefix::PrefixKey;
 
@@ -58,8 +59,8 @@ pub(crate) struct Net<K> {
 /// See the module. Numbers of prefixes and paths are places in vectors and are used again.
 #[derive(Debug)]
 pub(crate) struct Table<K> {
-    pub(crate) nets: Vec<Net<K>>,
-    pub(crate) paths: Vec<Path>,
+    pub(crate) nets: Chunked<Net<K>>,
+    pub(crate) paths: Chunked<Path>,
     free_nets: Vec<u32>,
     free_paths: Vec<u32>,
     index: HashTable<u32>,
@@ -71,8 +72,8 @@ pub(crate) struct Table<K> {
 impl<K> Default for Table<K> {
     fn default() -> Self {
         Table {
-            nets: Vec::new(),
-            paths: Vec::new(),
+            nets: Chunked::default(),
+            paths: Chunked::default(),
             free_nets: Vec::new(),
             free_paths: Vec::new(),
             index: HashTable::new(),
@@ -93,34 +94,34 @@ impl<K: PrefixKey> Table<K> {
     }
 
     pub(crate) fn key(&self, net: u32) -> K {
-        self.nets[net as usize].key
+        self.nets[net].key
     }
 
     pub(crate) fn path(&self, path: u32) -> &Path {
-        &self.paths[path as usize]
+        &self.paths[path]
     }
 
     pub(crate) fn path_mut(&mut self, path: u32) -> &mut Path {
-        &mut self.paths[path as usize]
+        &mut self.paths[path]
     }
 
     pub(crate) fn find(&self, key: K) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        let same = |net: &u32| self.nets[*net as usize].key == key;
+        let same = |net: &u32| self.nets[*net].key == key;
         self.index.find(hash, same).copied()
     }
 
     pub(crate) fn find_or_insert(&mut self, key: K) -> u32 {
         let hash = self.hasher.hash_one(key);
         let nets = &self.nets;
-        let same = |net: &u32| nets[*net as usize].key == key;
+        let same = |net: &u32| nets[*net].key == key;
         if let Some(net) = self.index.find(hash, same) {
             return *net;
         }
         let fresh = Net { key, head: NONE };
         let net = match self.free_nets.pop() {
             Some(net) => {
-                self.nets[net as usize] = fresh;
+                self.nets[net] = fresh;
                 net
             }
             None => {
@@ -129,17 +130,17 @@ impl<K: PrefixKey> Table<K> {
             }
         };
         let (nets, hasher) = (&self.nets, &self.hasher);
-        let rehash = |net: &u32| hasher.hash_one(nets[*net as usize].key);
+        let rehash = |net: &u32| hasher.hash_one(nets[*net].key);
         self.index.insert_unique(hash, net, rehash);
         net
     }
 
     /// Numbers of a prefix's paths, the best first.
     pub(crate) fn paths_of(&self, net: u32) -> impl Iterator<Item = u32> + '_ {
-        let mut at = self.nets[net as usize].head;
+        let mut at = self.nets[net].head;
         std::iter::from_fn(move || {
             let path = at;
-            at = self.paths.get(path as usize)?.next;
+            at = self.paths.get(path)?.next;
             Some(path)
         })
     }
@@ -153,21 +154,21 @@ impl<K: PrefixKey> Table<K> {
 
     /// The path in use, if any.
     pub(crate) fn best(&self, net: u32) -> Option<&Path> {
-        let head = self.nets[net as usize].head;
-        let best = self.paths.get(head as usize);
+        let head = self.nets[net].head;
+        let best = self.paths.get(head);
         best.filter(|path| path.is(path_flag::BEST))
     }
 
     /// Adds a path; its `next` is overwritten. It does not become the first, so that the best stays it.
     pub(crate) fn add_path(&mut self, net: u32, mut path: Path) {
-        let head = self.nets[net as usize].head;
-        path.next = match self.paths.get(head as usize) {
+        let head = self.nets[net].head;
+        path.next = match self.paths.get(head) {
             Some(first) => first.next,
             None => NONE,
         };
         let at = match self.free_paths.pop() {
             Some(at) => {
-                self.paths[at as usize] = path;
+                self.paths[at] = path;
                 at
             }
             None => {
@@ -175,16 +176,16 @@ impl<K: PrefixKey> Table<K> {
                 super::small(self.paths.len() - 1)
             }
         };
-        match self.paths.get_mut(head as usize) {
+        match self.paths.get_mut(head) {
             Some(first) => first.next = at,
-            None => self.nets[net as usize].head = at,
+            None => self.nets[net].head = at,
         }
     }
 
     fn unlink(&mut self, net: u32, path: u32) {
         let next = self.path(path).next;
-        if self.nets[net as usize].head == path {
-            self.nets[net as usize].head = next;
+        if self.nets[net].head == path {
+            self.nets[net].head = next;
             return;
         }
         let before = self.paths_of(net).find(|p| self.path(*p).next == path);
@@ -196,7 +197,7 @@ impl<K: PrefixKey> Table<K> {
     pub(crate) fn remove_path(&mut self, net: u32, path: u32) -> Path {
         self.unlink(net, path);
         self.free_paths.push(path);
-        if self.nets[net as usize].head == NONE {
+        if self.nets[net].head == NONE {
             self.dead.push_back(net);
         }
         *self.path(path)
@@ -204,11 +205,11 @@ impl<K: PrefixKey> Table<K> {
 
     /// Makes `path` the first of its prefix's list.
     pub(crate) fn move_first(&mut self, net: u32, path: u32) {
-        if self.nets[net as usize].head == path {
+        if self.nets[net].head == path {
             return;
         }
         self.unlink(net, path);
-        let head = std::mem::replace(&mut self.nets[net as usize].head, path);
+        let head = std::mem::replace(&mut self.nets[net].head, path);
         self.path_mut(path).next = head;
     }
 
@@ -224,7 +225,7 @@ impl<K: PrefixKey> Table<K> {
             let Some(net) = self.dead.pop_front() else {
                 return;
             };
-            let Net { key, head } = self.nets[net as usize];
+            let Net { key, head } = self.nets[net];
             if head != NONE {
                 continue;
             }

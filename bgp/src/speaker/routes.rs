@@ -3,7 +3,7 @@
 //! While those are being written, further changes stay a set in the RIB: a prefix that changes twice meanwhile is
 //! written once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::mpsc;
 use std::thread;
@@ -71,26 +71,25 @@ struct Retry {
 
 impl Retry {
     fn apply(&mut self, sink: &mut dyn RouteSink, batch: Vec<RouteChange>) {
-        for change in &batch {
-            self.waiting.remove(&change.prefix);
-        }
-        let failures = sink.apply(&batch);
-        if let Some(first) = failures.first() {
-            warn!(
-                "{} of {} routes could not be written, {} first: {}",
-                failures.len(),
-                batch.len(),
-                first.prefix,
-                first.error
-            );
-        }
-        let mut by_prefix: BTreeMap<Cidr, RouteChange> =
-            batch.into_iter().map(|c| (c.prefix, c)).collect();
-        for failure in failures {
-            if let Some(change) = by_prefix.remove(&failure.prefix) {
-                self.waiting.insert(failure.prefix, change);
+        if !self.waiting.is_empty() {
+            for change in &batch {
+                self.waiting.remove(&change.prefix);
             }
         }
+        let failures = sink.apply(&batch);
+        let Some(first) = failures.first() else {
+            return;
+        };
+        warn!(
+            "{} of {} routes could not be written, {} first: {}",
+            failures.len(),
+            batch.len(),
+            first.prefix,
+            first.error
+        );
+        let failed: BTreeSet<Cidr> = failures.iter().map(|f| f.prefix).collect();
+        let failed = batch.into_iter().filter(|c| failed.contains(&c.prefix));
+        self.waiting.extend(failed.map(|c| (c.prefix, c)));
     }
 
     fn again(&mut self, sink: &mut dyn RouteSink) {

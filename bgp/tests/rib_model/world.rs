@@ -203,7 +203,7 @@ impl World {
                 "neighbour {peer}: a refresh without its end"
             );
             assert_eq!(self.rib.pending(PeerId(*peer), Family::V4), 0);
-            let heard: usize = listener.by_prefix().values().map(|paths| paths.len()).sum();
+            let heard: usize = listener.by_prefix().values().map(Vec::len).sum();
             let counted = self.rib.advertised_count(PeerId(*peer), Family::V4);
             assert_eq!(counted, heard, "neighbour {peer}: paths told");
         }
