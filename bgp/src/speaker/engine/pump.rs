@@ -14,7 +14,7 @@ use crate::speaker::routes::{BATCH, Job, RouteChange, Via};
 /// Rounds of rendering and writing in one turn, so that reading is not forgotten.
 const ROUNDS: usize = 16;
 /// Batches given to the kernel's thread and not written yet: it need not wait while we read a full turn of UPDATEs.
-const IN_FLIGHT: usize = 3;
+const IN_FLIGHT: usize = 8;
 
 impl Engine {
     /// Decides and sends.
