@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Every crate of the workspace, and which of ours it may depend on.
-const MAY: [(&str, &[&str]); 14] = [
+const MAY: [(&str, &[&str]); 15] = [
     ("model", &[]),
     ("calc", &["model"]),
     ("ipam", &["model"]),
@@ -17,6 +17,7 @@ const MAY: [(&str, &[&str]); 14] = [
     ("client", &["model"]),
     ("policy-common", &[]),
     ("wireguard", &["model"]),
+    ("policy-ebpf", &["model", "policy-common"]),
     ("holder", &["model", "wireguard"]),
     (
         "routerd",
