@@ -44,6 +44,41 @@ pub enum Action {
     Pass = 2,
 }
 
+impl Action {
+    /// What a rule's word says to do; what no compiler writes denies.
+    pub const fn of(word: u32) -> Action {
+        match word & 3 {
+            0 => Action::Allow,
+            2 => Action::Pass,
+            _ => Action::Deny,
+        }
+    }
+}
+
+/// A rule as tables have it: its number on this node and, in the lowest two bits, its [`Action`].
+pub mod rule {
+    use super::Action;
+
+    /// The profile of an endpoint lets through what no tier decides.
+    pub const PROFILE_ALLOW: u32 = word(1, Action::Allow);
+    /// The profile of an endpoint drops what no tier decides.
+    pub const PROFILE_DENY: u32 = word(2, Action::Deny);
+    /// A port of the host that no policy closes.
+    pub const FAILSAFE: u32 = word(3, Action::Allow);
+    /// The first number of rules and of the ends of tiers; those below are for reasons that need no compiler.
+    pub const FIRST: u32 = 16;
+
+    /// The word of a rule.
+    pub const fn word(number: u32, action: Action) -> u32 {
+        number << 2 | action as u32
+    }
+
+    /// The number in a word.
+    pub const fn number(word: u32) -> u32 {
+        word >> 2
+    }
+}
+
 /// Key of CLASS: what an identity is to a program.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,13 +134,22 @@ pub struct CellKey {
     pub destination_port: u32,
 }
 
+impl PortKey {
+    /// Every bit of a key, behind `prefix_len`.
+    pub const BITS: u32 = 64;
+    /// `side` of the source port.
+    pub const SOURCE: u8 = 0;
+    /// `side` of the destination port.
+    pub const DESTINATION: u8 = 1;
+}
+
 /// Value of CELL: the first rule of a mask that matches.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// Place among the rules of the program; the lowest of all masks decides.
     pub order: u32,
-    /// Number of the rule on this node, for counters and events; its lowest two bits are the [`Action`].
+    /// The rule, for counters and events: see [`rule`].
     pub rule: u32,
 }
 
