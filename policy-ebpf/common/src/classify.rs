@@ -1,189 +1,176 @@
 //! From a packet to the rule that decides about it.
 //!
 //! The number of look-ups depends on the tiers that have a say and on the masks that their rules have, and
-//! not on how many rules there are.
+//! not on how many rules there are. All that outlives a turn of a loop stands in [`Work`], which is the
+//! caller's: a map's memory in the kernel, so that the verifier has few states to follow and the stack stays small.
 
 use crate::tables::{
     Action, Address, CellKey, Chain, ClassKey, MAX_STAGES, NO_CLASS, PortKey, Stage, Tables, mask,
 };
 
 /// What policy looks at in the first packet of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Tuple {
     /// Where it comes from.
     pub source: Address,
     /// Where it goes.
     pub destination: Address,
-    /// IP protocol number.
-    pub protocol: u8,
     /// Source port; 0 where the protocol has none.
     pub source_port: u16,
     /// Destination port; of ICMP and ICMPv6 the type in the high byte and the code in the low one; else 0.
     pub destination_port: u16,
-}
-
-/// A packet as all programs see it: its addresses looked up, once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Known {
-    /// Identity of the source.
-    pub source: u32,
-    /// Identity of the destination.
-    pub destination: u32,
     /// IP protocol number.
     pub protocol: u8,
-    /// As in [`Tuple`].
-    pub source_port: u16,
-    /// As in [`Tuple`].
-    pub destination_port: u16,
+    /// Zero.
+    pub pad: [u8; 3],
 }
 
-/// What a chain says about a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Verdict {
-    /// Whether it is let through.
-    pub allowed: bool,
-    /// The word of what decided: a rule, the end of a tier, or the profile.
+/// The question, the answer, and what is between.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Work {
+    /// The packet.
+    pub tuple: Tuple,
+    /// Identity of the source, by [`identify`].
+    pub source: u32,
+    /// Identity of the destination, by [`identify`].
+    pub destination: u32,
+    /// The answer of [`classify`]: the word of what decided, be it a rule, the end of a tier or the profile.
     pub rule: u32,
-    /// The word of the first `Log` rule that matched on the way, 0 for none. Others may have matched after
-    /// it: who needs them asks [`judge_stage`] with the same packet.
+    /// The answer of [`classify`]: the word of the first `Log` rule that matched on the way, 0 for none. Others
+    /// may have matched after it: who needs them asks [`judge`] about the programs of each stage.
     pub logged: u32,
+    /// Classes of the four dimensions in the program at hand, in the order of [`mask`].
+    pub classes: [u32; 4],
+    /// Of the program at hand: order of the best rule so far.
+    pub order: u32,
+    /// Of the program at hand: word of the best rule so far, 0 for none.
+    pub best: u32,
 }
 
-/// What one tier says about a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StageVerdict {
-    /// The word of what decided.
-    pub rule: u32,
-    /// The word of the first `Log` rule before it, 0 for none.
-    pub logged: u32,
-}
-
-/// Looks up the addresses of a packet.
-#[inline(always)]
-pub fn know<T: Tables>(tables: &T, tuple: &Tuple) -> Known {
-    Known {
-        source: tables.identity(&tuple.source),
-        destination: tables.identity(&tuple.destination),
-        protocol: tuple.protocol,
-        source_port: tuple.source_port,
-        destination_port: tuple.destination_port,
+impl Work {
+    /// Whether the answer lets the packet through.
+    #[inline(always)]
+    pub fn allowed(&self) -> bool {
+        matches!(Action::of(self.rule), Action::Allow)
     }
 }
 
-/// Asks the tiers of a chain in order.
+/// Looks up both addresses of the packet; once for all chains.
 #[inline(always)]
-pub fn judge<T: Tables>(tables: &T, chain: &Chain, packet: &Known) -> Verdict {
-    let mut logged = 0;
-    for (index, stage) in chain.stages.iter().enumerate() {
-        if index >= MAX_STAGES || index >= chain.length as usize {
+pub fn identify<T: Tables>(tables: &T, work: &mut Work) {
+    work.source = tables.identity(&work.tuple.source);
+    work.destination = tables.identity(&work.tuple.destination);
+}
+
+/// Asks the tiers of a chain in order about a packet whose identities are known.
+#[inline(always)]
+pub fn classify<T: Tables>(tables: &T, chain: &Chain, work: &mut Work) {
+    work.logged = 0;
+    for index in 0..MAX_STAGES {
+        if index >= chain.length as usize {
             break;
         }
-        let said = judge_stage(tables, stage, packet);
-        if logged == 0 {
-            logged = said.logged;
-        }
-        match Action::of(said.rule) {
-            Action::Pass => {}
-            action => return Verdict::of(action, said.rule, logged),
-        }
-    }
-    Verdict::of(Action::of(chain.profile), chain.profile, logged)
-}
-
-impl Verdict {
-    #[inline(always)]
-    fn of(action: Action, rule: u32, logged: u32) -> Verdict {
-        Verdict {
-            allowed: matches!(action, Action::Allow),
-            rule,
-            logged,
+        let Some(stage) = chain.stages.get(index) else {
+            break;
+        };
+        ask(tables, stage, work);
+        if !matches!(Action::of(work.rule), Action::Pass) {
+            return;
         }
     }
+    work.rule = chain.profile;
 }
 
-/// Asks one tier.
+/// Asks one tier: `work.rule` is what it says, and `work.logged` the first `Log` rule, if there was none before.
 #[inline(always)]
-pub fn judge_stage<T: Tables>(tables: &T, stage: &Stage, packet: &Known) -> StageVerdict {
-    let decided = first(tables, stage.program, stage.masks, packet);
-    let (order, rule) = match decided {
-        Some((order, rule)) => (order, rule),
-        None => (u32::MAX, stage.default),
+pub fn ask<T: Tables>(tables: &T, stage: &Stage, work: &mut Work) {
+    judge(tables, stage.program, stage.masks, work);
+    let decided = work.order;
+    work.rule = match work.best {
+        0 => stage.default,
+        word => word,
     };
-    let logged = match first(tables, stage.log, stage.log_masks, packet) {
-        Some((log_order, word)) if log_order < order => word,
-        _ => 0,
-    };
-    StageVerdict { rule, logged }
+    if work.logged == 0 && stage.log_masks != 0 {
+        judge(tables, stage.log, stage.log_masks, work);
+        if work.order < decided {
+            work.logged = work.best;
+        }
+    }
 }
 
-/// The first rule of a program that matches: its order and its word.
+/// The first rule of a program that matches: `work.best` is its word and `work.order` its place; without one
+/// they are 0 and the highest.
 #[inline(always)]
-fn first<T: Tables>(tables: &T, program: u32, masks: u16, packet: &Known) -> Option<(u32, u32)> {
+pub fn judge<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
+    work.order = u32::MAX;
+    work.best = 0;
     if masks == 0 {
-        return None;
+        return;
     }
-    let classes = |identity| tables.classes(&ClassKey { program, identity });
-    let uses = |dimension: u16| masks & of_dimension(dimension) != 0;
-    let source = match uses(mask::SOURCE) {
-        true => classes(packet.source).source,
-        false => NO_CLASS,
-    };
-    let destination = match uses(mask::DESTINATION) {
-        true => classes(packet.destination).destination,
-        false => NO_CLASS,
-    };
-    let port = |dimension, side, port: u16| match uses(dimension) {
-        true => tables.port(&PortKey {
-            prefix_len: PortKey::BITS,
-            program: program.to_be_bytes(),
-            side,
-            protocol: packet.protocol,
-            port: port.to_be_bytes(),
-        }),
-        false => NO_CLASS,
-    };
-    let source_port = port(mask::SOURCE_PORT, PortKey::SOURCE, packet.source_port);
-    let destination_port = port(
-        mask::DESTINATION_PORT,
-        PortKey::DESTINATION,
-        packet.destination_port,
-    );
-    // Dimensions of which rules know nothing here: no group that looks at one of them has a match.
-    let mut blank = 0;
-    for (dimension, class) in [
-        (mask::SOURCE, source),
-        (mask::DESTINATION, destination),
-        (mask::SOURCE_PORT, source_port),
-        (mask::DESTINATION_PORT, destination_port),
-    ] {
-        if class == NO_CLASS {
-            blank |= dimension;
-        }
+    work.classes = [NO_CLASS; 4];
+    if masks & of_dimension(mask::SOURCE) != 0 {
+        let identity = work.source;
+        work.classes[0] = tables.classes(&ClassKey { program, identity }).source;
     }
-    let mut best: Option<(u32, u32)> = None;
+    if masks & of_dimension(mask::DESTINATION) != 0 {
+        let identity = work.destination;
+        work.classes[1] = (tables.classes(&ClassKey { program, identity })).destination;
+    }
+    let mut key = PortKey {
+        prefix_len: PortKey::BITS,
+        program: program.to_be_bytes(),
+        side: PortKey::SOURCE,
+        protocol: work.tuple.protocol,
+        port: work.tuple.source_port.to_be_bytes(),
+    };
+    if masks & of_dimension(mask::SOURCE_PORT) != 0 {
+        work.classes[2] = tables.port(&key);
+    }
+    key.side = PortKey::DESTINATION;
+    key.port = work.tuple.destination_port.to_be_bytes();
+    if masks & of_dimension(mask::DESTINATION_PORT) != 0 {
+        work.classes[3] = tables.port(&key);
+    }
     for group in 0..mask::COUNT {
-        if masks & 1 << group == 0 || group & blank != 0 {
+        if masks & (1 << group) == 0 || !reaches(group, &work.classes) {
             continue;
         }
-        let only = |dimension: u16, class| match group & dimension {
-            0 => NO_CLASS,
-            _ => class,
-        };
-        let cell = tables.cell(&CellKey {
+        let key = CellKey {
             program,
-            mask: u32::from(group),
-            source: only(mask::SOURCE, source),
-            destination: only(mask::DESTINATION, destination),
-            source_port: only(mask::SOURCE_PORT, source_port),
-            destination_port: only(mask::DESTINATION_PORT, destination_port),
-        });
-        if let Some(cell) = cell
-            && best.is_none_or(|(order, _)| cell.order < order)
+            mask: group as u32,
+            source: only(group, mask::SOURCE, work.classes[0]),
+            destination: only(group, mask::DESTINATION, work.classes[1]),
+            source_port: only(group, mask::SOURCE_PORT, work.classes[2]),
+            destination_port: only(group, mask::DESTINATION_PORT, work.classes[3]),
+        };
+        if let Some(cell) = tables.cell(&key)
+            && cell.order < work.order
         {
-            best = Some((cell.order, cell.rule));
+            work.order = cell.order;
+            work.best = cell.rule;
         }
     }
-    best
+}
+
+/// A class where the group looks at its dimension.
+#[inline(always)]
+fn only(group: u16, dimension: u16, class: u32) -> u32 {
+    if group & dimension == 0 {
+        NO_CLASS
+    } else {
+        class
+    }
+}
+
+/// Whether a group can have a match: the rules know something of each dimension that it looks at.
+#[inline(always)]
+fn reaches(group: u16, classes: &[u32; 4]) -> bool {
+    (group & mask::SOURCE == 0 || classes[0] != NO_CLASS)
+        && (group & mask::DESTINATION == 0 || classes[1] != NO_CLASS)
+        && (group & mask::SOURCE_PORT == 0 || classes[2] != NO_CLASS)
+        && (group & mask::DESTINATION_PORT == 0 || classes[3] != NO_CLASS)
 }
 
 /// The groups that look at a dimension, as bits of [`Stage::masks`].
@@ -236,6 +223,7 @@ mod tests {
         protocol: 6,
         source_port: 40_000,
         destination_port: 80,
+        pad: [0; 3],
     };
 
     fn key(mask: u16, source: u32, destination_port: u32) -> CellKey {
@@ -264,8 +252,14 @@ mod tests {
         chain
     }
 
-    fn ask(tables: &Fake<'_>, chain: &Chain) -> Verdict {
-        judge(tables, chain, &know(tables, &PACKET))
+    fn asked(tables: &Fake<'_>, chain: &Chain) -> Work {
+        let mut work = Work {
+            tuple: PACKET,
+            ..Work::default()
+        };
+        identify(tables, &mut work);
+        classify(tables, chain, &mut work);
+        work
     }
 
     const BOTH: u16 = mask::SOURCE | mask::DESTINATION_PORT;
@@ -292,16 +286,19 @@ mod tests {
             cells: &cells,
         };
         let chain = chain(&[stage], rule::PROFILE_ALLOW);
-        assert_eq!(ask(&tables, &chain).rule, rule::word(21, Action::Allow));
+        assert_eq!(asked(&tables, &chain).rule, rule::word(21, Action::Allow));
         tables.port = NO_CLASS;
-        assert_eq!(ask(&tables, &chain).rule, rule::word(20, Action::Deny));
+        assert_eq!(asked(&tables, &chain).rule, rule::word(20, Action::Deny));
         tables.classes = Classes::default();
-        let verdict = ask(&tables, &chain);
-        assert_eq!((verdict.rule, verdict.allowed), (rule::PROFILE_ALLOW, true));
-        tables.cells = &[];
-        let verdict = ask(&tables, &chain);
+        let verdict = asked(&tables, &chain);
         assert_eq!(
-            (verdict.rule, verdict.allowed),
+            (verdict.rule, verdict.allowed()),
+            (rule::PROFILE_ALLOW, true)
+        );
+        tables.cells = &[];
+        let verdict = asked(&tables, &chain);
+        assert_eq!(
+            (verdict.rule, verdict.allowed()),
             (rule::word(99, Action::Deny), false)
         );
     }
@@ -333,13 +330,13 @@ mod tests {
             };
             tables.classes.source = 3;
             let chain = chain(&[stage(8)], rule::PROFILE_ALLOW);
-            let verdict = ask(&tables, &chain);
-            assert_eq!((verdict.allowed, verdict.logged), (false, logged));
+            let verdict = asked(&tables, &chain);
+            assert_eq!((verdict.allowed(), verdict.logged), (false, logged));
             // Where no rule decides, every Log rule stands before the end of the tier.
             tables.classes.source = 0;
-            let verdict = ask(&tables, &chain);
+            let verdict = asked(&tables, &chain);
             let word = rule::word(30, Action::Allow);
-            assert_eq!((verdict.allowed, verdict.logged), (true, word));
+            assert_eq!((verdict.allowed(), verdict.logged), (true, word));
         }
     }
 
@@ -347,9 +344,9 @@ mod tests {
     fn no_policy_is_the_profile_and_a_broken_word_denies() {
         let tables = Fake::default();
         for (profile, allowed) in [(rule::PROFILE_ALLOW, true), (rule::PROFILE_DENY, false)] {
-            let verdict = ask(&tables, &chain(&[], profile));
-            assert_eq!((verdict.allowed, verdict.rule), (allowed, profile));
+            let verdict = asked(&tables, &chain(&[], profile));
+            assert_eq!((verdict.allowed(), verdict.rule), (allowed, profile));
         }
-        assert!(!ask(&tables, &chain(&[], 3)).allowed);
+        assert!(!asked(&tables, &chain(&[], 3)).allowed());
     }
 }
