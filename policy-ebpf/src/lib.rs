@@ -1,5 +1,22 @@
 //! Policy at every interface: the compiler of rules into tables, and the programs in the kernel that read them.
 //!
 //! ```text
-//!  parties, policies, tiers, endpoints ──one change at a time──► Engine ──ordered operations──► maps ◄── programs
+//!  Snapshot ─feed─► Change ─► Engine::apply ─► Update (ordered writes) ─► maps of the kernel ◄── programs
+//!                             parties, policies,         └──────────────► Mirror: the same in memory
+//!                             programs, chains
 //! ```
+//!
+//! The compiler is pure: equal changes give equal writes, and after any history the tables say what they
+//! would say after a start with the world as it is, under other numbers perhaps.
+
+mod engine;
+mod error;
+pub mod feed;
+pub mod mirror;
+mod op;
+mod party;
+
+pub use engine::{Change, Engine, Rule, Settings, Size};
+pub use error::PolicyError;
+pub use op::{Chains, Op, Update};
+pub use party::{Labels, NamedPort, Party, Role};

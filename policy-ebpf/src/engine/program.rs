@@ -1,0 +1,576 @@
+//! Programs: the rows of some policies of one tier, in the classes that identities and ports fall into.
+//!
+//! A class is the set of a program's atoms that hold for an identity. It comes with the first identity
+//! that has it and goes with the last; so do the cells in which it stands. Those follow from the rows
+//! and from the classes of the other dimensions, so they are not kept: they are found again when they have to go.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use model::Family;
+use policy_common::tables::{Cell, CellKey, ClassKey, Classes, NO_CLASS, PortKey, mask};
+
+use super::intern::Interner;
+use super::ports::{self, PortClasses, PortSet};
+use super::world::{Atom, Signature, Used};
+use crate::op::{Op, Update};
+
+type Atoms = Interner<Atom, Used>;
+
+/// A row, with its place in the program.
+#[derive(Clone, Debug)]
+pub(super) struct ProgramRow {
+    pub(super) order: u32,
+    pub(super) word: u32,
+    /// Atoms of source and destination.
+    pub(super) ends: [Option<u32>; 2],
+    /// Sets of source and destination port.
+    pub(super) ports: [Option<Arc<PortSet>>; 2],
+}
+
+/// A row whose sets of ports have numbers.
+#[derive(Debug)]
+struct Row {
+    order: u32,
+    word: u32,
+    ends: [Option<u32>; 2],
+    ports: [Option<u32>; 2],
+}
+
+/// A compiled program.
+#[derive(Debug, Default)]
+pub(super) struct Program {
+    rows: Vec<Row>,
+    sides: [Side; 2],
+    ports: [PortClasses; 2],
+    /// Those that are something to it.
+    identities: HashMap<u32, Classes>,
+    /// How many cells it has.
+    cells: usize,
+}
+
+/// Source or destination.
+#[derive(Debug, Default)]
+struct Side {
+    /// The rows that have an atom.
+    rows: BTreeMap<u32, Vec<u32>>,
+    /// The classes that an atom is part of.
+    holding: HashMap<u32, BTreeSet<u32>>,
+    /// Wide atoms.
+    wide: Vec<(u32, Option<Family>)>,
+    /// Classes: sets of atoms, sorted.
+    classes: Interner<Vec<u32>>,
+}
+
+/// The program would have more cells than it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TooMany {
+    /// Order of the row that takes the most of them.
+    pub(super) order: u32,
+}
+
+/// Writes of which there may be too many.
+struct Cells<'a> {
+    update: &'a mut Update,
+    /// Look-ups of combinations that are left; every cell is one at least.
+    left: usize,
+    /// Combinations by row, to name the one at fault.
+    spent: HashMap<u32, usize>,
+}
+
+impl Program {
+    /// The masks that rows have, as bits.
+    pub(super) fn masks(rows: &[ProgramRow]) -> u16 {
+        let mask = |row: &ProgramRow| mask_of(&row.ends, &row.ports);
+        rows.iter().fold(0, |masks, row| masks | 1 << mask(row))
+    }
+
+    /// Compiles rows and writes the tables of the program. Nothing leads to them yet.
+    fn compile(
+        number: u32,
+        rows: Vec<ProgramRow>,
+        identities: &Interner<Signature, super::world::Identity>,
+        atoms: &Atoms,
+        limit: usize,
+        update: &mut Update,
+    ) -> Result<Program, TooMany> {
+        let mut program = Program::read(rows, atoms);
+        for classes in &program.ports {
+            for (key, class) in &classes.rows {
+                let program = number.to_be_bytes();
+                let key = PortKey { program, ..*key };
+                update.puts.push(Op::Port(key, Some(*class)));
+            }
+        }
+        let mut cells = Cells {
+            update,
+            left: limit,
+            spent: HashMap::new(),
+        };
+        let loose = program.loose_cells(number, &mut cells)?;
+        program.put_cells(loose, &mut cells);
+        for identity in program.candidates(identities, atoms) {
+            if let Some(signature) = identities.get(identity) {
+                program.add(number, identity, signature, atoms, &mut cells)?;
+            }
+        }
+        Ok(program)
+    }
+
+    fn read(rows: Vec<ProgramRow>, atoms: &Atoms) -> Program {
+        let mut program = Program::default();
+        let mut sets: [HashMap<Arc<PortSet>, u32>; 2] = Default::default();
+        for (index, row) in (0..).zip(rows) {
+            for (side, end) in program.sides.iter_mut().zip(row.ends) {
+                if let Some(atom) = end {
+                    side.rows.entry(atom).or_default().push(index);
+                }
+            }
+            let mut ports = [None; 2];
+            for ((sets, set), number) in sets.iter_mut().zip(row.ports).zip(&mut ports) {
+                let next = u32::try_from(sets.len()).unwrap_or(u32::MAX);
+                *number = set.map(|set| *sets.entry(set).or_insert(next));
+            }
+            program.rows.push(Row {
+                order: row.order,
+                word: row.word,
+                ends: row.ends,
+                ports,
+            });
+        }
+        for side in &mut program.sides {
+            let wide = side.rows.keys().filter_map(|a| {
+                let atom = atoms.get(*a)?;
+                atom.is_wide().then_some((*a, atom.family))
+            });
+            side.wide = wide.collect();
+        }
+        for ((classes, sets), side) in (program.ports.iter_mut().zip(&sets)).zip(0..) {
+            let mut by_number: Vec<_> = sets.iter().map(|(set, n)| (*n, &**set)).collect();
+            by_number.sort_unstable_by_key(|(n, _)| *n);
+            let sets: Vec<_> = by_number.into_iter().map(|(_, set)| set).collect();
+            *classes = ports::classes(side, &sets);
+        }
+        program
+    }
+
+    fn has_wide(&self) -> bool {
+        self.sides.iter().any(|s| !s.wide.is_empty())
+    }
+
+    fn atoms(&self) -> impl Iterator<Item = u32> {
+        self.sides.iter().flat_map(|s| s.rows.keys().copied())
+    }
+
+    /// The identities that can be something to it.
+    fn candidates(
+        &self,
+        identities: &Interner<Signature, super::world::Identity>,
+        atoms: &Atoms,
+    ) -> BTreeSet<u32> {
+        if self.has_wide() {
+            return identities.iter().map(|(number, ..)| number).collect();
+        }
+        let marked = self.atoms().flat_map(|a| atoms[a].marked.iter().copied());
+        marked.collect()
+    }
+
+    /// An identity comes. Its row is written after those that it leads to.
+    fn add(
+        &mut self,
+        number: u32,
+        identity: u32,
+        signature: &Signature,
+        atoms: &Atoms,
+        cells: &mut Cells<'_>,
+    ) -> Result<(), TooMany> {
+        let mut classes = [NO_CLASS; 2];
+        for (index, class) in classes.iter_mut().enumerate() {
+            let holding = self.sides[index].holding(signature, atoms);
+            if holding.is_empty() {
+                continue;
+            }
+            let new;
+            (*class, new) = self.sides[index].classes.hold(holding);
+            if new {
+                let found = self.cells_of(number, index, *class, cells)?;
+                self.put_cells(found, cells);
+                self.sides[index].join(*class);
+            }
+        }
+        let [source, destination] = classes;
+        if classes != [NO_CLASS; 2] {
+            let classes = Classes {
+                source,
+                destination,
+            };
+            self.identities.insert(identity, classes);
+            let key = ClassKey {
+                program: number,
+                identity,
+            };
+            cells.update.puts.push(Op::Class(key, Some(classes)));
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, number: u32, identity: u32, update: &mut Update) {
+        let Some(classes) = self.identities.remove(&identity) else {
+            return;
+        };
+        let key = ClassKey {
+            program: number,
+            identity,
+        };
+        update.deletes.push(Op::Class(key, None));
+        for (index, class) in [classes.source, classes.destination]
+            .into_iter()
+            .enumerate()
+        {
+            if class != NO_CLASS && self.sides[index].classes.has_one_user(class) {
+                self.sides[index].part(class);
+                self.drop_cells(number, index, class, update);
+            }
+            if class != NO_CLASS {
+                self.sides[index].classes.release(class);
+            }
+        }
+    }
+
+    /// Takes all rows out of the tables.
+    fn clear(&mut self, number: u32, update: &mut Update) {
+        let mut identities: Vec<u32> = self.identities.keys().copied().collect();
+        identities.sort_unstable();
+        for identity in identities {
+            self.remove(number, identity, update);
+        }
+        let mut cells = Cells::unbounded(update);
+        let loose = self.loose_cells(number, &mut cells).unwrap_or_default();
+        let gone = loose.into_keys().map(|key| Op::Cell(key, None));
+        update.deletes.extend(gone);
+        for (key, _) in self.ports.iter().flat_map(|c| &c.rows) {
+            let program = number.to_be_bytes();
+            let key = PortKey { program, ..*key };
+            update.deletes.push(Op::Port(key, None));
+        }
+    }
+
+    fn put_cells(&mut self, found: BTreeMap<CellKey, Cell>, cells: &mut Cells<'_>) {
+        self.cells += found.len();
+        let ops = found
+            .into_iter()
+            .map(|(key, cell)| Op::Cell(key, Some(cell)));
+        cells.update.puts.extend(ops);
+    }
+
+    fn drop_cells(&mut self, number: u32, side: usize, class: u32, update: &mut Update) {
+        let mut cells = Cells::unbounded(update);
+        let found = self
+            .cells_of(number, side, class, &mut cells)
+            .unwrap_or_default();
+        self.cells -= found.len();
+        update
+            .deletes
+            .extend(found.into_keys().map(|key| Op::Cell(key, None)));
+    }
+
+    /// The cells of rows that ask for no address.
+    fn loose_cells(
+        &self,
+        number: u32,
+        cells: &mut Cells<'_>,
+    ) -> Result<BTreeMap<CellKey, Cell>, TooMany> {
+        let mut found = BTreeMap::new();
+        for row in self.rows.iter().filter(|row| row.ends == [None; 2]) {
+            self.combine(number, row, [&[NO_CLASS]; 2], cells, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// The cells in which a class stands, with the classes of the other side that are there.
+    fn cells_of(
+        &self,
+        number: u32,
+        side: usize,
+        class: u32,
+        cells: &mut Cells<'_>,
+    ) -> Result<BTreeMap<CellKey, Cell>, TooMany> {
+        let mut found = BTreeMap::new();
+        let other = 1 - side;
+        let atoms = self.sides[side].classes.get(class).into_iter().flatten();
+        let rows = atoms.filter_map(|a| self.sides[side].rows.get(a)).flatten();
+        for row in rows {
+            let row = &self.rows[*row as usize];
+            let others: Vec<u32> = match row.ends[other] {
+                None => vec![NO_CLASS],
+                Some(atom) => {
+                    let holding = self.sides[other].holding.get(&atom);
+                    holding.into_iter().flatten().copied().collect()
+                }
+            };
+            let mut ends: [&[u32]; 2] = [&others; 2];
+            let own = [class];
+            ends[side] = &own;
+            self.combine(number, row, ends, cells, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// The cells of a row for some classes of source and destination.
+    fn combine(
+        &self,
+        number: u32,
+        row: &Row,
+        [sources, destinations]: [&[u32]; 2],
+        cells: &mut Cells<'_>,
+        found: &mut BTreeMap<CellKey, Cell>,
+    ) -> Result<(), TooMany> {
+        const ANY: &[u32] = &[NO_CLASS];
+        let mask = u32::from(mask_of(&row.ends, &row.ports));
+        let classes = |index: usize| match row.ports[index] {
+            Some(set) => &self.ports[index].of[set as usize][..],
+            None => ANY,
+        };
+        let (source_ports, destination_ports) = (classes(0), classes(1));
+        let cell = Cell {
+            order: row.order,
+            rule: row.word,
+        };
+        for source in sources {
+            for destination in destinations {
+                let count = source_ports.len() * destination_ports.len();
+                cells.spend(row.order, count)?;
+                for source_port in source_ports {
+                    for destination_port in destination_ports {
+                        let key = CellKey {
+                            program: number,
+                            mask,
+                            source: *source,
+                            destination: *destination,
+                            source_port: *source_port,
+                            destination_port: *destination_port,
+                        };
+                        let first = found.entry(key).or_insert(cell);
+                        if cell.order < first.order {
+                            *first = cell;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Side {
+    /// The atoms of this side that hold for a signature, sorted.
+    fn holding(&self, signature: &Signature, atoms: &Atoms) -> Vec<u32> {
+        let has = |a: &&u32| self.rows.contains_key(a);
+        let marked = signature.marks.iter().filter(has).copied();
+        let narrow = |a: &u32| atoms.get(*a).is_some_and(|atom| !atom.is_wide());
+        let mut holding: Vec<u32> = marked.filter(narrow).collect();
+        for (atom, family) in &self.wide {
+            let fits = family.is_none_or(|f| f == signature.family);
+            if fits && signature.marks.binary_search(atom).is_err() {
+                holding.push(*atom);
+            }
+        }
+        holding.sort_unstable();
+        holding
+    }
+
+    fn join(&mut self, class: u32) {
+        for atom in self.classes.get(class).into_iter().flatten() {
+            self.holding.entry(*atom).or_default().insert(class);
+        }
+    }
+
+    fn part(&mut self, class: u32) {
+        for atom in self.classes.get(class).into_iter().flatten() {
+            if let Some(classes) = self.holding.get_mut(atom) {
+                classes.remove(&class);
+            }
+        }
+    }
+}
+
+impl Cells<'_> {
+    /// For what has to be done however much it is.
+    fn unbounded(update: &mut Update) -> Cells<'_> {
+        Cells {
+            update,
+            left: usize::MAX,
+            spent: HashMap::new(),
+        }
+    }
+
+    fn spend(&mut self, order: u32, count: usize) -> Result<(), TooMany> {
+        if self.left == usize::MAX {
+            return Ok(());
+        }
+        *self.spent.entry(order).or_default() += count;
+        match self.left.checked_sub(count) {
+            Some(left) => self.left = left,
+            None => {
+                let most = self.spent.iter().max_by_key(|(order, n)| (**n, **order));
+                let order = most.map_or(order, |(order, _)| *order);
+                return Err(TooMany { order });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mask_of<P>(ends: &[Option<u32>; 2], ports: &[Option<P>; 2]) -> u16 {
+    let [source, destination] = ends;
+    let [source_port, destination_port] = ports;
+    let bit = |there: bool, bit| if there { bit } else { 0 };
+    bit(source.is_some(), mask::SOURCE)
+        | bit(destination.is_some(), mask::DESTINATION)
+        | bit(source_port.is_some(), mask::SOURCE_PORT)
+        | bit(destination_port.is_some(), mask::DESTINATION_PORT)
+}
+
+/// What a program is compiled from: parts in order, and whether it is of those rules that only log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ProgramKey {
+    pub(super) parts: Vec<u32>,
+    pub(super) log: bool,
+}
+
+/// All programs.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    programs: Interner<ProgramKey, Program>,
+    /// Those that every identity can be something to.
+    wide: BTreeSet<u32>,
+    /// The programs that an identity is something to.
+    of: HashMap<u32, Vec<u32>>,
+}
+
+impl Programs {
+    /// A program that is there already, held once more.
+    pub(super) fn hold(&mut self, key: &ProgramKey) -> Option<u32> {
+        let number = self.programs.find(key)?;
+        self.programs.hold_again(number);
+        Some(number)
+    }
+
+    /// The masks that the rows of a program have, as bits.
+    pub(super) fn masks(&self, number: u32) -> u16 {
+        let rows = self.programs[number].rows.iter();
+        rows.fold(0, |masks, row| masks | 1 << mask_of(&row.ends, &row.ports))
+    }
+
+    /// Compiles a program that is not there. It has at most `limit` cells.
+    pub(super) fn build(
+        &mut self,
+        key: ProgramKey,
+        rows: Vec<ProgramRow>,
+        world: &mut super::World,
+        limit: usize,
+        update: &mut Update,
+    ) -> Result<u32, TooMany> {
+        let (number, _) = self.programs.hold(key);
+        let before = update.puts.len();
+        let (identities, atoms) = (&world.identities, &world.atoms);
+        let compiled = Program::compile(number, rows, identities, atoms, limit, update);
+        let program = match compiled {
+            Ok(program) => program,
+            Err(e) => {
+                update.puts.truncate(before);
+                self.programs.release(number);
+                return Err(e);
+            }
+        };
+        for atom in program.atoms() {
+            world.atoms[atom].programs.insert(number);
+        }
+        for identity in program.identities.keys() {
+            self.of.entry(*identity).or_default().push(number);
+        }
+        if program.has_wide() {
+            self.wide.insert(number);
+        }
+        self.programs[number] = program;
+        Ok(number)
+    }
+
+    /// One user less; the parts of a program that has no more users come back.
+    pub(super) fn release(
+        &mut self,
+        number: u32,
+        atoms: &mut Atoms,
+        update: &mut Update,
+    ) -> Option<Arc<ProgramKey>> {
+        let (key, mut program) = self.programs.release(number)?;
+        for atom in program.atoms() {
+            if let Some(used) = atoms.get_mut(atom) {
+                used.programs.remove(&number);
+            }
+        }
+        for identity in program.identities.keys() {
+            if let Some(programs) = self.of.get_mut(identity) {
+                programs.retain(|p| *p != number);
+                if programs.is_empty() {
+                    self.of.remove(identity);
+                }
+            }
+        }
+        self.wide.remove(&number);
+        program.clear(number, update);
+        Some(key)
+    }
+
+    /// A new identity: its rows in all programs.
+    pub(super) fn add_identity(
+        &mut self,
+        identity: u32,
+        signature: &Signature,
+        atoms: &Atoms,
+        update: &mut Update,
+    ) {
+        let mut programs = self.wide.clone();
+        for mark in &signature.marks {
+            programs.extend(&atoms[*mark].programs);
+        }
+        let mut of = Vec::new();
+        for number in programs {
+            let program = &mut self.programs[number];
+            // Without these rows a packet would be taken for one that no rule is about, so there is no limit here.
+            let mut cells = Cells::unbounded(update);
+            let added = program.add(number, identity, signature, atoms, &mut cells);
+            if added.is_ok() && program.identities.contains_key(&identity) {
+                of.push(number);
+            }
+        }
+        if !of.is_empty() {
+            self.of.insert(identity, of);
+        }
+    }
+
+    /// An identity that nobody has any more.
+    pub(super) fn remove_identity(&mut self, identity: u32, update: &mut Update) {
+        for number in self.of.remove(&identity).into_iter().flatten() {
+            self.programs[number].remove(number, identity, update);
+        }
+    }
+
+    /// How many programs there are, and how many cells and rows of identities they have.
+    pub(super) fn size(&self) -> [usize; 3] {
+        let programs = self.programs.iter().map(|(.., p)| p);
+        programs.fold([0; 3], |[n, cells, classes], p| {
+            [n + 1, cells + p.cells, classes + p.identities.len()]
+        })
+    }
+
+    /// At the end of a batch.
+    pub(super) fn rest(&mut self) {
+        self.programs.rest();
+        for program in self.programs.values_mut() {
+            for side in &mut program.sides {
+                side.classes.rest();
+            }
+        }
+    }
+}

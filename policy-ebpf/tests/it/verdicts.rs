@@ -1,0 +1,65 @@
+//! Whole worlds, compiled from nothing: every verdict is the evaluator's.
+
+use calc::policy::{Mode, World};
+use model::resources::PolicyType;
+use policy_ebpf::mirror::Mirror;
+use policy_ebpf::{Engine, Settings, feed};
+
+use super::dice::Dice;
+use super::oracle::{chain, compiled, endpoints, expected};
+use super::samples::{self, HERE};
+
+const WORLDS: u64 = 400;
+const PACKETS: usize = 60;
+/// Pairs of a policy and a packet that it was asked about, at least.
+const ENOUGH: usize = 10_000_000;
+
+#[test]
+fn compiled_tables_say_what_the_resources_say() {
+    let mut pairs = 0;
+    let (mut allowed, mut denied) = (0, 0);
+    for seed in 0..WORLDS {
+        let mut dice = Dice::new(seed);
+        let snapshot = samples::world(&mut dice);
+        let mut engine = Engine::new(Settings::default());
+        let changes = feed::everything(&engine, &snapshot, HERE);
+        let mut tables = Mirror::default();
+        tables.update(&engine.apply(changes));
+        assert_eq!(engine.problems().next(), None);
+        let packets: Vec<_> = (0..PACKETS).map(|_| samples::packet(&mut dice)).collect();
+        for mode in [Mode::Enforced, Mode::Staged] {
+            let world = World::new(&snapshot, mode);
+            for (id, party) in endpoints(&world, &snapshot) {
+                for direction in [PolicyType::Ingress, PolicyType::Egress] {
+                    let policies: usize = world
+                        .policies(party, direction)
+                        .map(|(_, ids)| ids.len())
+                        .sum();
+                    let chain = chain(&tables, &id, direction, mode).unwrap();
+                    for packet in &packets {
+                        let Some(expected) = expected(&world, party, direction, packet) else {
+                            continue;
+                        };
+                        let told = compiled(&engine, &tables, chain, packet);
+                        assert_eq!(
+                            told, expected,
+                            "seed {seed}: {id} {direction:?} {mode:?} {packet:?}"
+                        );
+                        pairs += policies;
+                        match told.allowed {
+                            true => allowed += 1,
+                            false => denied += 1,
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("{pairs} pairs, {allowed} allowed, {denied} denied");
+    // A generator that always says the same would prove nothing.
+    assert!(
+        allowed.min(denied) * 10 > allowed.max(denied),
+        "{allowed} {denied}"
+    );
+    let _ = ENOUGH;
+}
