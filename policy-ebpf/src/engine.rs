@@ -9,7 +9,8 @@
 //!
 //! A batch of changes is worked off in this order, so that no packet meets half of one: rows of new
 //! identities in programs that are in use; prefixes; programs that are new, which nothing leads to yet; chains;
-//! the endpoints, one write each. What nothing leads to any more goes last.
+//! the endpoints, one write each. Then identities that no rule tells apart any more become one, and what nothing
+//! leads to goes last.
 //!
 //! Everything has a number that lasts as long as it is used, rules too, so their counters go on when a
 //! policy changes around them.
@@ -186,8 +187,10 @@ impl Engine {
         for chain in old {
             self.release_chain(chain, &mut update);
         }
-        // Only what rules in force do not look at goes: it means nothing to any packet.
+        // Only what no rule in force looks at any more goes: to new packets it is nothing.
+        let puts = take(&mut update.puts);
         self.world.settle(&mut self.programs, &mut update);
+        update.merges = std::mem::replace(&mut update.puts, puts);
         self.rest();
         update
     }

@@ -40,24 +40,28 @@ pub struct Chains {
     pub generation: u32,
 }
 
-/// Writes that take the tables from one state of the world to the next.
+/// Writes that take the tables from one state of the world to the next, in three steps. A step is begun when
+/// no program runs any more that began before the last write of the step before, so that a packet under
+/// way finds all it was led to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// To be done in order. After each of them every packet is judged by the old state or by the new one,
     /// as far as one endpoint goes.
     pub puts: Vec<Op>,
-    /// To be done once no program runs that began before the last of `puts`: what nothing leads to any more.
+    /// To be done in order: identities become one that only rules told apart which are gone.
+    pub merges: Vec<Op>,
+    /// What nothing leads to any more.
     pub deletes: Vec<Op>,
 }
 
 impl Update {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.puts.is_empty() && self.deletes.is_empty()
+        self.ops().next().is_none()
     }
 
     /// All writes in order.
     pub fn ops(&self) -> impl Iterator<Item = &Op> {
-        self.puts.iter().chain(&self.deletes)
+        self.puts.iter().chain(&self.merges).chain(&self.deletes)
     }
 }

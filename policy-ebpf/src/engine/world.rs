@@ -40,7 +40,7 @@ pub(super) struct World {
     prefixes: Prefixes,
     origins: Interner<Origin, Place>,
     pub(super) identities: Interner<Signature, Identity>,
-    /// Numbers that named ports have, and how many groups have them so.
+    /// Numbers that named ports have, and how many parties have them so.
     numbers: BTreeMap<PortName, BTreeMap<u16, usize>>,
     renumbered: BTreeSet<PortName>,
     stale_prefixes: BTreeSet<Cidr>,
@@ -107,6 +107,7 @@ impl World {
         if new {
             self.meet(group);
         }
+        self.count_ports(group, true);
         for net in nets {
             let owners = &mut self.prefixes.node(*net).owners;
             let at = owners.partition_point(|g| *g < group);
@@ -133,6 +134,7 @@ impl World {
                 }
             }
         }
+        self.count_ports(group, false);
         self.release_group(group);
     }
 
@@ -164,38 +166,33 @@ impl World {
             self.terms[*t].groups.insert(number);
         }
         self.groups[number].terms = terms;
-        for port in &group.ports {
-            let name = (port.name.clone(), port.protocol);
-            let count = self.numbers.entry(name.clone()).or_default();
-            let count = count.entry(port.port).or_default();
-            *count += 1;
-            if *count == 1 {
-                self.renumbered.insert(name);
-            }
-        }
     }
 
     fn release_group(&mut self, number: u32) {
-        let Some((group, known)) = self.groups.release(number) else {
+        let Some((_, known)) = self.groups.release(number) else {
             return;
         };
         for t in known.terms {
             self.terms[t].groups.remove(&number);
         }
-        for port in &group.ports {
+    }
+
+    /// Notes that a party has come with ports, or gone.
+    fn count_ports(&mut self, group: u32, comes: bool) {
+        for port in &self.groups.key(group).ports {
             let name = (port.name.clone(), port.protocol);
-            let Some(counts) = self.numbers.get_mut(&name) else {
-                continue;
-            };
-            if let Some(count) = counts.get_mut(&port.port) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(&port.port);
-                    if counts.is_empty() {
-                        self.numbers.remove(&name);
-                    }
-                    self.renumbered.insert(name);
-                }
+            let counts = self.numbers.entry(name.clone()).or_default();
+            let count = counts.entry(port.port).or_default();
+            match comes {
+                true => *count += 1,
+                false => *count -= 1,
+            }
+            if *count == usize::from(comes) {
+                self.renumbered.insert(name.clone());
+            }
+            counts.retain(|_, count| *count > 0);
+            if counts.is_empty() {
+                self.numbers.remove(&name);
             }
         }
     }
