@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
-use model::Cidr;
 use model::object::ObjectId;
+use model::{Cidr, Family};
 use policy_common::tables::{
     Address, Cell, CellKey, Chain, ClassKey, Classes, NO_CLASS, NO_IDENTITY, PortKey, Tables,
 };
@@ -28,6 +28,8 @@ pub struct Mirror {
     pub endpoints: BTreeMap<ObjectId, Chains>,
     /// Under which connections are judged.
     pub world: u32,
+    /// How many prefixes there are of each length.
+    lengths: BTreeMap<(Family, u8), usize>,
 }
 
 impl Mirror {
@@ -45,12 +47,7 @@ impl Mirror {
             Op::Port(key, value) => set(&mut self.ports, *key, *value),
             Op::Cell(key, value) => set(&mut self.cells, *key, *value),
             Op::Chain(number, value) => set(&mut self.chains, *number, value.as_deref().copied()),
-            Op::Identity(prefix, Some(identity)) => {
-                self.identities.insert(*prefix, *identity);
-            }
-            Op::Identity(prefix, None) => {
-                self.identities.remove(prefix);
-            }
+            Op::Identity(prefix, identity) => self.set_identity(*prefix, *identity),
             Op::Endpoint(id, Some(chains)) => {
                 self.endpoints.insert(id.clone(), *chains);
             }
@@ -64,10 +61,24 @@ impl Mirror {
 
     /// The identity of an address: that of the longest prefix that holds it.
     pub fn identity_of(&self, ip: IpAddr) -> u32 {
-        let bits = Cidr::host(ip).prefix_len();
-        let mut prefixes = (0..=bits).rev().filter_map(|len| Cidr::containing(ip, len));
+        let family = Family::of(ip);
+        let lengths = self.lengths.range((family, 0)..=(family, u8::MAX)).rev();
+        let mut prefixes = lengths.filter_map(|((_, len), _)| Cidr::containing(ip, *len));
         let found = prefixes.find_map(|prefix| self.identities.get(&prefix));
         found.copied().unwrap_or(NO_IDENTITY)
+    }
+
+    fn set_identity(&mut self, prefix: Cidr, identity: Option<u32>) {
+        let old = match identity {
+            Some(identity) => self.identities.insert(prefix, identity),
+            None => self.identities.remove(&prefix),
+        };
+        let length = (prefix.family(), prefix.prefix_len());
+        let count = self.lengths.entry(length).or_default();
+        *count = *count + usize::from(identity.is_some()) - usize::from(old.is_some());
+        if *count == 0 {
+            self.lengths.remove(&length);
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Work {
     pub logged: u32,
     /// Classes of the four dimensions in the program at hand, in the order of [`mask`].
     pub classes: [u32; 4],
+    /// Groups of the program at hand that can have a match, as bits.
+    pub groups: u32,
     /// Of the program at hand: order of the best rule so far.
     pub order: u32,
     /// Of the program at hand: word of the best rule so far, 0 for none.
@@ -102,55 +104,91 @@ pub fn ask<T: Tables>(tables: &T, stage: &Stage, work: &mut Work) {
 
 /// The first rule of a program that matches: `work.best` is its word and `work.order` its place; without one
 /// they are 0 and the highest.
-#[inline(always)]
+///
+/// In the kernel this and its parts are functions of their own. What they find out is in memory when they
+/// end, so the verifier walks each turn of the loops around them once, instead of once for each outcome.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
 pub fn judge<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
     work.order = u32::MAX;
     work.best = 0;
     if masks == 0 {
         return;
     }
+    know(tables, program, masks, work);
+    for group in 0..mask::COUNT {
+        if work.groups & (1 << group) != 0 {
+            look_up(tables, program, group, work);
+        }
+    }
+}
+
+/// Finds the classes of the packet, and the groups that can have a match: the rules know something of each
+/// dimension that they look at.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
+fn know<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
+    work.groups = u32::from(masks);
     work.classes = [NO_CLASS; 4];
     if masks & of_dimension(mask::SOURCE) != 0 {
         let identity = work.source;
-        work.classes[0] = tables.classes(&ClassKey { program, identity }).source;
+        let class = tables.classes(&ClassKey { program, identity }).source;
+        learn::<0>(work, class);
     }
     if masks & of_dimension(mask::DESTINATION) != 0 {
         let identity = work.destination;
-        work.classes[1] = (tables.classes(&ClassKey { program, identity })).destination;
+        let class = (tables.classes(&ClassKey { program, identity })).destination;
+        learn::<1>(work, class);
     }
-    let mut key = PortKey {
-        prefix_len: PortKey::BITS,
-        program: program.to_be_bytes(),
-        side: PortKey::SOURCE,
-        protocol: work.tuple.protocol,
-        port: work.tuple.source_port.to_be_bytes(),
-    };
     if masks & of_dimension(mask::SOURCE_PORT) != 0 {
-        work.classes[2] = tables.port(&key);
+        let class = tables.port(&PortKey {
+            prefix_len: PortKey::BITS,
+            program: program.to_be_bytes(),
+            side: PortKey::SOURCE,
+            protocol: work.tuple.protocol,
+            port: work.tuple.source_port.to_be_bytes(),
+        });
+        learn::<2>(work, class);
     }
-    key.side = PortKey::DESTINATION;
-    key.port = work.tuple.destination_port.to_be_bytes();
     if masks & of_dimension(mask::DESTINATION_PORT) != 0 {
-        work.classes[3] = tables.port(&key);
+        let class = tables.port(&PortKey {
+            prefix_len: PortKey::BITS,
+            program: program.to_be_bytes(),
+            side: PortKey::DESTINATION,
+            protocol: work.tuple.protocol,
+            port: work.tuple.destination_port.to_be_bytes(),
+        });
+        learn::<3>(work, class);
     }
-    for group in 0..mask::COUNT {
-        if masks & (1 << group) == 0 || !reaches(group, &work.classes) {
-            continue;
-        }
-        let key = CellKey {
-            program,
-            mask: group as u32,
-            source: only(group, mask::SOURCE, work.classes[0]),
-            destination: only(group, mask::DESTINATION, work.classes[1]),
-            source_port: only(group, mask::SOURCE_PORT, work.classes[2]),
-            destination_port: only(group, mask::DESTINATION_PORT, work.classes[3]),
-        };
-        if let Some(cell) = tables.cell(&key)
-            && cell.order < work.order
-        {
-            work.order = cell.order;
-            work.best = cell.rule;
-        }
+}
+
+/// Writes down the class of one dimension.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
+fn learn<const DIMENSION: usize>(work: &mut Work, class: u32) {
+    work.classes[DIMENSION] = class;
+    if class == NO_CLASS {
+        work.groups &= !u32::from(of_dimension(1 << DIMENSION));
+    }
+}
+
+/// Asks one group of a program.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
+fn look_up<T: Tables>(tables: &T, program: u32, group: u16, work: &mut Work) {
+    let key = CellKey {
+        program,
+        mask: u32::from(group),
+        source: only(group, mask::SOURCE, work.classes[0]),
+        destination: only(group, mask::DESTINATION, work.classes[1]),
+        source_port: only(group, mask::SOURCE_PORT, work.classes[2]),
+        destination_port: only(group, mask::DESTINATION_PORT, work.classes[3]),
+    };
+    if let Some(cell) = tables.cell(&key)
+        && cell.order < work.order
+    {
+        work.order = cell.order;
+        work.best = cell.rule;
     }
 }
 
@@ -162,15 +200,6 @@ fn only(group: u16, dimension: u16, class: u32) -> u32 {
     } else {
         class
     }
-}
-
-/// Whether a group can have a match: the rules know something of each dimension that it looks at.
-#[inline(always)]
-fn reaches(group: u16, classes: &[u32; 4]) -> bool {
-    (group & mask::SOURCE == 0 || classes[0] != NO_CLASS)
-        && (group & mask::DESTINATION == 0 || classes[1] != NO_CLASS)
-        && (group & mask::SOURCE_PORT == 0 || classes[2] != NO_CLASS)
-        && (group & mask::DESTINATION_PORT == 0 || classes[3] != NO_CLASS)
 }
 
 /// The groups that look at a dimension, as bits of [`Stage::masks`].

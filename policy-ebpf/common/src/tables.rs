@@ -65,6 +65,12 @@ pub mod rule {
     pub const PROFILE_DENY: u32 = word(2, Action::Deny);
     /// A port of the host that no policy closes.
     pub const FAILSAFE: u32 = word(3, Action::Allow);
+    /// From the host itself to its own workload.
+    pub const OF_HOST: u32 = word(4, Action::Allow);
+    /// To the workload's own host, and the setting for that says no.
+    pub const ENDPOINT_TO_HOST: u32 = word(5, Action::Deny);
+    /// From an address that is the workload's no more.
+    pub const SPOOFED: u32 = word(6, Action::Deny);
     /// The first number of rules and of the ends of tiers; those below are for reasons that need no compiler.
     pub const FIRST: u32 = 16;
 

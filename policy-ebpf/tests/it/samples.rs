@@ -277,7 +277,11 @@ pub(crate) fn change(dice: &mut Dice, s: &mut Snapshot, what: Thing) -> ObjectId
                 (false, true) => Kind::StagedNetworkPolicy,
             };
             let namespace = (!global).then(|| dice.pick(&NAMESPACES));
-            let id = id(kind, namespace, dice.pick(&["p", "q", "r"]));
+            let id = id(
+                kind,
+                namespace,
+                dice.pick(&["p", "q", "r", "s", "t", "u", "v"]),
+            );
             s.policies.remove(&id);
             if !gone {
                 let mut spec = policy(dice, staged);
@@ -379,19 +383,37 @@ fn workload(
 }
 
 /// A world with a bit of everything.
-pub(crate) fn world(dice: &mut Dice) -> Snapshot {
+pub(crate) fn world(dice: &mut Dice, policies: usize) -> Snapshot {
     let mut s = Snapshot::default();
     for (thing, count) in [
         (Thing::Namespace, 3),
         (Thing::Tier, 4),
         (Thing::Party, 20),
-        (Thing::Policy, 16),
+        (Thing::Policy, policies),
     ] {
         for _ in 0..count {
             change(dice, &mut s, thing);
         }
     }
     s
+}
+
+/// Many policies for most endpoints, each with few rules, most of which match little: packets go by many of them.
+pub(crate) fn crowd(dice: &mut Dice, s: &mut Snapshot, count: usize) {
+    for n in 0..count {
+        let mut spec = policy(dice, false);
+        spec.selector = dice.maybe(8, selector);
+        spec.tier = dice.maybe(4, |d| d.pick(&TIERS).to_owned());
+        for rules in [&mut spec.ingress, &mut spec.egress] {
+            rules.truncate(2);
+            rules.retain(|r| {
+                *r != Rule::any(r.action) && (r.protocol.is_some() || r.source.selector.is_some())
+            });
+        }
+        let id = id(Kind::GlobalNetworkPolicy, None, &format!("crowd{n}"));
+        let metadata = metadata(None, &id.name, BTreeMap::new());
+        s.policies.insert(id, Resource { metadata, spec });
+    }
 }
 
 /// A packet between addresses that somebody may have, or nobody.
