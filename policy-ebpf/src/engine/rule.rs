@@ -231,21 +231,22 @@ fn fit(ends: &mut [Condition; 2], families: &[Family], direction: PolicyType) {
     // One end tells the family of both. One that asks for more anyhow costs no class of its own, and of the
     // endpoint itself there are fewer than of others.
     let tells = |c: &Condition| c.family.is_some() && asks(c);
-    let own_tells = tells(source) || tells(destination);
+    let told = tells(source) || tells(destination);
     for end in [&mut *source, &mut *destination] {
         if !asks(end) {
             end.family = None;
         }
     }
-    if own_tells {
+    if told {
         return;
     }
-    let own = match (asks(source), asks(destination), direction) {
-        (true, false, _) => source,
-        (true, true, PolicyType::Egress) | (false, false, PolicyType::Egress) => source,
-        _ => destination,
+    let only_one_asks = asks(source) != asks(destination);
+    let takes_source = match only_one_asks {
+        true => asks(source),
+        false => direction == PolicyType::Egress,
     };
-    own.family = Some(only);
+    let end = if takes_source { source } else { destination };
+    end.family = Some(only);
 }
 
 /// Puts prefixes in order, without those that others hold.
