@@ -341,6 +341,21 @@ fn main() -> ExitCode {
             )
         },
     );
+    measure(
+        "policy for all 100 endpoints, the first to name a prefix that all others lie in",
+        &mut engine,
+        &mut mirror,
+        5,
+        |_| {
+            let spec = PolicySpec {
+                order: Some(Order::from(-1)),
+                ingress: vec![tcp(Action::Deny, entity(None, &["20.0.0.0/8"]), 9_000)],
+                ..PolicySpec::default()
+            };
+            let id = id(Kind::GlobalNetworkPolicy, None, "all".to_owned());
+            Change::Policy(id, Some(spec))
+        },
+    );
     for rules in [10_000, 100_000] {
         measure(
             &format!("policy of {rules} rules for 5 endpoints"),

@@ -11,6 +11,7 @@
 
 mod atom;
 mod group;
+mod nets;
 mod prefixes;
 mod settle;
 
@@ -39,6 +40,8 @@ pub(super) struct World {
     nets: atom::RuleNets,
     prefixes: Prefixes,
     origins: Interner<Origin, Place>,
+    /// Origins by their net.
+    by_net: BTreeMap<Cidr, BTreeSet<u32>>,
     pub(super) identities: Interner<Signature, Identity>,
     /// Numbers that named ports have, and how many parties have them so.
     numbers: BTreeMap<PortName, BTreeMap<u16, usize>>,
@@ -144,10 +147,11 @@ impl World {
         self.stale_prefixes.extend(inside);
     }
 
-    /// What rules say of the addresses in a prefix may have changed.
+    /// What rules say of the addresses in one of their prefixes may have changed.
     fn doubt_origins(&mut self, net: Cidr) {
-        let inside = self.prefixes.inside(net).map(|(_, node)| node.origin);
-        self.stale_origins.extend(inside.filter(|o| *o != 0));
+        let inside = self.by_net.range(net..).take_while(|(n, _)| net.covers(n));
+        self.stale_origins
+            .extend(inside.flat_map(|(_, origins)| origins));
     }
 
     fn doubt_groups(&mut self, groups: impl IntoIterator<Item = u32>) {
@@ -321,8 +325,7 @@ impl World {
             names.unwanted.remove(&number);
             if names.is_empty() {
                 self.nets.remove(net);
-                self.prefixes.node(*net).is_net = *net == prefixes::root(net.family());
-                self.doubt(*net);
+                self.remove_net(*net);
             }
         }
         if let Some(t) = atom.some {
@@ -342,12 +345,7 @@ impl World {
 
     /// The atoms that name a prefix, which is one of those of rules from here on.
     fn names_of(&mut self, net: Cidr) -> &mut atom::Names {
-        let node = self.prefixes.node(net);
-        if !node.is_net {
-            node.is_net = true;
-            self.doubt(net);
-            self.doubt_origins(net);
-        }
+        self.add_net(net);
         self.nets.entry(net).or_default()
     }
 

@@ -96,6 +96,8 @@ impl World {
         let origin = self.origin_of(prefix);
         let (number, new) = self.origins.hold(origin);
         if new {
+            let net = self.origins.key(number).net;
+            self.by_net.entry(net).or_default().insert(number);
             for g in &self.origins.key(number).groups {
                 self.groups.hold_again(*g);
                 self.groups[*g].origins.insert(number);
@@ -123,6 +125,7 @@ impl World {
         let Some((key, Place { identity, .. })) = self.origins.release(origin) else {
             return;
         };
+        self.forget_net(key.net, origin);
         for g in &key.groups {
             self.groups[*g].origins.remove(&origin);
             self.release_group(*g);
