@@ -192,6 +192,7 @@ impl Engine {
         self.world.settle(&mut self.programs, &mut update);
         update.merges = std::mem::replace(&mut update.puts, puts);
         self.rest();
+        update.deletes.sort_by_key(Op::table); // so that many can be written in one call
         update
     }
 

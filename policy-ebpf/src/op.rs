@@ -50,8 +50,24 @@ pub struct Update {
     pub puts: Vec<Op>,
     /// To be done in order: identities become one that only rules told apart which are gone.
     pub merges: Vec<Op>,
-    /// What nothing leads to any more.
+    /// What nothing leads to any more, table by table.
     pub deletes: Vec<Op>,
+}
+
+impl Op {
+    /// Which table it writes to.
+    pub(crate) fn table(&self) -> u8 {
+        match self {
+            Op::Class(..) => 0,
+            Op::Port(..) => 1,
+            Op::Cell(..) => 2,
+            Op::Chain(..) => 3,
+            Op::Identity(..) => 4,
+            Op::World(_) => 5,
+            Op::Endpoint(..) => 6,
+            Op::Forget(_) => 7,
+        }
+    }
 }
 
 impl Update {

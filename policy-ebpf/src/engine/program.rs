@@ -72,6 +72,8 @@ pub(super) struct TooMany {
 /// Writes of which there may be too many.
 struct Cells<'a> {
     update: &'a mut Update,
+    /// Rows of identities, which lead to cells and go after them.
+    classes: Vec<Op>,
     /// Look-ups of combinations that are left; every cell is one at least.
     left: usize,
     /// Combinations by row, to name the one at fault.
@@ -103,9 +105,8 @@ impl Program {
             }
         }
         let mut cells = Cells {
-            update,
             left: limit,
-            spent: HashMap::new(),
+            ..Cells::unbounded(update)
         };
         let loose = program.loose_cells(number, &mut cells)?;
         program.put_cells(loose, &mut cells);
@@ -114,6 +115,7 @@ impl Program {
                 program.add(number, identity, signature, atoms, &mut cells)?;
             }
         }
+        cells.flush();
         Ok(program)
     }
 
@@ -175,7 +177,7 @@ impl Program {
         marked.collect()
     }
 
-    /// An identity comes. Its row is written after those that it leads to.
+    /// An identity comes. Its row waits until those that it leads to are written.
     fn add(
         &mut self,
         number: u32,
@@ -209,7 +211,7 @@ impl Program {
                 program: number,
                 identity,
             };
-            cells.update.puts.push(Op::Class(key, Some(classes)));
+            cells.classes.push(Op::Class(key, Some(classes)));
         }
         Ok(())
     }
@@ -399,9 +401,15 @@ impl Cells<'_> {
     fn unbounded(update: &mut Update) -> Cells<'_> {
         Cells {
             update,
+            classes: Vec::new(),
             left: usize::MAX,
             spent: HashMap::new(),
         }
+    }
+
+    /// Ends with the rows of identities.
+    fn flush(&mut self) {
+        self.update.puts.append(&mut self.classes);
     }
 
     fn spend(&mut self, order: u32, count: usize) -> Result<(), TooMany> {
@@ -540,6 +548,7 @@ impl Programs {
             // Without these rows a packet would be taken for one that no rule is about, so there is no limit here.
             let mut cells = Cells::unbounded(update);
             let added = program.add(number, identity, signature, atoms, &mut cells);
+            cells.flush();
             if added.is_ok() && program.identities.contains_key(&identity) {
                 of.push(number);
             }
