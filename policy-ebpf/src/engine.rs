@@ -289,7 +289,7 @@ impl Engine {
         if names.is_empty() {
             return;
         }
-        for slot in self.parts.named(&names) {
+        for slot in self.policies.naming(&names) {
             self.policies.slots[slot].stamp += 1;
             for (id, endpoint) in &self.endpoints {
                 if endpoint.applies.contains(&slot) {

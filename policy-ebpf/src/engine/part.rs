@@ -1,6 +1,5 @@
 //! Parts: the rules of one policy in one direction, compiled once for all programs they are in.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::object::ObjectId;
@@ -11,7 +10,7 @@ use super::intern::Interner;
 use super::policy::Policies;
 use super::program::ProgramRow;
 use super::rule::{self, Place, Row};
-use super::world::{PortName, World};
+use super::world::World;
 use crate::error::PolicyError;
 use crate::op::{Op, Update};
 
@@ -30,8 +29,6 @@ pub(super) struct Part {
     logs: Vec<Row>,
     /// The word of each rule.
     words: Vec<u32>,
-    /// Names of ports whose numbers it depends on.
-    pub(super) names: BTreeSet<PortName>,
 }
 
 /// What has a number on this node.
@@ -101,7 +98,7 @@ impl Parts {
                 direction: key.direction,
                 index,
             };
-            let Ok(rows) = rule::rows(spec, &place, world, &mut part.names) else {
+            let Ok(rows) = rule::rows(spec, &place, world) else {
                 part.release(world);
                 self.release_numbers(key, part.words.len(), None);
                 return Err(needs_protocol(id, key.direction, index));
@@ -186,13 +183,6 @@ impl Parts {
             left -= count;
         }
         None
-    }
-
-    /// The policies that depend on a name of ports.
-    pub(super) fn named(&self, names: &BTreeSet<PortName>) -> BTreeSet<u32> {
-        let parts = self.parts.iter();
-        let depends = parts.filter(|(_, _, part)| !part.names.is_disjoint(names));
-        depends.map(|(_, key, _)| key.slot).collect()
     }
 
     /// At the end of a batch.

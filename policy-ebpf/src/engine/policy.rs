@@ -11,8 +11,8 @@ use model::resources::{Order, PolicySpec, PolicyType, StagedAction, TierAction, 
 use model::selector::Selector;
 
 use super::intern::Interner;
-use super::rule::selector;
-use super::world::{Group, Namespaces};
+use super::rule::{port_names, selector};
+use super::world::{Group, Namespaces, PortName};
 use crate::party::Role;
 
 /// Which policies count.
@@ -28,6 +28,8 @@ pub(super) enum Mode {
 pub(super) struct Policy {
     pub(super) spec: PolicySpec,
     pub(super) namespace: Option<Arc<str>>,
+    /// Names of ports whose numbers its rules depend on.
+    names: BTreeSet<PortName>,
     selector: Option<Selector>,
     namespace_selector: Option<Selector>,
 }
@@ -57,7 +59,9 @@ pub(super) struct InTier {
 
 impl Policy {
     pub(super) fn read(id: &ObjectId, spec: PolicySpec) -> Policy {
+        let rules = spec.ingress.iter().chain(&spec.egress);
         Policy {
+            names: rules.flat_map(port_names).collect(),
             namespace: id.namespace.as_deref().map(Arc::from),
             selector: selector(spec.selector.as_deref()),
             namespace_selector: selector(spec.namespace_selector.as_deref()),
@@ -111,6 +115,14 @@ impl Policies {
         let read = all.filter_map(|(number, _, slot)| Some((number, slot.policy.as_ref()?)));
         let chosen = read.filter(|(_, p)| p.applies_to(role, group, namespaces));
         chosen.map(|(number, _)| number).collect()
+    }
+
+    /// Those whose rules depend on one of these names of ports.
+    pub(super) fn naming(&self, names: &BTreeSet<PortName>) -> Vec<u32> {
+        let all = self.slots.iter();
+        let read = all.filter_map(|(number, _, slot)| Some((number, slot.policy.as_ref()?)));
+        let named = read.filter(|(_, policy)| !policy.names.is_disjoint(names));
+        named.map(|(number, _)| number).collect()
     }
 
     /// The enforced policy whose place a staged one would take.

@@ -58,12 +58,11 @@ struct Condition {
 /// One way to match one end of a rule: at such an address, such ports.
 type Way = (Condition, Option<Ranges>);
 
-/// The rows of a rule; their atoms are held. Names of ports that they depend on go to `names`.
+/// The rows of a rule; their atoms are held.
 pub(super) fn rows(
     rule: &Rule,
     place: &Place<'_>,
     world: &mut World,
-    names: &mut BTreeSet<PortName>,
 ) -> Result<Vec<Row>, NeedsProtocol> {
     let Some(protocols) = Protocols::read(rule)? else {
         return Ok(Vec::new());
@@ -72,7 +71,7 @@ pub(super) fn rows(
     if families.is_empty() {
         return Ok(Vec::new());
     }
-    let mut ways = |entity| ways(entity, place.namespace, protocols.only(), world, names);
+    let ways = |entity| ways(entity, place.namespace, protocols.only(), world);
     let (sources, destinations) = (ways(&rule.source), ways(&rule.destination));
     let mut rows = Vec::new();
     for (source, source_ports) in &sources {
@@ -96,6 +95,17 @@ pub(super) fn rows(
         }
     }
     Ok(rows)
+}
+
+/// The names of ports whose numbers a rule depends on.
+pub(super) fn port_names(rule: &Rule) -> impl Iterator<Item = PortName> {
+    let ends = [&rule.source, &rule.destination].into_iter();
+    let ports = ends.flat_map(|end| end.ports.iter().chain(&end.not_ports));
+    let protocol = rule.protocol.as_ref().and_then(Protocol::number);
+    ports.filter_map(move |port| match port {
+        PolicyPort::Named(name) => Some((name.clone(), protocol?)),
+        PolicyPort::Range(..) => None,
+    })
 }
 
 /// Whether a rule only logs.
@@ -287,7 +297,6 @@ fn ways(
     namespace: Option<&Arc<str>>,
     protocol: Option<u8>,
     world: &World,
-    names: &mut BTreeSet<PortName>,
 ) -> Vec<Way> {
     let (chosen, condition) = condition(entity, namespace);
     let Some(protocol) = protocol else {
@@ -296,12 +305,7 @@ fn ways(
     if entity.ports.is_empty() && entity.not_ports.is_empty() {
         return vec![(condition, None)];
     }
-    let mut numbers = |name: &str| {
-        let name = (Box::from(name), protocol);
-        let numbers = world.numbers(&name);
-        names.insert(name);
-        numbers
-    };
+    let numbers = |name: &str| world.numbers(&(name.into(), protocol));
     let port = |name: &str, port| NamedPort {
         name: name.into(),
         protocol,

@@ -47,7 +47,7 @@ fn is_same(engine: &Engine, tables: &Mirror, snapshot: &Snapshot, when: &str) {
 
 #[test]
 fn a_thousand_changes_end_in_the_tables_of_a_fresh_start() {
-    for seed in 0..4 {
+    for seed in [0, 1, 2, 122] {
         let mut dice = Dice::new(1_000 + seed);
         let mut snapshot = Snapshot::default();
         let (mut engine, mut tables) = fresh(&snapshot);
