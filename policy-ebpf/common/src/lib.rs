@@ -8,6 +8,15 @@
 //! goes into a map is `repr(C)` without padding, in the byte order of the machine unless it says otherwise.
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod classify;
+pub mod connection;
+pub mod endpoint;
+pub mod event;
+pub mod packet;
+pub mod reason;
 pub mod tables;
+pub mod verdict;
+pub mod word;
+pub mod world;

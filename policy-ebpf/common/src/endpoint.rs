@@ -1,0 +1,93 @@
+//! What is known of an interface, and what holds for all of them.
+
+use crate::tables::Address;
+
+/// Value of ENDPOINTS, by interface index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Raised with every change of its chains, so that its connections are judged again.
+    pub generation: u32,
+    /// Of [`flag`].
+    pub flags: u32,
+    /// Key of CHAIN, for what goes to the endpoint.
+    pub ingress: u32,
+    /// Key of CHAIN, for what comes from it.
+    pub egress: u32,
+    /// As `ingress`, with the staged policies in force; 0 for none.
+    pub staged_ingress: u32,
+    /// As `egress`, with the staged policies in force; 0 for none.
+    pub staged_egress: u32,
+    /// The MAC address of the workload.
+    pub mac: [u8; 6],
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+/// Flags of an [`Endpoint`].
+pub mod flag {
+    /// The interface is the host's own, and the host is the endpoint; otherwise a workload is behind it.
+    pub const HOST: u32 = 1;
+}
+
+impl Endpoint {
+    /// Whether the host itself is the endpoint.
+    #[inline(always)]
+    pub fn is_host(&self) -> bool {
+        self.flags & flag::HOST != 0
+    }
+}
+
+/// Value of GLOBAL.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// Nanoseconds of the monotonic clock until which TCP may go on that began before there was policy.
+    pub grace_until: u64,
+    /// Raised with every change of the tables of identities, so that all connections are judged again.
+    pub world: u32,
+    /// Of [`setting`].
+    pub flags: u32,
+    /// Most events in a second, of each CPU.
+    pub events: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Flags of [`Settings`].
+pub mod setting {
+    /// Workloads may reach their own host, if their egress policy lets them. Calico's
+    /// `defaultEndpointToHostAction`: `Accept` with it and `Drop` without.
+    pub const ENDPOINT_TO_HOST: u32 = 1;
+    /// A connection that was let through goes on until it ends, whatever later policy says.
+    pub const KEEP_CONNECTIONS: u32 = 2;
+}
+
+/// Key of OWN, a longest-prefix table: the addresses that a workload may send from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnKey {
+    /// Bits that count: 32 and those of the address; [`OwnKey::BITS`] when looking up.
+    pub prefix_len: u32,
+    /// Index of the interface, in network byte order.
+    pub ifindex: [u8; 4],
+    /// The address or prefix.
+    pub address: Address,
+}
+
+impl OwnKey {
+    /// All that counts of a whole address.
+    pub const BITS: u32 = 160;
+}
+
+/// Key of FAILSAFE: a port that no policy of the host closes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FailsafeKey {
+    /// 1 for what the host sends, 0 for what is sent to it.
+    pub outbound: u8,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Destination port.
+    pub port: u16,
+}
