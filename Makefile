@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release plugin test test-kernels e2e bench demo deb fmt lint deny doc cleanup
+.PHONY: help setup build release plugin bpf test test-kernels e2e bench demo deb fmt lint deny doc cleanup
 
 CARGO ?= cargo
 KERNELS ?= 6.1
@@ -16,10 +16,10 @@ help: ## Show this list
 setup: ## Install what building and testing need (Debian 12+, Ubuntu 22.04+, root)
 	@scripts/setup.sh
 
-build: setup ## Build everything, unoptimised
+build: setup bpf ## Build everything, unoptimised
 	$(CARGO) build --workspace --locked
 
-release: setup ## Build the four binaries, optimised
+release: setup bpf ## Build the four binaries, optimised
 	$(CARGO) build --release --locked -p routerd -p holder -p routerctl -p cni
 	@$(MAKE) --no-print-directory plugin
 
@@ -29,29 +29,34 @@ plugin:
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release --locked -p cni --target $(HOST) --target-dir target/plugin
 	install -m755 target/plugin/$(HOST)/release/routerd-cni target/release/routerd-cni
 
-test: setup ## Format, lints, licences, docs, then every test; end-to-end ones need root
+# What policy-ebpf/build.rs embeds.
+bpf: setup
+	@scripts/bpf.sh
+
+test: setup bpf ## Format, lints, licences, docs, then every test; end-to-end ones need root
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --all --check --manifest-path policy-ebpf/programs/Cargo.toml
 	@$(MAKE) --no-print-directory lint deny doc
 	$(CARGO) build --workspace --locked
 	@$(MAKE) --no-print-directory test-kernels
 	$(CARGO) nextest run --workspace --locked
 
-test-kernels: setup ## Tests under stock kernels in virtual machines; KERNELS="5.10 6.1 6.12"
+test-kernels: setup bpf ## Tests under stock kernels in virtual machines; KERNELS="5.10 6.1 6.12"
 	@scripts/setup.sh kernels
 	@scripts/test-kernels.sh $(KERNELS)
 
-e2e: setup ## Only the tests on the network-namespace lab
+e2e: setup bpf ## Only the tests on the network-namespace lab
 	$(CARGO) build --workspace --locked
 	$(CARGO) nextest run -p integration --locked
 
-bench: setup ## Measure; writes docs/benchmarks.md
+bench: setup bpf ## Measure; writes docs/benchmarks.md
 	@scripts/tool.sh gotatun "$(TOOLS)" gotatun-cli@0.10.2
 	$(CARGO) build --release --workspace --locked
 	$(CARGO) build --release --workspace --locked --example tunnel
 	@$(MAKE) --no-print-directory plugin
 	target/release/bench --write docs/benchmarks.md
 
-demo: setup ## A three-node mesh and two racks on this machine, with a verdict at the end
+demo: setup bpf ## A three-node mesh and two racks on this machine, with a verdict at the end
 	$(CARGO) build --release --locked --no-default-features -p routerd -p holder -p routerctl -p cni -p integration
 	@$(MAKE) --no-print-directory plugin
 	target/release/demo
@@ -61,6 +66,7 @@ deb: release ## Build target/routerd_VERSION_ARCH.deb
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
+	$(CARGO) fmt --all --manifest-path policy-ebpf/programs/Cargo.toml
 
 lint: setup ## Lints of the whole workspace
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
@@ -69,6 +75,7 @@ lint: setup ## Lints of the whole workspace
 deny: ## Licences, sources and duplicates of dependencies
 	@scripts/tool.sh cargo-deny "$(TOOLS)"
 	$(CARGO) deny --locked --log-level error check licenses bans sources
+	$(CARGO) deny --locked --log-level error --manifest-path policy-ebpf/programs/Cargo.toml check licenses bans sources
 
 doc: ## Build the API documentation; a warning is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked

@@ -3,6 +3,7 @@
 # Idempotent; instant when nothing is missing.
 # Debian 12+ and Ubuntu 22.04+. Never starts a system service.
 set -euo pipefail
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/routerd-tools
 
 # command (or file) that shows a package is there : package
 needs=(
@@ -39,6 +40,17 @@ needs=(
   bgpctl:openbgpd
   exabgp:exabgp
 )
+# A compiler with a core library for BPF, unless rustup has a nightly one, and an LLVM as new as its own.
+nightly() { [[ -d $(rustup run nightly rustc --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library ]]; }
+llvm=/usr/lib/llvm-22
+bpf=()
+if [[ ! -e /usr/lib/rustlib/bpfel-unknown-none ]] && ! nightly; then
+  bpf+=(rustc-web cargo-web libstd-rust-web-dev-bpf)
+fi
+if [[ ! -x $llvm/bin/llvm-config ]] && ! command -v bpf-linker >/dev/null &&
+  [[ ! -x $tools/bin/bpf-linker ]]; then
+  bpf+=(llvm-22-dev libpolly-22-dev zlib1g-dev libzstd-dev)
+fi
 if [[ ${1:-} == kernels ]]; then
   needs+=(
     qemu-system-x86_64:qemu-system-x86
@@ -48,7 +60,7 @@ if [[ ${1:-} == kernels ]]; then
   )
 fi
 
-missing=()
+missing=("${bpf[@]}")
 for need in "${needs[@]}"; do
   what=${need%%:*}
   case $what in
@@ -82,6 +94,10 @@ if ((${#missing[@]})); then
   if ! apt-cache show etcd-server >/dev/null 2>&1; then
     missing=("${missing[@]/etcd-server/etcd}")
   fi
+  # Debian 12 has them in bookworm-security. Elsewhere scripts/bpf.sh says what to install by hand.
+  if ((${#bpf[@]})) && ! apt-cache show "${bpf[@]}" >/dev/null 2>&1; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | grep -vxF -f <(printf '%s\n' "${bpf[@]}"))
+  fi
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
@@ -89,6 +105,11 @@ if ! command -v cargo >/dev/null; then
   echo "setup: no cargo: install Rust first, see https://rustup.rs" >&2
   exit 1
 fi
-tools=${XDG_CACHE_HOME:-$HOME/.cache}/routerd-tools
 "$(dirname "$0")/tool.sh" cargo-nextest "$tools"
 "$(dirname "$0")/tool.sh" boringtun-cli "$tools" boringtun-cli@0.7.1
+if [[ -x $llvm/bin/llvm-config ]]; then
+  LLVM_PREFIX=$llvm "$(dirname "$0")/tool.sh" bpf-linker "$tools" \
+    bpf-linker@0.13.0 --debug --no-default-features --features llvm-22
+elif nightly; then
+  "$(dirname "$0")/tool.sh" bpf-linker "$tools"
+fi

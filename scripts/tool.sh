@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# tool.sh NAME ROOT [CRATE@VERSION]: installs a program below ROOT unless it is there or on the PATH already.
+# tool.sh NAME ROOT [CRATE@VERSION [OPTION…]]: installs a program below ROOT unless it is there or on the PATH
+# already.
 set -euo pipefail
 name=$1 root=$2
 if command -v "$name" >/dev/null || [[ -x $root/bin/$name ]]; then
@@ -7,8 +8,8 @@ if command -v "$name" >/dev/null || [[ -x $root/bin/$name ]]; then
 fi
 echo "setup: installing $name into $root"
 if [[ -n ${3:-} ]]; then
-  # Something to measure against: just this version, optimised.
-  cargo install --quiet --locked --root "$root" "$3"
+  # Just this version, optimised unless an option says otherwise.
+  cargo install --quiet --locked --root "$root" "${@:3}"
 else
   # Unoptimised: the tool runs for seconds, and optimising it would take minutes.
   cargo install --quiet --locked --debug --root "$root" "$name"

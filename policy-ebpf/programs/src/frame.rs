@@ -1,0 +1,93 @@
+//! A frame as the kernel has it.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::bpf_skb_load_bytes;
+use aya_ebpf::programs::TcContext;
+use core::mem::MaybeUninit;
+use policy_common::packet::Bytes;
+use policy_common::world::Frame;
+
+/// Set by tests, which cannot make the kernel say such things: the interface, the one that it came from, whether
+/// it is for the host, and seconds that the clock is ahead are then the first four words of the control buffer.
+#[unsafe(no_mangle)]
+static FROM_CONTROL_BUFFER: u32 = 0;
+
+/// Reads a field of the context: an access of its own, which the compiler merges with no other.
+macro_rules! field {
+    ($self:ident, $($field:tt)+) => {
+        // SAFETY: the context of this run, of which the verifier checks each field.
+        unsafe { (&raw const (*$self.skb).$($field)+).read_volatile() }
+    };
+}
+
+/// The frame of this run.
+#[derive(Clone, Copy)]
+pub struct Skb {
+    skb: *mut __sk_buff,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(context: &TcContext) -> Skb {
+        let skb = context.skb.skb;
+        Skb { skb }
+    }
+
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        field!(self, ifindex)
+    }
+
+    #[inline(always)]
+    pub fn pointer(&self) -> *mut __sk_buff {
+        self.skb
+    }
+
+    #[inline(always)]
+    pub fn frame(&self, received: bool) -> Frame {
+        let ifindex = self.ifindex();
+        let came_from = field!(self, ingress_ifindex);
+        let (ifindex, came_from) = match self.test() {
+            Some([ifindex, came_from, ..]) => (ifindex, came_from),
+            None => (ifindex, came_from),
+        };
+        Frame {
+            ifindex,
+            length: field!(self, len),
+            packets: field!(self, gso_segs).max(1),
+            received,
+            from_host: !received && came_from == 0,
+            tagged: field!(self, vlan_present) != 0,
+        }
+    }
+
+    /// What a test says in the kernel's place.
+    #[inline(always)]
+    pub fn test(&self) -> Option<[u32; 4]> {
+        // All of them, whether they count or not: the verifier takes no address in a context that depends.
+        let said = [
+            field!(self, cb[0]),
+            field!(self, cb[1]),
+            field!(self, cb[2]),
+            field!(self, cb[3]),
+        ];
+        // SAFETY: a word that the loader wrote before there was a program.
+        let is_test = unsafe { (&raw const FROM_CONTROL_BUFFER).read_volatile() != 0 };
+        is_test.then_some(said)
+    }
+}
+
+impl Bytes for Skb {
+    #[inline(always)]
+    fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let mut bytes = MaybeUninit::<[u8; N]>::uninit();
+        // SAFETY: writes N bytes, or zeros and an error.
+        unsafe {
+            let to = bytes.as_mut_ptr().cast();
+            match bpf_skb_load_bytes(self.skb.cast(), at, to, N as u32) {
+                0 => Some(bytes.assume_init()),
+                _ => None,
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The programs of an interface: one for each direction, the same at every interface.
+//!
+//! ```text
+//!  wire or workload ──► from_wire ──► host ──► to_wire ──► wire or workload
+//!                           └── policy_common::verdict::judge ──┘
+//! ```
+//!
+//! All that they decide is in `policy-common`; here is only where it reads and writes. What passes is left to
+//! the programs and the routing behind them.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)] // a compiler's barrier
+
+mod frame;
+mod maps;
+mod world;
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use policy_common::verdict::judge;
+
+use crate::frame::Skb;
+use crate::world::Kernel;
+
+/// What the host gets from an interface: of a workload, what that sends.
+#[classifier]
+pub fn from_wire(context: TcContext) -> i32 {
+    run(&context, true)
+}
+
+/// What the host puts onto an interface: of a workload, what that gets.
+#[classifier]
+pub fn to_wire(context: TcContext) -> i32 {
+    run(&context, false)
+}
+
+#[inline(always)]
+fn run(context: &TcContext, received: bool) -> i32 {
+    let skb = Skb::new(context);
+    let Some(scratch) = maps::scratch() else {
+        return TC_ACT_SHOT;
+    };
+    let world = Kernel::new(&skb);
+    match judge(&world, &skb, &skb.frame(received), scratch) {
+        // Of clsact and of TCX alike: nothing was said, the next program may.
+        Ok(()) => TC_ACT_UNSPEC,
+        Err(_) => TC_ACT_SHOT,
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // No code leads here: a program that could panic would not get past the verifier.
+    loop {}
+}
+
+/// What the kernel asks of a program that uses its helpers.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
