@@ -32,6 +32,11 @@ pub const NFT_TABLE: &str = "routerd";
 /// counters outlive a change of the other.
 pub const NFT_GUARD: &str = "routerd_guard";
 
+/// Names of the policy programs' links and maps, below the BPF file system.
+pub const BPF_DIRECTORY: &str = "/sys/fs/bpf/routerd";
+/// Priority and handle of the policy programs' filters, where the kernel has no links for them (before Linux 6.6).
+pub const TC_PRIORITY: u16 = 82;
+
 /// Default gateway of every workload: never on a wire, always a permanent neighbour.
 pub const GATEWAY_V4: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
 /// IPv6 counterpart of [`GATEWAY_V4`].

@@ -12,6 +12,8 @@
 mod engine;
 mod error;
 pub mod feed;
+pub mod kernel;
+pub mod memory;
 pub mod mirror;
 mod op;
 mod party;

@@ -1,0 +1,390 @@
+//! Writes what the compiler says into the maps, and what is known of interfaces.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::Cidr;
+use model::kernel::Mac;
+use model::object::ObjectId;
+use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings, flag, setting};
+use policy_common::event::CounterKey;
+use policy_common::packet::mapped;
+use policy_common::tables::{Action, rule};
+
+use super::error::KernelError;
+use super::programs::Programs;
+use super::sys::{Plain, Prefix4, Prefix6};
+use super::table::Table;
+use crate::op::{Chains, Op, Update};
+
+/// An interface, and who is behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ifindex: u32,
+    /// MAC address of the workload.
+    pub mac: Mac,
+    /// What the workload may send from.
+    pub own: Vec<Cidr>,
+    /// The host itself is the endpoint, and none of the two above counts.
+    pub host: bool,
+}
+
+/// The programs with what they are to enforce.
+#[derive(Debug)]
+pub struct Enforcer {
+    programs: Programs,
+    chains: BTreeMap<ObjectId, Chains>,
+    interfaces: BTreeMap<ObjectId, Interface>,
+    settings: Settings,
+    /// Where the generations of the world begin, behind those of the process before.
+    world: u32,
+}
+
+impl Enforcer {
+    /// With programs that were just loaded. Nothing is enforced yet.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn new(programs: Programs) -> Result<Enforcer, KernelError> {
+        let world = programs.before.map_or(0, |s| s.world).wrapping_add(1);
+        let settings = Settings {
+            world,
+            events: 1000,
+            ..Settings::default()
+        };
+        let enforcer = Enforcer {
+            programs,
+            chains: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
+            settings,
+            world,
+        };
+        enforcer.write_settings()?;
+        Ok(enforcer)
+    }
+
+    /// The programs and maps.
+    pub fn programs(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
+    /// Whether workloads may reach their own host, where their policy lets them.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn allow_endpoint_to_host(&mut self, allow: bool) -> Result<(), KernelError> {
+        self.set(setting::ENDPOINT_TO_HOST, allow)
+    }
+
+    /// Whether a connection goes on until it ends, rather than being cut by new policy.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn keep_connections(&mut self, keep: bool) -> Result<(), KernelError> {
+        self.set(setting::KEEP_CONNECTIONS, keep)
+    }
+
+    /// Until when, in nanoseconds of the monotonic clock, TCP may go on that began before there was policy, and how
+    /// many events a CPU tells in a second.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn configure(&mut self, grace_until: u64, events: u32) -> Result<(), KernelError> {
+        self.settings.grace_until = grace_until;
+        self.settings.events = events;
+        self.write_settings()
+    }
+
+    fn set(&mut self, flag: u32, on: bool) -> Result<(), KernelError> {
+        match on {
+            true => self.settings.flags |= flag,
+            false => self.settings.flags &= !flag,
+        }
+        // Connections are judged by it as well.
+        self.world = self.world.wrapping_add(1);
+        self.settings.world = self.settings.world.wrapping_add(1);
+        self.write_settings()
+    }
+
+    fn write_settings(&self) -> Result<(), KernelError> {
+        self.programs.maps.global.put(&0, &self.settings)
+    }
+
+    /// The ports of the host that no policy closes: protocol and port, inbound and outbound.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn set_failsafe(
+        &self,
+        inbound: &[(u8, u16)],
+        outbound: &[(u8, u16)],
+    ) -> Result<(), KernelError> {
+        let table = &self.programs.maps.failsafe;
+        let key = |outbound| {
+            move |&(protocol, port): &(u8, u16)| FailsafeKey {
+                outbound,
+                protocol,
+                port,
+            }
+        };
+        let wanted: Vec<FailsafeKey> = (inbound.iter().map(key(0)))
+            .chain(outbound.iter().map(key(1)))
+            .collect();
+        wanted.iter().try_for_each(|key| table.put(key, &1))?;
+        for key in table.keys()? {
+            if !wanted.contains(&key) {
+                table.remove(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an endpoint to its interface: from here on its policy is enforced there, and until the
+    /// compiler has spoken of it nothing passes.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), KernelError> {
+        let before = match self.interfaces.get(id) {
+            Some(old) if old.ifindex == interface.ifindex => old.own.clone(),
+            Some(_) => {
+                self.detach(id)?;
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        self.write_own(interface, &before)?;
+        self.interfaces.insert(id.clone(), interface.clone());
+        self.write_endpoint(id)?;
+        self.programs.attach(&interface.name, interface.ifindex)
+    }
+
+    /// Takes an endpoint away from its interface.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach(&mut self, id: &ObjectId) -> Result<(), KernelError> {
+        let Some(interface) = self.interfaces.remove(id) else {
+            return Ok(());
+        };
+        self.programs.detach(&interface.name, interface.ifindex)?;
+        self.programs.maps.endpoints.remove(&interface.ifindex)?;
+        let gone = Interface {
+            own: Vec::new(),
+            ..interface.clone()
+        };
+        self.write_own(&gone, &interface.own)
+    }
+
+    /// Writes the addresses of an interface, and removes those that it had and has no more.
+    fn write_own(&self, interface: &Interface, before: &[Cidr]) -> Result<(), KernelError> {
+        let (table, ifindex) = (&self.programs.maps.own, interface.ifindex);
+        for prefix in &interface.own {
+            table.put(&own(ifindex, prefix), &1)?;
+        }
+        let gone = before.iter().filter(|p| !interface.own.contains(p));
+        gone.into_iter()
+            .try_for_each(|p| table.remove(&own(ifindex, p)))
+    }
+
+    fn write_endpoint(&self, id: &ObjectId) -> Result<(), KernelError> {
+        let Some(interface) = self.interfaces.get(id) else {
+            return Ok(());
+        };
+        // Without chains there is no such chain: nothing passes.
+        let chains = self.chains.get(id).copied().unwrap_or_default();
+        let endpoint = Endpoint {
+            generation: chains.generation,
+            flags: match interface.host {
+                true => flag::HOST,
+                false => 0,
+            },
+            ingress: chains.ingress,
+            egress: chains.egress,
+            staged_ingress: chains.staged_ingress,
+            staged_egress: chains.staged_egress,
+            mac: interface.mac.0,
+            pad: [0; 2],
+        };
+        (self.programs.maps.endpoints).put(&interface.ifindex, &endpoint)
+    }
+
+    /// Writes what the compiler says, in its order. After an error what stood before is in force, besides rows
+    /// that nothing leads to; the same update may be written again.
+    ///
+    /// # Errors
+    /// A map is full, or the kernel refuses.
+    pub fn apply(&mut self, update: &Update) -> Result<(), KernelError> {
+        self.write(&update.puts)?;
+        for later in [&update.merges, &update.deletes] {
+            if !later.is_empty() {
+                self.programs.settle();
+                self.write(later)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, mut ops: &[Op]) -> Result<(), KernelError> {
+        while let Some(first) = ops.first() {
+            let alike = ops.iter().take_while(|op| is_alike(first, op)).count();
+            let (run, rest) = ops.split_at(alike);
+            self.write_run(first, run)?;
+            ops = rest;
+        }
+        Ok(())
+    }
+
+    /// Writes operations that are all of the kind of the first, and all write or all remove.
+    fn write_run(&mut self, first: &Op, run: &[Op]) -> Result<(), KernelError> {
+        let maps = &self.programs.maps;
+        match first {
+            Op::Class(..) => rows(&maps.class, run, |op| match op {
+                Op::Class(key, value) => Some((*key, *value)),
+                _ => None,
+            }),
+            Op::Port(..) => rows(&maps.port, run, |op| match op {
+                Op::Port(key, value) => Some((*key, *value)),
+                _ => None,
+            }),
+            Op::Cell(..) => rows(&maps.cell, run, |op| match op {
+                Op::Cell(key, value) => Some((*key, *value)),
+                _ => None,
+            }),
+            Op::Chain(..) => rows(&maps.chain, run, |op| match op {
+                Op::Chain(number, chain) => Some((*number, chain.as_deref().copied())),
+                _ => None,
+            }),
+            Op::Identity(..) => {
+                rows(&maps.identity4, run, |op| match op {
+                    Op::Identity(prefix, value) => Some((prefix4(prefix)?, *value)),
+                    _ => None,
+                })?;
+                rows(&maps.identity6, run, |op| match op {
+                    Op::Identity(prefix, value) => Some((prefix6(prefix)?, *value)),
+                    _ => None,
+                })
+            }
+            Op::World(_) | Op::Endpoint(..) | Op::Forget(_) => {
+                run.iter().try_for_each(|op| self.write_one(op))
+            }
+        }
+    }
+
+    fn write_one(&mut self, op: &Op) -> Result<(), KernelError> {
+        match op {
+            Op::World(generation) => {
+                self.settings.world = self.world.wrapping_add(*generation);
+                self.write_settings()
+            }
+            Op::Endpoint(id, Some(chains)) => {
+                self.chains.insert(id.clone(), *chains);
+                self.write_endpoint(id)
+            }
+            Op::Endpoint(id, None) => {
+                self.chains.remove(id);
+                self.write_endpoint(id)
+            }
+            Op::Forget(number) => self.forget(*number),
+            _ => Ok(()),
+        }
+    }
+
+    fn forget(&self, number: u32) -> Result<(), KernelError> {
+        for action in [Action::Allow, Action::Deny, Action::Pass] {
+            for staged in [0, 1] {
+                let rule = rule::word(number, action);
+                self.programs.maps.forget(CounterKey { rule, staged })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two operations can be written in one call.
+fn is_alike(one: &Op, other: &Op) -> bool {
+    match (one, other) {
+        (Op::Class(_, a), Op::Class(_, b)) => a.is_some() == b.is_some(),
+        (Op::Port(_, a), Op::Port(_, b)) | (Op::Identity(_, a), Op::Identity(_, b)) => {
+            a.is_some() == b.is_some()
+        }
+        (Op::Cell(_, a), Op::Cell(_, b)) => a.is_some() == b.is_some(),
+        (Op::Chain(_, a), Op::Chain(_, b)) => a.is_some() == b.is_some(),
+        (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+    }
+}
+
+/// Writes the operations of a run that a table is for.
+fn rows<K: Plain + Copy, V: Plain>(
+    table: &Table<K, V>,
+    run: &[Op],
+    row: impl Fn(&Op) -> Option<(K, Option<V>)>,
+) -> Result<(), KernelError> {
+    let mut keys = Vec::new();
+    let mut values = Vec::new();
+    for (key, value) in run.iter().filter_map(row) {
+        match value {
+            Some(value) => {
+                keys.push(key);
+                values.push(value);
+            }
+            None => table.remove(&key)?,
+        }
+    }
+    table.put_all(&keys, &values)
+}
+
+fn prefix4(prefix: &Cidr) -> Option<Prefix4> {
+    let IpAddr::V4(address) = prefix.network() else {
+        return None;
+    };
+    Some(Prefix4 {
+        prefix_len: u32::from(prefix.prefix_len()),
+        address: address.octets(),
+    })
+}
+
+fn prefix6(prefix: &Cidr) -> Option<Prefix6> {
+    let IpAddr::V6(address) = prefix.network() else {
+        return None;
+    };
+    Some(Prefix6 {
+        prefix_len: u32::from(prefix.prefix_len()),
+        address: address.octets(),
+    })
+}
+
+fn own(ifindex: u32, prefix: &Cidr) -> OwnKey {
+    let (address, bits) = match prefix.network() {
+        IpAddr::V4(a) => (mapped(a.octets()), 96 + u32::from(prefix.prefix_len())),
+        IpAddr::V6(a) => (a.octets(), u32::from(prefix.prefix_len())),
+    };
+    OwnKey {
+        prefix_len: 32 + bits,
+        ifindex: ifindex.to_be_bytes(),
+        address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The programs know the gateway without the model.
+    #[test]
+    fn nobody_pretends_to_be_the_gateway() {
+        let gateway = model::marks::GATEWAY_V6.octets();
+        assert_eq!(policy_common::verdict::GATEWAY, gateway);
+    }
+
+    #[test]
+    fn an_own_prefix_counts_its_interface() {
+        let key = own(7, &"10.0.0.0/24".parse().unwrap());
+        assert_eq!((key.prefix_len, key.ifindex), (32 + 96 + 24, [0, 0, 0, 7]));
+        let key = own(7, &"fd00::/64".parse().unwrap());
+        assert_eq!(key.prefix_len, 32 + 64);
+    }
+}

@@ -1,0 +1,271 @@
+//! The programs: loaded once, put to every interface.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader};
+use policy_common::endpoint::Settings;
+
+use super::error::KernelError;
+use super::links::{self, Hook};
+use super::maps::{self, Maps, Sizes};
+use super::pins;
+use super::sys;
+
+/// The programs as they were built; empty when they were not.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/policy.o"));
+
+/// Raised when connections of one version say something else to another.
+pub const LAYOUT: u32 = 1;
+/// Maps that a new process goes on with, so that connections go on. All the others it fills anew.
+const ADOPTED: [&str; 2] = ["CONNECTIONS", "FRAGMENTS"];
+/// Set where a frame comes from a test.
+const FROM_CONTROL_BUFFER: &str = "FROM_CONTROL_BUFFER";
+
+/// Where things are, and how large.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Our directory below a BPF file system: [`model::marks::BPF_DIRECTORY`] but in tests.
+    pub directory: PathBuf,
+    /// Sizes of maps.
+    pub sizes: Sizes,
+}
+
+/// The programs, and the maps that they share.
+#[derive(Debug)]
+pub struct Programs {
+    bpf: Ebpf,
+    /// The maps.
+    pub maps: Maps,
+    /// What the process before had as its settings, if there was one.
+    pub before: Option<Settings>,
+    directory: Option<PathBuf>,
+    attached: BTreeMap<u32, String>,
+}
+
+impl Programs {
+    /// Loads programs and maps, beside those of a process before, which stay in force until
+    /// [`Programs::attach`]. The connections of that process are taken over.
+    ///
+    /// # Errors
+    /// The programs were not built, or the kernel refuses them.
+    pub fn load(options: &Options) -> Result<Programs, KernelError> {
+        let directory = options.directory.join(format!("v{LAYOUT}"));
+        pins::make_directory(&directory)?;
+        pins::make_directory(&links_of(&options.directory))?;
+        let before = pins::settings(&directory.join("GLOBAL"));
+        let mut loader = loader(&options.sizes)?;
+        for name in ADOPTED {
+            pins::drop_if_other(&directory.join(name), name, &options.sizes)?;
+            loader.map_pin_path(name, directory.join(name));
+        }
+        let mut programs = Programs::finish(&mut loader, Some(options.directory.clone()))?;
+        programs.before = before;
+        Ok(programs)
+    }
+
+    /// Loads programs that nothing is attached to, with maps of their own: for [`Programs::run`].
+    ///
+    /// # Errors
+    /// As [`Programs::load`].
+    pub fn load_for_tests(sizes: &Sizes) -> Result<Programs, KernelError> {
+        let mut loader = loader(sizes)?;
+        loader.override_global(FROM_CONTROL_BUFFER, &1u32, true);
+        Programs::finish(&mut loader, None)
+    }
+
+    fn finish(
+        loader: &mut EbpfLoader<'_>,
+        directory: Option<PathBuf>,
+    ) -> Result<Programs, KernelError> {
+        let mut bpf = loader.load(OBJECT)?;
+        for hook in Hook::BOTH {
+            let program = hook.program();
+            let refused = |e| KernelError::Program {
+                program,
+                source: Box::new(e),
+            };
+            classifier(&mut bpf, hook)?.load().map_err(refused)?;
+        }
+        let maps = Maps::take(&mut bpf)?;
+        Ok(Programs {
+            bpf,
+            maps,
+            before: None,
+            directory,
+            attached: BTreeMap::new(),
+        })
+    }
+
+    /// Puts both programs to an interface of the namespace of this thread, in the place of those that a process
+    /// before has there. What the maps say of the interface must be there already: without it nothing passes.
+    ///
+    /// # Errors
+    /// There is no such interface, or the kernel refuses.
+    pub fn attach(&mut self, interface: &str, ifindex: u32) -> Result<(), KernelError> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let links = links_of(directory);
+        // What the workload gets comes first: an answer to what it sends must find the program there.
+        for hook in [Hook::ToWire, Hook::FromWire] {
+            let pin = links::pin(&links, ifindex, hook);
+            links::attach(
+                classifier(&mut self.bpf, hook)?,
+                interface,
+                ifindex,
+                hook,
+                &pin,
+            )?;
+        }
+        self.attached.insert(ifindex, interface.to_owned());
+        Ok(())
+    }
+
+    /// Takes the programs away from an interface, or forgets one that is gone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach(&mut self, interface: &str, ifindex: u32) -> Result<(), KernelError> {
+        self.attached.remove(&ifindex);
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        for hook in Hook::BOTH {
+            links::detach(
+                interface,
+                hook,
+                &links::pin(&links_of(directory), ifindex, hook),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Says that every interface has its programs now: the maps of the process before are forgotten, those of this one
+    /// are found by the next, and links that nobody attached are ended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn take_over(&mut self) -> Result<(), KernelError> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        let versioned = directory.join(format!("v{LAYOUT}"));
+        for (name, map) in self.bpf.maps() {
+            if let Some(map) = maps::data(map)
+                && !ADOPTED.contains(&name)
+                && !name.starts_with('.')
+            {
+                pins::replace(map, &versioned.join(name))?;
+            }
+        }
+        links::end_others(&links_of(directory), &self.attached)?;
+        pins::end_other_layouts(directory, LAYOUT)
+    }
+
+    /// Removes everything below a directory of [`Options`]: enforcement ends.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clean_up(directory: &Path) -> Result<(), KernelError> {
+        links::end_others(&links_of(directory), &BTreeMap::new())?;
+        pins::remove_all(directory)
+    }
+
+    /// Waits until every program has ended that runs now, so that what nothing leads to any more can be removed.
+    pub fn settle(&self) {
+        if sys::wait_for_programs().is_err() {
+            // Programs run for microseconds.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// Runs a program on a frame (`BPF_PROG_TEST_RUN`), without any interface. Whether it passes, and how
+    /// many nanoseconds a run took, of as many as are asked for.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn run(&self, test: &Test<'_>) -> Result<(bool, u32), KernelError> {
+        let control = [
+            test.ifindex,
+            test.came_from,
+            u32::from(test.for_host),
+            test.ahead,
+        ];
+        let program = self.program(test.hook)?;
+        let (answer, time) =
+            sys::test_run(program, test.frame, control, test.repeat).map_err(KernelError::Run)?;
+        // TC_ACT_UNSPEC and TC_ACT_SHOT.
+        match answer {
+            -1 => Ok((true, time)),
+            2 => Ok((false, time)),
+            _ => Err(KernelError::Run(std::io::Error::other(format!(
+                "answer {answer}"
+            )))),
+        }
+    }
+
+    fn program(&self, hook: Hook) -> Result<BorrowedFd<'_>, KernelError> {
+        let missing = KernelError::NoSuchPart(hook.program());
+        match self.bpf.program(hook.program()) {
+            Some(aya::programs::Program::SchedClassifier(program)) => {
+                Ok(program.fd().map_err(|_| missing)?.as_fd())
+            }
+            _ => Err(missing),
+        }
+    }
+}
+
+/// A frame for [`Programs::run`], of programs that were loaded for tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Test<'a> {
+    /// Which program.
+    pub hook: Hook,
+    /// The frame, from its Ethernet header.
+    pub frame: &'a [u8],
+    /// The interface; it need not be there.
+    pub ifindex: u32,
+    /// The interface that it came in by; 0 where the host made it.
+    pub came_from: u32,
+    /// Whether it is for the host.
+    pub for_host: bool,
+    /// Seconds that the clock is ahead.
+    pub ahead: u32,
+    /// How many times.
+    pub repeat: u32,
+}
+
+fn loader(sizes: &Sizes) -> Result<EbpfLoader<'static>, KernelError> {
+    if OBJECT.is_empty() {
+        return Err(KernelError::NoObject);
+    }
+    let mut loader = EbpfLoader::new();
+    for (name, size) in sizes.each() {
+        loader.map_max_entries(name, size);
+    }
+    Ok(loader)
+}
+
+fn classifier(bpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, KernelError> {
+    let program = bpf.program_mut(hook.program());
+    program
+        .and_then(|p| p.try_into().ok())
+        .ok_or(KernelError::NoSuchPart(hook.program()))
+}
+
+fn links_of(directory: &Path) -> PathBuf {
+    directory.join("links")
+}
+
+/// Whether the programs were there when this was built.
+pub fn is_built() -> bool {
+    !OBJECT.is_empty()
+}
+
+/// Whether a directory is there with anything of ours.
+pub fn is_present(directory: &Path) -> bool {
+    fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())
+}

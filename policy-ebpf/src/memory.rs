@@ -1,0 +1,143 @@
+//! The maps of the kernel in memory: what a program would do, without one.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
+use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
+use policy_common::event::{Counter, CounterKey, Event};
+use policy_common::packet::Packet;
+use policy_common::reason::Reason;
+use policy_common::tables::{Address, Cell, CellKey, Chain, ClassKey, Classes, PortKey, Tables};
+use policy_common::world::World;
+
+use crate::mirror::Mirror;
+
+/// All maps, and what else a verdict depends on.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The tables of rules.
+    pub tables: Mirror,
+    /// What holds for all.
+    pub settings: Settings,
+    /// Interfaces by index.
+    pub endpoints: BTreeMap<u32, Endpoint>,
+    /// What may be sent by an interface: its index, an address and its bits.
+    pub own: Vec<(u32, IpAddr, u32)>,
+    /// Ports of the host that no policy closes.
+    pub failsafe: Vec<FailsafeKey>,
+    /// Nanoseconds of the monotonic clock.
+    pub now: u64,
+    /// Whether the packet at hand is for the host.
+    pub for_host: bool,
+    /// Most connections.
+    pub room: usize,
+    /// Connections.
+    pub connections: RefCell<HashMap<Key, Rc<Connection>>>,
+    /// Fragmented datagrams.
+    pub fragments: RefCell<HashMap<FragmentKey, Fragment>>,
+    /// What rules counted.
+    pub counters: RefCell<BTreeMap<CounterKey, Counter>>,
+    /// What was dropped.
+    pub drops: RefCell<BTreeMap<Reason, u64>>,
+    /// What was told.
+    pub events: RefCell<Vec<Event>>,
+}
+
+impl Tables for Memory {
+    fn identity(&self, address: &Address) -> u32 {
+        self.tables.identity(address)
+    }
+
+    fn classes(&self, key: &ClassKey) -> Classes {
+        self.tables.classes(key)
+    }
+
+    fn port(&self, key: &PortKey) -> u32 {
+        self.tables.port(key)
+    }
+
+    fn cell(&self, key: &CellKey) -> Option<Cell> {
+        self.tables.cell(key)
+    }
+}
+
+impl World for Memory {
+    type Held = Rc<Connection>;
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
+        self.endpoints.get(&ifindex)
+    }
+
+    fn chain(&self, number: u32) -> Option<&Chain> {
+        self.tables.chains.get(&number)
+    }
+
+    fn is_own(&self, key: &OwnKey) -> bool {
+        let bits = |address: &Address| u128::from_be_bytes(*address);
+        let matches = |&(ifindex, address, len): &(u32, IpAddr, u32)| {
+            let (own, len) = match address {
+                IpAddr::V4(v4) => (v4.to_ipv6_mapped().octets(), len + 96),
+                IpAddr::V6(v6) => (v6.octets(), len),
+            };
+            let shift = 128 - len.min(128);
+            let same = (bits(&own) ^ bits(&key.address)).checked_shr(shift);
+            ifindex.to_be_bytes() == key.ifindex && same.unwrap_or_default() == 0
+        };
+        self.own.iter().any(matches)
+    }
+
+    fn is_failsafe(&self, key: &FailsafeKey) -> bool {
+        self.failsafe.contains(key)
+    }
+
+    fn is_for_host(&self, _: &Packet) -> bool {
+        self.for_host
+    }
+
+    fn connection(&self, key: &Key) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(key).cloned()
+    }
+
+    fn admit(&self, key: &Key, connection: &Connection) -> bool {
+        let mut connections = self.connections.borrow_mut();
+        if connections.len() >= self.room && !connections.contains_key(key) {
+            return false;
+        }
+        connections.insert(*key, Rc::new(connection.copy()));
+        true
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember(&self, key: &FragmentKey, fragment: &Fragment) {
+        self.fragments.borrow_mut().insert(*key, *fragment);
+    }
+
+    fn count(&self, key: &CounterKey, packets: u64, bytes: u64) {
+        let mut counters = self.counters.borrow_mut();
+        let counter = counters.entry(*key).or_default();
+        counter.packets += packets;
+        counter.bytes += bytes;
+    }
+
+    fn count_drop(&self, reason: Reason) {
+        *self.drops.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    fn tell(&self, event: &Event) {
+        self.events.borrow_mut().push(*event);
+    }
+}
