@@ -11,6 +11,7 @@ tools=${XDG_CACHE_HOME:-$HOME/.cache}/routerd-tools
 # as a module
 tests=(
   wireguard:kernel:wireguard
+  policy-ebpf:kernel:veth,sch_ingress?,cls_bpf?
   integration:kernel_tunnel:wireguard,veth,bridge,nf_tables,nft_counter?
 )
 # What the tests run: of the workspace, and of this machine. Not routerd-tunnel: the kernel is to do its work.

@@ -1,0 +1,47 @@
+//! Packets, judged by the programs in the kernel and by the functions that they are made of: both have to agree.
+//! Needs root.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub
+)]
+
+mod both;
+#[path = "../packets/frame.rs"]
+mod frame;
+mod interfaces;
+mod limit;
+mod namespace;
+#[path = "../packets/random.rs"]
+mod random;
+#[path = "../packets/scenarios.rs"]
+mod scenarios;
+mod tables;
+#[path = "../packets/world.rs"]
+mod world;
+
+all_scenarios!(both::Both);
+
+/// Many frames, with tables that change meanwhile.
+#[test]
+fn random_frames_have_one_verdict() {
+    use both::Both;
+    use world::Judge;
+
+    let mut both = Both::new();
+    both.every = 500;
+    let seed = 0x5eed;
+    let count = match std::env::var("POLICY_FRAMES") {
+        Ok(count) => count.parse().expect("a number of frames"),
+        Err(_) => 100_000,
+    };
+    let passed = random::frames(&mut both, &mut random::Dice(seed), count);
+    both.compare();
+    // Neither nothing nor everything: then there would be little to agree on.
+    assert!(
+        passed > count / 10 && passed < count * 9 / 10,
+        "{passed} of {count} pass"
+    );
+}
