@@ -1,6 +1,8 @@
 //! Maps, clock and routing of the kernel as what a verdict reads and writes.
 
-use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup};
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup,
+};
 use aya_ebpf::helpers::{bpf_fib_lookup as fib_lookup, bpf_ktime_get_ns};
 use core::arch::asm;
 use core::mem::{size_of, zeroed};
@@ -195,7 +197,12 @@ impl World for Kernel<'_> {
             let size = size_of::<bpf_fib_lookup>() as i32;
             fib_lookup(skb.cast(), &raw mut question, size, 0)
         };
-        answer == i64::from(BPF_FIB_LKUP_RET_NOT_FWDED)
+        // An error, and an interface that does not forward, leave only the host itself.
+        answer < 0
+            || matches!(
+                answer as u32,
+                BPF_FIB_LKUP_RET_NOT_FWDED | BPF_FIB_LKUP_RET_FWD_DISABLED
+            )
     }
 
     #[inline(always)]

@@ -63,6 +63,7 @@ impl Enforcer {
             world,
         };
         enforcer.write_settings()?;
+        enforcer.programs.claim()?;
         Ok(enforcer)
     }
 

@@ -175,6 +175,18 @@ impl Programs {
         pins::remove_all(directory)
     }
 
+    /// Lets the next process find the settings of this one: the generation of the world goes on from them,
+    /// whatever becomes of this process.
+    pub(super) fn claim(&self) -> Result<(), KernelError> {
+        let map = self.bpf.map("GLOBAL").and_then(maps::data);
+        match (&self.directory, map) {
+            (Some(directory), Some(map)) => {
+                pins::replace(map, &directory.join(format!("v{LAYOUT}")).join("GLOBAL"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until every program has ended that runs now, so that what nothing leads to any more can be removed.
     pub fn settle(&self) {
         if sys::wait_for_programs().is_err() {

@@ -291,6 +291,46 @@ fn the_next_process_takes_over() {
     assert!(talk.goes_on(LONG));
 }
 
+/// The host reaches its workload whatever policy says, and is reached by setting only. Routing says what is the host.
+#[test]
+fn the_host_is_told_from_what_is_behind_it() {
+    let lab = Lab::new("host");
+    let listener = listen(&lab);
+    let mut enforcer = lab.enforcer();
+    enforcer.apply(&switch(CLOSED, 1)).expect("to write");
+    lab.attach(&mut enforcer);
+    let server: SocketAddr = SERVER.parse().expect("an address");
+    let of_host = || TcpStream::connect_timeout(&server, LONG).expect("a connection");
+    let client = lab.host.run(of_host);
+    let (server, _) = listener.accept().expect("a client");
+    let mut talk = Talk {
+        client,
+        server,
+        said: 0,
+    };
+    assert!(talk.goes_on(LONG));
+
+    enforcer.apply(&switch(OPEN, 2)).expect("to write");
+    let host: SocketAddr = "10.0.7.1:80".parse().expect("an address");
+    let peer: SocketAddr = "10.0.9.9:80".parse().expect("an address");
+    let at_host = lab.host.run(|| TcpListener::bind(host).expect("a port"));
+    let at_peer = lab.peer.run(|| TcpListener::bind(peer).expect("a port"));
+    let connect = |to: SocketAddr, patience| {
+        let client = lab
+            .workload
+            .run(|| TcpStream::connect_timeout(&to, patience));
+        client.is_ok()
+    };
+    assert!(connect(peer, LONG));
+    assert!(!connect(host, SHORT));
+    assert!(drops(&mut enforcer, Reason::EndpointToHost) > 0);
+    // The old one is the host's own.
+    assert!(talk.goes_on(LONG));
+    enforcer.allow_endpoint_to_host(true).expect("to write");
+    assert!(connect(host, LONG));
+    drop((at_host, at_peer));
+}
+
 /// A path that is no BPF file system is said to be none.
 #[test]
 fn a_place_that_keeps_no_names_is_an_error() {
