@@ -9,6 +9,9 @@
 )]
 
 mod both;
+mod compiled;
+#[path = "../it/dice.rs"]
+mod dice;
 #[path = "../packets/frame.rs"]
 mod frame;
 mod interfaces;
@@ -16,6 +19,9 @@ mod limit;
 mod namespace;
 #[path = "../packets/random.rs"]
 mod random;
+#[allow(dead_code)] // some of it is for other tests
+#[path = "../it/samples.rs"]
+mod samples;
 #[path = "../packets/scenarios.rs"]
 mod scenarios;
 mod tables;
@@ -23,6 +29,14 @@ mod tables;
 mod world;
 
 all_scenarios!(both::Both);
+
+/// How many frames a test of many has: a kernel that is emulated is slow.
+fn frames() -> usize {
+    match std::env::var("POLICY_FRAMES") {
+        Ok(count) => count.parse().expect("a number of frames"),
+        Err(_) => 100_000,
+    }
+}
 
 /// Many frames, with tables that change meanwhile.
 #[test]
@@ -33,10 +47,7 @@ fn random_frames_have_one_verdict() {
     let mut both = Both::new();
     both.every = 500;
     let seed = 0x5eed;
-    let count = match std::env::var("POLICY_FRAMES") {
-        Ok(count) => count.parse().expect("a number of frames"),
-        Err(_) => 100_000,
-    };
+    let count = frames();
     let passed = random::frames(&mut both, &mut random::Dice(seed), count);
     both.compare();
     // Neither nothing nor everything: then there would be little to agree on.

@@ -1,0 +1,190 @@
+//! Random worlds, compiled and written into the maps: the programs say what the evaluator of resources says.
+
+use calc::policy::{By, Mode, Packet, Party, World};
+use model::Kind;
+use model::kernel::Mac;
+use model::object::ObjectId;
+use model::resources::PolicyType;
+use model::snapshot::Snapshot;
+use policy_common::packet::{IcmpKind, Version, icmp_kind, protocol};
+use policy_ebpf::kernel::{Enforcer, Hook, Interface, Programs, Sizes, Test};
+use policy_ebpf::{Engine, Settings, feed};
+
+use crate::dice::Dice;
+use crate::frame::{HOST_MAC, MAC, Path, SYN, ethernet};
+use crate::samples::{self, HERE};
+
+/// Packets of a world, and worlds at least: each has its programs loaded.
+const PACKETS: usize = 10_000;
+const WORLDS: usize = 2;
+/// The interface that others' packets come in by.
+const ELSEWHERE: u32 = 1000;
+
+struct Endpoint<'w> {
+    id: ObjectId,
+    party: &'w Party<'w>,
+    ifindex: u32,
+    host: bool,
+}
+
+#[test]
+fn the_programs_say_what_the_resources_say() {
+    let (mut passed, mut dropped) = (0, 0);
+    let worlds = (crate::frames() / PACKETS).max(WORLDS);
+    for seed in 0..worlds as u64 {
+        let mut dice = Dice::new(seed);
+        let snapshot = samples::world(&mut dice, 20);
+        let world = World::new(&snapshot, Mode::Enforced);
+        let endpoints = endpoints(&world, &snapshot);
+        let enforcer = &mut enforcer(&snapshot, &endpoints);
+        let enough = passed + dropped + crate::frames() / worlds;
+        while passed + dropped < enough {
+            let packet = samples::packet(&mut dice);
+            let Some(bytes) = first_packet(&packet) else {
+                continue;
+            };
+            let index = dice.roll(endpoints.len());
+            let endpoint = &endpoints[index];
+            let direction = dice.pick(&[PolicyType::Ingress, PolicyType::Egress]);
+            let expected = world.evaluate(endpoint.party, direction, &packet);
+            if expected.by == By::Failsafe {
+                continue;
+            }
+            let found = judge(enforcer, endpoint, direction, &bytes);
+            let id = &endpoint.id;
+            assert_eq!(
+                found, expected.allowed,
+                "seed {seed}: {id} {direction:?} {packet:?}"
+            );
+            match found {
+                true => passed += 1,
+                false => dropped += 1,
+            }
+        }
+    }
+    assert!(
+        passed * 10 > dropped && dropped * 10 > passed,
+        "{passed} {dropped}"
+    );
+}
+
+fn endpoints<'w>(world: &'w World<'_>, snapshot: &'w Snapshot) -> Vec<Endpoint<'w>> {
+    let workloads = snapshot.local_endpoints.keys().map(|key| {
+        let party = world
+            .workload(&key.namespace, &key.name)
+            .expect("a workload");
+        (
+            Kind::WorkloadEndpoint,
+            Some(key.namespace.to_string()),
+            key.name.to_string(),
+            party,
+        )
+    });
+    let hosts = snapshot
+        .host_endpoints
+        .iter()
+        .filter(|(_, r)| r.spec.node == HERE);
+    let hosts = hosts.map(|(name, _)| {
+        let party = world.host(name).expect("a host");
+        (Kind::HostEndpoint, None, name.clone(), party)
+    });
+    let all = workloads.chain(hosts).zip(1..);
+    all.map(|((kind, namespace, name, party), ifindex)| Endpoint {
+        host: kind == Kind::HostEndpoint,
+        id: ObjectId {
+            kind,
+            namespace,
+            name,
+        },
+        party,
+        ifindex,
+    })
+    .collect()
+}
+
+/// Programs with the tables of a world, and its endpoints at interfaces that are numbers only.
+fn enforcer(snapshot: &Snapshot, endpoints: &[Endpoint<'_>]) -> Enforcer {
+    let sizes = Sizes {
+        endpoints: 64,
+        prefixes: 4096,
+        rows: 1 << 16,
+        connections: 1024,
+    };
+    let programs = Programs::load_for_tests(&sizes).expect("programs that the kernel takes");
+    let mut enforcer = Enforcer::new(programs).expect("settings");
+    let mut engine = Engine::new(Settings::default());
+    let changes = feed::everything(&engine, snapshot, HERE);
+    enforcer.apply(&engine.apply(changes)).expect("room");
+    for endpoint in endpoints {
+        let everywhere = ["0.0.0.0/0", "::/0"];
+        let interface = Interface {
+            name: String::new(),
+            ifindex: endpoint.ifindex,
+            mac: Mac(MAC),
+            own: everywhere.map(|p| p.parse().expect("a prefix")).to_vec(),
+            host: endpoint.host,
+        };
+        enforcer.attach(&endpoint.id, &interface).expect("room");
+    }
+    enforcer
+}
+
+/// A packet that begins something; `None` of what begins nothing.
+fn first_packet(packet: &Packet) -> Option<Vec<u8>> {
+    let path = Path {
+        from: packet.source,
+        to: packet.destination,
+        from_port: packet.source_port,
+        to_port: packet.destination_port,
+    };
+    let version = match packet.source.is_ipv4() {
+        true => Version::V4,
+        false => Version::V6,
+    };
+    Some(match packet.protocol {
+        protocol::TCP => path.tcp(SYN),
+        protocol::SCTP => path.sctp(1),
+        protocol::UDP | protocol::UDP_LITE => path.packet(packet.protocol, &path.udp_header()),
+        protocol::ICMP | protocol::ICMPV6 => {
+            let (icmp_type, code) = packet.icmp?;
+            let own = (version == Version::V4) == (packet.protocol == protocol::ICMP);
+            let kind = icmp_kind(version, icmp_type);
+            if own && !matches!(kind, IcmpKind::Question | IcmpKind::Other) {
+                return None;
+            }
+            path.packet(packet.protocol, &[icmp_type, code, 0, 0, 0, 1, 0, 1])
+        }
+        other => path.packet(other, &[0; 8]),
+    })
+}
+
+fn judge(
+    enforcer: &mut Enforcer,
+    endpoint: &Endpoint<'_>,
+    direction: PolicyType,
+    packet: &[u8],
+) -> bool {
+    let outbound = direction == PolicyType::Egress;
+    let hook = match outbound == endpoint.host {
+        true => Hook::ToWire,
+        false => Hook::FromWire,
+    };
+    let from = if outbound { MAC } else { HOST_MAC };
+    let programs = enforcer.programs();
+    let test = Test {
+        hook,
+        frame: &ethernet(from, packet),
+        ifindex: endpoint.ifindex,
+        came_from: if outbound { 0 } else { ELSEWHERE },
+        for_host: endpoint.host,
+        ahead: 0,
+        repeat: 1,
+    };
+    let (passed, _) = programs.run(&test).expect("a run");
+    // The next one is the first of its connection as well.
+    let connections = &programs.maps.connections;
+    for key in connections.keys().expect("connections") {
+        connections.remove(&key).expect("a removal");
+    }
+    passed
+}
