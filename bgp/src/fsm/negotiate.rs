@@ -47,7 +47,9 @@ pub fn negotiate(config: &SessionConfig, theirs: &Open) -> Result<Negotiated, No
         None => !internal,
     };
     if !wanted || theirs.asn == 0 || theirs.asn == u32::from(open::AS_TRANS) {
-        return Err(refuse(2));
+        let said = Bytes::copy_from_slice(&theirs.asn.to_be_bytes());
+        let bad_as = notification::BAD_PEER_AS;
+        return Err(Notification::new(notification::OPEN, bad_as, said));
     }
     // RFC 6286: not zero, and not ours within an AS.
     if theirs.id.is_unspecified() || internal && theirs.id == config.router_id {

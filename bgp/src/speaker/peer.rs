@@ -177,12 +177,20 @@ impl Peer {
     }
 
     /// What else silence may mean.
-    pub(super) fn ttl_hint(&self) -> &'static str {
-        match self.config.ttl {
-            Ttl::Security(_) => "; does the peer send with a TTL of 255 (TTL security)?",
+    pub(super) fn ttl_hint(&self) -> String {
+        let hint = match self.config.ttl {
+            Ttl::Security(1) => {
+                "; is the peer on our link, and does it send with a TTL of 255 (TTL security)?"
+            }
+            Ttl::Security(hops) => {
+                return format!(
+                    "; is the peer at most {hops} hops away, and does it send with a TTL of 255 (TTL security)?"
+                );
+            }
             Ttl::Direct => "; is the peer more than one hop away, or does it demand TTL security?",
             Ttl::Multihop(_) => "",
-        }
+        };
+        hint.to_owned()
     }
 
     /// How long an attempt to connect may take.

@@ -23,6 +23,9 @@ pub const ROUTE_REFRESH: u8 = 7;
 /// Code: Send Hold Timer Expired (RFC 9687).
 pub const SEND_HOLD_TIMER: u8 = 8;
 
+/// Subcode of OPEN Message Error: Bad Peer AS.
+pub const BAD_PEER_AS: u8 = 2;
+
 /// Subcodes of Cease (RFC 4486, 8538, 9384).
 pub mod cease {
     #![allow(missing_docs)] // the names are the meaning
@@ -101,6 +104,15 @@ impl Notification {
         (!clean.is_empty()).then_some(clean)
     }
 
+    /// Of a bad peer AS: the AS that was refused, as most speakers say it though no RFC asks for it.
+    pub fn refused_as(&self) -> Option<u32> {
+        match (self.code, self.subcode, &*self.data) {
+            (OPEN, BAD_PEER_AS, [a, b]) => Some(u16::from_be_bytes([*a, *b]).into()),
+            (OPEN, BAD_PEER_AS, [a, b, c, d]) => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+            _ => None,
+        }
+    }
+
     /// Wrapped so that a peer that speaks RFC 8538 does not keep our routes.
     pub fn hard_reset(&self) -> Notification {
         let mut data = vec![self.code, self.subcode];
@@ -136,7 +148,7 @@ fn name(code: u8, subcode: u8) -> Option<&'static str> {
         (HEADER, 2) => "bad message length",
         (HEADER, 3) => "bad message type",
         (OPEN, 1) => "unsupported BGP version",
-        (OPEN, 2) => "AS number is not the one configured for this neighbour",
+        (OPEN, BAD_PEER_AS) => "AS number is not the one configured for this neighbour",
         (OPEN, 3) => "bad router id",
         (OPEN, 4) => "unsupported optional parameter",
         (OPEN, 6) => "unacceptable hold time",
@@ -194,6 +206,9 @@ impl fmt::Display for Notification {
         if let Some(reason) = self.reason() {
             write!(f, ": {reason:?}")?;
         }
+        if let Some(asn) = self.refused_as() {
+            write!(f, ": it is {asn}")?;
+        }
         if self.code == CEASE
             && self.subcode == cease::HARD_RESET
             && let Some(inner) = Notification::decode(&self.data)
@@ -235,6 +250,17 @@ mod tests {
         let lie = Notification::new(CEASE, cease::ADMIN_SHUTDOWN, vec![200, b'x'].into());
         assert_eq!(lie.reason(), None);
         assert_eq!(lie.to_string(), "shut down by an operator");
+    }
+
+    #[test]
+    fn a_refused_as_is_named_in_either_width() {
+        for data in [vec![0xfd, 0xe9], vec![0, 0, 0xfd, 0xe9]] {
+            let refused = Notification::new(OPEN, BAD_PEER_AS, data.into());
+            let words = refused.to_string();
+            assert!(words.ends_with("this neighbour: it is 65001"), "{words}");
+        }
+        let odd = Notification::new(OPEN, BAD_PEER_AS, vec![1].into());
+        assert_eq!(odd.refused_as(), None);
     }
 
     #[test]

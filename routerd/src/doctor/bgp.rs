@@ -51,7 +51,7 @@ const MENDS: [(&str, &str); 14] = [
     ),
     (
         "TTL security",
-        "set TTL security on both sides or on none; a peer that is more than one hop away needs multihop there, too",
+        "set TTL security on both sides or on none: BGPPeer.spec.ttlSecurity is how many hops away the peer is, 1 on a link; without it, a peer that is more than one hop away needs multihop there, too",
     ),
     (
         "BFD",

@@ -123,7 +123,11 @@ impl Engine {
             return;
         }
         let silent = matches!(reason, Reason::Sent(n) if n.code == notification::HOLD_TIMER);
-        let hint = if silent { peer.ttl_hint() } else { "" };
+        let hint = if silent {
+            peer.ttl_hint()
+        } else {
+            String::new()
+        };
         let words = format!("{reason}{hint}");
         debug!(peer = peer.name, ?side, "no BGP session: {words}");
         peer.fail(words, self.now);
