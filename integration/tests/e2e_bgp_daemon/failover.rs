@@ -1,4 +1,4 @@
-//! Two switches, one of which dies without a word.
+//! Two switches, one of which dies without a word, or hears without being heard, or speaks without hearing.
 //!
 //! ```text
 //!          ┌ 10.1.1.0/24 ─ tor1 ─ 10.2.1.0/24 ┐
@@ -18,7 +18,6 @@ use crate::rig::{Bird, LIMIT, established, learns, no_mesh, peer, rack};
 
 /// The goal: three intervals of 100 ms, and what a busy machine adds.
 const GOAL: Duration = Duration::from_millis(400);
-const BFD: &str = "bfd { interval 100 ms; multiplier 3; }";
 
 struct Fabric {
     tors: Vec<(Netns, Bird)>,
@@ -74,8 +73,49 @@ fn fabric(lab: &Lab, mesh: &Mesh) -> Result<Fabric> {
     })
 }
 
+/// What happens to a switch. Its links stay up.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// Nothing leaves it any more.
+    Dead,
+    /// Nothing of what it says arrives at the node; the node is heard.
+    ToNode,
+    /// Nothing of what the node says arrives there; the node hears it.
+    FromNode,
+}
+
+impl Cut {
+    fn make(self, switch: &Netns) -> Result<()> {
+        let (family, chains) = match self {
+            Cut::Dead => ("inet", vec!["hook output", "hook forward"]),
+            Cut::ToNode => ("netdev", vec!["hook egress device rack"]),
+            Cut::FromNode => ("netdev", vec!["hook ingress device rack"]),
+        };
+        switch.output("nft", &format!("add table {family} cut"))?;
+        for (n, hook) in chains.into_iter().enumerate() {
+            let drop = format!("{{ type filter {hook} priority 0 ; policy drop ; }}");
+            switch.output("nft", &format!("add chain {family} cut c{n} {drop}"))?;
+        }
+        Ok(())
+    }
+}
+
 #[test]
-fn traffic_moves_to_the_second_switch_in_time() -> Result<()> {
+fn traffic_moves_from_a_dead_switch_in_time() -> Result<()> {
+    moves_in_time(Cut::Dead)
+}
+
+#[test]
+fn traffic_moves_from_a_switch_that_is_not_heard_in_time() -> Result<()> {
+    moves_in_time(Cut::ToNode)
+}
+
+#[test]
+fn traffic_moves_from_a_switch_that_does_not_hear_in_time() -> Result<()> {
+    moves_in_time(Cut::FromNode)
+}
+
+fn moves_in_time(cut: Cut) -> Result<()> {
     lab::run("bgp-failover", |lab| {
         let mesh = rack(lab, 1)?;
         let fabric = fabric(lab, &mesh)?;
@@ -114,10 +154,18 @@ fn traffic_moves_to_the_second_switch_in_time() -> Result<()> {
         let both = ["10.1.1.1", "10.1.2.1"];
         learns(n1, "198.51.100.0/24", &both)?;
         let device = workload.host_interface()?;
-        let used = n1
-            .ns
-            .output("ip", &format!("route get {far} from {ip} iif {device}"))?;
-        let (dying, left) = match used.contains("via 10.1.1.1 ") {
+        // Which one carries what the cut is about: packets of the workload, or the answers.
+        let used = match cut {
+            Cut::Dead | Cut::FromNode => {
+                let way = format!("route get {far} from {ip} iif {device}");
+                n1.ns.output("ip", &way)?
+            }
+            Cut::ToNode => {
+                let way = format!("route get {ip} from {far}");
+                fabric.server.output("ip", &way)?
+            }
+        };
+        let (dying, left) = match used.contains("via 10.1.1.1 ") || used.contains("via 10.2.1.1 ") {
             true => (&fabric.tors[0], "10.1.2.1"),
             false => (&fabric.tors[1], "10.1.1.1"),
         };
@@ -133,15 +181,8 @@ fn traffic_moves_to_the_second_switch_in_time() -> Result<()> {
             ensure!(stream.returned() > from + 3000, "{}", stream.returned());
             Ok(())
         })?;
-        // It dies without a word on any link: nothing comes in, nothing goes out, links stay up.
         let (tor, _bird) = dying;
-        tor.output("nft", "add table inet dead")?;
-        for hook in ["output", "forward"] {
-            let chain = format!(
-                "add chain inet dead {hook} {{ type filter hook {hook} priority 0 ; policy drop ; }}"
-            );
-            tor.output("nft", &chain)?;
-        }
+        cut.make(tor)?;
         learns(n1, "198.51.100.0/24", &[left])?;
         let from = stream.returned();
         wait("packets to flow again", LIMIT, || {
@@ -149,7 +190,7 @@ fn traffic_moves_to_the_second_switch_in_time() -> Result<()> {
             Ok(())
         })?;
         let report = stream.stop()?;
-        println!("{report}; {BFD}");
+        println!("{cut:?}: {report}");
         ensure!(report.longest_gap <= GOAL, "{report}");
         Ok(())
     })

@@ -4,8 +4,14 @@
 
 mod cleanup;
 mod failover;
+mod faults;
+mod hostile;
 mod mesh;
 mod policy;
 mod racks;
+mod raw;
+mod reflectors;
 mod restart;
 mod rig;
+mod tunnels;
+mod unnumbered;

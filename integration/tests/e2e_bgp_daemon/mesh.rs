@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use integration::lab::{self, wait};
 use integration::scenario;
 
-use crate::rig::{LIMIT, blocks, established, learnt, no_mesh, rack, subsystem};
+use crate::rig::{LIMIT, block, established, learnt, no_mesh, rack, subsystem};
 
 #[test]
 fn every_node_speaks_to_every_other_unless_told_otherwise() -> Result<()> {
@@ -28,11 +28,7 @@ fn every_node_speaks_to_every_other_unless_told_otherwise() -> Result<()> {
             "{table}"
         );
         // Each knows the other's blocks by BGP, and has its own way there from the store.
-        let block = wait("n2 to have a block", LIMIT, || {
-            let blocks = blocks(n1, "n2")?;
-            ensure!(blocks.len() == 1, "{blocks:?}");
-            Ok(blocks.concat())
-        })?;
+        let block = block(n1, "n2")?;
         wait("n2's block at n1", LIMIT, || {
             let shown = n1.json(&["bgp", "routes", &block])?;
             let routes = scenario::list(&shown, "routes")?;

@@ -1,11 +1,11 @@
 //! Passwords, filters and the guard of the pools.
 
 use anyhow::{Result, ensure};
-use integration::lab::{self, wait};
+use integration::lab;
 use integration::scenario;
 
 use crate::rig::{
-    FAR, LIMIT, TOR, bird_tor, established, learns, learnt, no_mesh, peer, rack, shows, subsystem,
+    FAR, TOR, bird_tor, complains, established, learns, learnt, no_mesh, peer, rack, shows,
 };
 
 #[test]
@@ -21,14 +21,7 @@ fn a_password_from_a_file() -> Result<()> {
         );
         n1.apply(&peer("tor", &spec))?;
         // Without its password the peer is not spoken to at all.
-        wait("status to say that there is no password", LIMIT, || {
-            let (state, message) = subsystem(n1)?;
-            ensure!(
-                state == "Degraded" && message.contains("password file"),
-                "{message}"
-            );
-            Ok(())
-        })?;
+        complains(n1, &["password file"])?;
         std::fs::write(&file, "wrong\n")?;
         shows(
             "doctor to name the password",
@@ -89,14 +82,7 @@ fn a_prefix_of_our_pools_from_a_stranger_is_refused() -> Result<()> {
         ))?;
         learns(n1, FAR, &[TOR])?;
         ensure!(learnt(n1, "10.65.200.0/26")?.is_empty());
-        wait("status to say so", LIMIT, || {
-            let (state, message) = subsystem(n1)?;
-            ensure!(
-                state == "Degraded" && message.contains("inside our pools"),
-                "{message}"
-            );
-            Ok(())
-        })?;
+        complains(n1, &["inside our pools"])?;
         let session = established(n1, TOR)?;
         ensure!(session["guarded"] == 1, "{session}");
         shows(

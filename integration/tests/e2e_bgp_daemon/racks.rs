@@ -5,8 +5,8 @@ use integration::lab::{self, wait};
 use integration::scenario;
 
 use crate::rig::{
-    Bird, FAR, Frr, LIMIT, OUR_AS, TOR, TOR_AS, bird_tor, blocks, established, learns, peer, rack,
-    shows, subsystem,
+    Bird, FAR, Frr, LIMIT, OUR_AS, TOR, TOR_AS, bird_tor, block, complains, established, learns,
+    peer, rack, shows, subsystem,
 };
 
 const PEER: &str = "peerIP: 172.31.1.1, asNumber: 65001";
@@ -27,10 +27,7 @@ fn a_rack_with_bird() -> Result<()> {
         }
         // Blocks are announced, not addresses, and the world outside reaches a workload by them.
         let workloads = scenario::populate(lab, &mesh, 2)?;
-        let own = wait("n1 to have a block", LIMIT, || {
-            let blocks = blocks(n1, "n1")?;
-            blocks.first().cloned().context("no block yet")
-        })?;
+        let own = block(n1, "n1")?;
         bird.has(&own, &["unicast", "64512"])?;
         let workload = workloads.first().context("no workload")?;
         let ip = workload.ip(false)?;
@@ -81,14 +78,7 @@ fn told_by_routerctl(mesh: &lab::Mesh, own: &str) -> Result<()> {
 fn silent_switch(mesh: &lab::Mesh, bird: &Bird) -> Result<()> {
     bird.ask("down")?;
     let n1 = mesh.node(0)?;
-    wait("status to say so", LIMIT, || {
-        let (state, message) = subsystem(n1)?;
-        ensure!(
-            state == "Degraded" && message.contains(TOR),
-            "{state}: {message}"
-        );
-        Ok(())
-    })?;
+    complains(n1, &[TOR])?;
     shows(
         "doctor to say so",
         || Ok(n1.ctl(&["doctor"])?.stdout),
@@ -115,10 +105,7 @@ fn a_rack_with_frr() -> Result<()> {
             learns(node, FAR, &[TOR])?;
         }
         let workloads = scenario::populate(lab, &mesh, 1)?;
-        let own = wait("n2 to have a block", LIMIT, || {
-            let blocks = blocks(n1, "n2")?;
-            blocks.first().cloned().context("no block yet")
-        })?;
+        let own = block(n1, "n2")?;
         frr.has(&own, &["64512", "172.31.1.12"])?;
         let ip = workloads.last().context("no workload")?.ip(false)?;
         wait("a workload to answer the world outside", LIMIT, || {

@@ -41,23 +41,33 @@ pub(crate) fn rack(lab: &Lab, nodes: u8) -> Result<Mesh> {
     Ok(mesh)
 }
 
-/// BIRD as the switch, with `more` in the channel to each node and `options` in the protocol. What it learns, it forwards.
+/// BIRD as the switch, with `more` in the channel to each node and `options` in the protocol. What it learns, it forwards,
+/// and tells nobody.
 pub(crate) fn bird_tor(lab: &Lab, tor: &Netns, more: &str, options: &str) -> Result<Bird> {
+    bird_that_tells(lab, tor, "where source = RTS_STATIC", more, options)
+}
+
+/// As [`bird_tor`], but each node hears of the others too.
+pub(crate) fn talkative_tor(lab: &Lab, tor: &Netns) -> Result<Bird> {
+    bird_that_tells(lab, tor, "all", "", "")
+}
+
+fn bird_that_tells(lab: &Lab, tor: &Netns, tells: &str, more: &str, options: &str) -> Result<Bird> {
     let config = format!(
         "protocol kernel k4 {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
          protocol kernel k6 {{ ipv6 {{ import none; export where source = RTS_BGP; }}; }}\n\
          protocol static far4 {{ ipv4; route {FAR} blackhole; {more} }}\n\
          protocol static far6 {{ ipv6; route 2001:db8:100::/48 blackhole; }}\n\
          protocol bgp rack {{ local {TOR} as {TOR_AS}; neighbor range 172.31.1.0/24 as {OUR_AS}; {options}\n\
-           graceful restart on; hold time 9; ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n\
+           graceful restart on; hold time 9; ipv4 {{ import all; export {tells}; }}; }}\n\
          protocol bgp rack6 {{ local fd31:0:0:1::1 as {TOR_AS}; neighbor range fd31:0:0:1::/64 as {OUR_AS};\n\
            dynamic name \"six\"; graceful restart on; hold time 9;\n\
-           ipv6 {{ import all; export where source = RTS_STATIC; }}; }}\n"
+           ipv6 {{ import all; export {tells}; }}; }}\n"
     );
     Bird::start(lab, tor, "tor", &config)
 }
 
-/// Waits until a node says that its session with `peer` is up; the session.
+/// Waits until a node says that its session with `peer` is up, an address, node or name; the session.
 pub(crate) fn established(node: &Node, peer: &str) -> Result<Value> {
     wait(
         &format!("{} to be up with {peer}", node.name),
@@ -67,7 +77,7 @@ pub(crate) fn established(node: &Node, peer: &str) -> Result<Value> {
             let peers = scenario::list(&shown, "peers")?;
             let found = peers
                 .iter()
-                .find(|p| p["peer"] == peer || p["node"] == peer);
+                .find(|p| [&p["peer"], &p["node"], &p["name"]].contains(&&Value::from(peer)));
             let found = found.with_context(|| format!("no such peer: {shown}"))?;
             ensure!(found["state"] == "Established", "{shown}");
             Ok(found.clone())
@@ -99,10 +109,42 @@ pub(crate) fn learnt(node: &Node, prefix: &str) -> Result<Vec<String>> {
         Some(Value::Array(hops)) => hops.clone(),
         _ => vec![r.clone()],
     });
-    let gateway = |hop: Value| hop.get("gateway")?.as_str().map(str::to_owned);
+    // Of a hop of another family it is elsewhere (RFC 8950).
+    let gateway = |hop: Value| {
+        let ip = hop.get("gateway").or_else(|| hop.get("via")?.get("host"))?;
+        ip.as_str().map(str::to_owned)
+    };
     let mut gateways: Vec<String> = hops.filter_map(gateway).collect();
     gateways.sort();
     Ok(gateways)
+}
+
+/// What a node says of a peer, by name.
+pub(crate) fn session(node: &Node, name: &str) -> Result<Value> {
+    let shown = node.json(&["bgp", "peers"])?;
+    let peers = scenario::list(&shown, "peers")?;
+    let found = peers.iter().find(|p| p["name"] == name);
+    found
+        .cloned()
+        .with_context(|| format!("no {name}: {shown}"))
+}
+
+/// Waits until status says this of BGP, and is not content.
+pub(crate) fn complains(node: &Node, of: &[&str]) -> Result<()> {
+    wait(&format!("{} to say {of:?}", node.name), LIMIT, || {
+        let (state, message) = subsystem(node)?;
+        let all = of.iter().all(|word| message.contains(word));
+        ensure!(state == "Degraded" && all, "{state}: {message}");
+        Ok(())
+    })
+}
+
+/// Waits until a node has a block; its first one.
+pub(crate) fn block(node: &Node, of: &str) -> Result<String> {
+    wait(&format!("{of} to have a block"), LIMIT, || {
+        let blocks = blocks(node, of)?;
+        blocks.first().cloned().context("no block yet")
+    })
 }
 
 /// The state and message of the subsystem `bgp`.
