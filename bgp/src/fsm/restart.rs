@@ -105,6 +105,11 @@ impl<N: Copy + PartialEq> Deferral<N> {
         self.waiting.is_empty()
     }
 
+    /// Whether everything is here of the neighbours that `is_up` knows of.
+    pub fn is_over_for(&self, is_up: impl Fn(N) -> bool) -> bool {
+        !self.waiting.iter().any(|(n, _)| is_up(*n))
+    }
+
     /// A neighbour is up: families that it does not speak, or for which it restarts itself, are not waited
     /// for.
     pub fn up(&mut self, neighbour: N, agreed: &Negotiated) {
@@ -189,6 +194,7 @@ mod tests {
         deferral.forget(3);
         deferral.end_of_rib(1, Family::V4);
         assert!(!deferral.is_over());
+        assert!(!deferral.is_over_for(|n| n == 1) && deferral.is_over_for(|n| n == 2));
         deferral.end_of_rib(1, Family::V6);
         assert!(deferral.is_over());
     }

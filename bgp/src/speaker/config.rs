@@ -33,8 +33,10 @@ pub struct Config {
     /// We have just restarted and the kernel kept forwarding (RFC 4724): routes are chosen only once the peers that
     /// helped have sent theirs, and stay in the kernel until then. Heeded by [`super::Speaker::start`] only.
     pub restarted: bool,
-    /// Longest wait for that.
+    /// Longest wait for that: until then, what the kernel has from before stays.
     pub deferral: Duration,
+    /// After this, those that are up are enough to choose routes and to announce; at most `deferral`.
+    pub absent: Duration,
     /// Which learnt routes inside our own pools are used. A change costs as much as it changes.
     pub guard: Arc<PoolGuard>,
     /// Peers by name.
@@ -55,6 +57,7 @@ impl Config {
             port: Some(PORT),
             restarted: false,
             deferral: Duration::from_secs(60),
+            absent: Duration::from_secs(5),
             guard: Arc::default(),
             peers: BTreeMap::new(),
         }

@@ -6,6 +6,7 @@
 //!    └── write what sockets take ◄── transmit ◄──────┴─► batches for the kernel, as it takes them
 //! ```
 
+mod comeback;
 mod commands;
 mod obey;
 mod observe;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use model::Cidr;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::Command;
 use super::bfd::BfdThread;
@@ -34,8 +35,9 @@ use super::routers::Routers;
 use super::routes::Job;
 use crate::arbiter::Side;
 use crate::attributes::Attributes;
-use crate::fsm::{Deferral, HelperOutput, Input};
+use crate::fsm::{HelperOutput, Input};
 use crate::rib::{PeerId, Rib};
+use comeback::Comeback;
 
 /// Random numbers for jitter; nothing depends on their being hard to guess.
 pub(super) struct Dice(u64);
@@ -70,6 +72,8 @@ pub(super) struct Engine {
     rib: Rib,
     peers: BTreeMap<PeerId, Peer>,
     listeners: Vec<TcpListener>,
+    /// While connections cannot be accepted: when that is tried again.
+    accept_at: Option<Instant>,
     lingering: Vec<Linger>,
     commands: Receiver<Command>,
     /// Our own routes.
@@ -81,8 +85,8 @@ pub(super) struct Engine {
     settled: bool,
     bfd: BfdThread,
     routers: Routers,
-    deferral: Deferral<PeerId>,
-    deferral_at: Option<Instant>,
+    /// While peers are waited for after our restart.
+    comeback: Option<Comeback>,
     dice: Dice,
     now: Instant,
     /// A peer that can be written to has not heard everything.
@@ -133,7 +137,8 @@ impl Engine {
     fn wait(&self) -> Vec<(Source, PollFlags)> {
         let mut fds = vec![PollFd::new(self.commands.fd(), PollFlags::POLLIN)];
         let mut sources = vec![Source::Commands];
-        for (at, listener) in self.listeners.iter().enumerate() {
+        let listeners = self.listeners.iter().enumerate();
+        for (at, listener) in listeners.filter(|_| self.accept_at.is_none()) {
             fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
             sources.push(Source::Listener(at));
         }
@@ -174,7 +179,9 @@ impl Engine {
         }
         let peers = self.peers.values().filter_map(Peer::next_deadline);
         let lingering = self.lingering.iter().map(|l| l.until);
-        let next = peers.chain(lingering).chain(self.deferral_at).min();
+        let comeback = self.comeback.iter().map(|c| c.next_deadline(self.now));
+        let next = peers.chain(lingering).chain(comeback);
+        let next = next.chain(self.accept_at).min();
         let Some(next) = next else {
             return PollTimeout::NONE;
         };
@@ -188,6 +195,7 @@ impl Engine {
     fn expire(&mut self) {
         let now = self.now;
         self.lingering.retain(|l| l.until > now);
+        self.accept_at = self.accept_at.filter(|at| *at > now);
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
             while let Some((side, timer)) = self.peers.get_mut(&id).and_then(|p| p.expired(now)) {
@@ -208,20 +216,6 @@ impl Engine {
                 peer.idle_until = None;
                 self.start_peer(id);
             }
-        }
-        if self.deferral_at.is_some_and(|at| at <= now) {
-            info!("not all peers came back in time: routes are chosen without them");
-            self.end_deferral();
-        }
-    }
-
-    fn end_deferral(&mut self) {
-        self.deferral = Deferral::new([]);
-        self.deferral_at = None;
-        self.rib.set_deferred(false);
-        // Who comes up only now has nothing to gain from our having restarted.
-        for peer in self.peers.values_mut() {
-            peer.arbiter.set_config(&peer.config.session);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,10 @@ pub(crate) fn next_hop(address: Ipv4Addr) -> Ipv4Addr {
 
 /// What the kernel would have.
 #[derive(Clone, Default)]
-pub(crate) struct Table(pub(crate) Arc<Mutex<BTreeMap<Cidr, Vec<Via>>>>);
+pub(crate) struct Table(
+    pub(crate) Arc<Mutex<BTreeMap<Cidr, Vec<Via>>>>,
+    Arc<AtomicBool>,
+);
 
 impl RouteSink for Table {
     fn apply(&mut self, batch: &[RouteChange]) -> Vec<RouteFailure> {
@@ -46,9 +49,18 @@ impl RouteSink for Table {
         }
         Vec::new()
     }
+
+    fn settled(&mut self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Table {
+    /// Whether what is from before the start may go.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }

@@ -1,6 +1,7 @@
 //! Two speakers.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bgp::rib::Stance;
 use bgp::rib::filter::{Filter, MatchOperator, PrefixMatch, Rule};
@@ -166,6 +167,29 @@ fn routes_stay_while_a_peer_restarts() {
     b.speaker.take().unwrap().stop(goodbye);
     until(|| a.table.len(), |n| *n == 0);
     assert!(a.words("b").contains("for good"), "{}", a.words("b"));
+}
+
+#[test]
+fn after_a_restart_who_is_there_does_not_wait_for_who_is_away() {
+    let (mut a, mut b) = pair();
+    let away = b.peer(crate::rig::address(), 64514);
+    b.config.peers.insert("away".to_owned(), away);
+    a.start();
+    a.announce(&["10.1.0.0/24"]);
+    b.config.restarted = true;
+    b.config.absent = Duration::from_millis(500);
+    b.config.deferral = Duration::from_secs(6);
+    let start = Instant::now();
+    b.start();
+    b.announce(&["10.2.0.0/24"]);
+    until(|| b.is_up("a"), |up| *up);
+    until(|| a.learnt(), |l| *l == ["10.2.0.0/24"]);
+    until(|| b.table.len(), |n| *n == 1);
+    // What the other one said before may still come again.
+    assert!(!b.table.is_settled(), "after {:?}", start.elapsed());
+    assert!(start.elapsed() >= b.config.absent);
+    until(|| b.table.is_settled(), |settled| *settled);
+    assert!(start.elapsed() >= b.config.deferral);
 }
 
 #[test]

@@ -13,9 +13,11 @@ use model::bgp::{ANY_HOPS, Announcement, Bgp, Neighbour};
 use model::kernel::{Link, LinkName};
 use model::{Cidr, Family};
 
-/// After a restart: longest wait for what peers have to say before anything is announced. A peer that is away must
-/// not keep the others waiting for long.
+/// After a restart: longest wait for what peers have to say before what they said earlier leaves the kernel.
 const DEFERRAL: Duration = Duration::from_secs(20);
+/// And until those that are there are told our routes without waiting for those that are not: long enough for a peer
+/// that is slow to notice that we are back.
+const ABSENT: Duration = Duration::from_secs(5);
 
 /// What only the host knows.
 pub(super) struct Host<'a> {
@@ -44,6 +46,7 @@ pub(super) fn config(bgp: &Bgp, host: &Host<'_>) -> Translated {
     config.guard = std::sync::Arc::clone(&bgp.guard);
     config.port = bgp.listen;
     config.deferral = DEFERRAL;
+    config.absent = ABSENT;
     config.decision.multipath = bgp.multipath.max(1);
     if !bgp.listen_addresses.is_empty() {
         config.listen = bgp.listen_addresses.iter().copied().collect();

@@ -8,6 +8,7 @@ use model::Cidr;
 use nix::poll::PollFlags;
 use tracing::{info, warn};
 
+use super::comeback::Comeback;
 use super::reconfigure::listeners;
 use super::{Dice, End, Engine};
 use crate::attributes::Attributes;
@@ -39,7 +40,7 @@ impl Engine {
         rib.set_deferred(config.restarted);
         rib.set_guard(&config.guard);
         let now = Instant::now();
-        let deferral_at = config.restarted.then(|| now + config.deferral);
+        let comeback = Comeback::new(&config, now);
         let listeners = listeners(&config)?;
         let mut engine = Engine {
             config: Config {
@@ -49,6 +50,7 @@ impl Engine {
             rib,
             peers: BTreeMap::new(),
             listeners,
+            accept_at: None,
             lingering: Vec::new(),
             commands,
             announced: BTreeMap::new(),
@@ -57,17 +59,17 @@ impl Engine {
             settled: false,
             bfd,
             routers,
-            deferral: Deferral::new([]),
-            deferral_at,
+            comeback,
             dice: Dice::new(),
             now,
             more_to_send: false,
             scratch: Vec::new(),
         };
         engine.configure(config)?;
-        let peers = engine.peers.values();
-        if engine.config.restarted {
-            engine.deferral = Deferral::new(peers.map(|p| (p.id, p.config.session.families)));
+        if let Some(comeback) = &mut engine.comeback {
+            let peers = engine.peers.values();
+            let peers = peers.map(|p| (p.id, p.config.session.families));
+            comeback.wait_for(Deferral::new(peers));
         }
         Ok(engine)
     }

@@ -82,7 +82,9 @@ impl Engine {
         let patience = peer.config.session.max_restart_time;
         let helped = peer.helper.up(&agreed, patience);
         self.rib.peer_up(id, rib_config);
-        self.deferral.up(id, &agreed);
+        if let Some(comeback) = &mut self.comeback {
+            comeback.waiting().up(id, &agreed);
+        }
         peer.up = Some((side, agreed));
         self.help(id, helped);
     }
@@ -189,7 +191,9 @@ impl Engine {
     }
 
     fn end_of_rib(&mut self, id: PeerId, family: Family) {
-        self.deferral.end_of_rib(id, family);
+        if let Some(comeback) = &mut self.comeback {
+            comeback.waiting().end_of_rib(id, family);
+        }
         if let Some(peer) = self.peers.get_mut(&id) {
             let helped = peer.helper.end_of_rib(family);
             self.help(id, helped);

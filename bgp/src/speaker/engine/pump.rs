@@ -4,6 +4,7 @@ use model::Family;
 use tracing::debug;
 
 use super::Engine;
+use super::comeback::Comeback;
 use crate::arbiter::Side;
 use crate::attributes::NextHop;
 use crate::fsm::Input;
@@ -19,9 +20,7 @@ const IN_FLIGHT: usize = 8;
 impl Engine {
     /// Decides and sends.
     pub(super) fn pump(&mut self) {
-        if self.deferral_at.is_some() && self.deferral.is_over() {
-            self.end_deferral();
-        }
+        self.come_back();
         self.rib.decide();
         self.more_to_send = false;
         for round in 0..ROUNDS {
@@ -88,7 +87,7 @@ impl Engine {
     }
 
     fn feed_kernel(&mut self) {
-        if self.deferral_at.is_some() {
+        if self.comeback.as_ref().is_some_and(Comeback::is_silent) {
             return;
         }
         while self.routes_busy < IN_FLIGHT && self.feed_batch() {}
@@ -112,7 +111,7 @@ impl Engine {
             self.routes_busy += usize::from(sent);
             return sent;
         }
-        if !self.settled {
+        if !self.settled && self.comeback.is_none() {
             self.settled = true;
             let _ = self.routes.send(Job::Settled);
         }

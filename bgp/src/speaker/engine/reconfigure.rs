@@ -36,7 +36,7 @@ impl Engine {
         for id in gone {
             self.remove_peer(id);
         }
-        let restarted = new.restarted && self.deferral_at.is_some();
+        let restarted = new.restarted && self.comeback.is_some();
         for (name, config) in &new.peers {
             match self.id_of(name) {
                 Ok(id) => self.change_peer(id, config)?,
@@ -98,7 +98,7 @@ impl Engine {
         let outputs = peer.arbiter.stop(&why);
         self.obey(id, outputs, None);
         self.rib.peer_remove(id);
-        self.deferral.forget(id);
+        self.forget_comeback(id);
         if let Some(peer) = self.peers.remove(&id)
             && let Err(e) = demand(&self.listeners, &peer, false)
         {
@@ -141,10 +141,17 @@ impl Engine {
         // What was kept for the return of the peer as it was is not waited for.
         self.rib.peer_down(id, crate::PerFamily::default());
         if new.shutdown.is_some() {
-            self.deferral.forget(id);
+            self.forget_comeback(id);
         }
         self.start_peer(id);
         Ok(())
+    }
+
+    /// A peer that will not come back is not waited for.
+    fn forget_comeback(&mut self, id: PeerId) {
+        if let Some(comeback) = &mut self.comeback {
+            comeback.waiting().forget(id);
+        }
     }
 
     /// What a session that goes on has to know.

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use nix::poll::PollFlags;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::Engine;
 use crate::arbiter::Side;
@@ -16,6 +16,8 @@ use crate::wire::{MessageType, frame};
 
 /// Connections accepted in one turn.
 const ACCEPTED: usize = 64;
+/// Until connections are accepted again after one could not be.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
 
 impl Engine {
     pub(super) fn connect(&mut self, id: PeerId, side: Side) {
@@ -86,10 +88,20 @@ impl Engine {
             let (stream, from) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                // The other side went at once.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                    ) =>
+                {
+                    continue;
+                }
                 Err(e) => {
-                    // Out of descriptors, or the other side went at once: the next turn sees.
-                    debug!("cannot accept a BGP connection: {e}");
-                    std::thread::sleep(Duration::from_millis(1));
+                    // Out of descriptors or memory: the connection stays in the queue, so looking at once again would
+                    // only spin.
+                    warn!("cannot accept a BGP connection: {e}");
+                    self.accept_at = Some(self.now + ACCEPT_AGAIN);
                     return;
                 }
             };
