@@ -4,15 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
 
-/// A secret value. Whatever prints or serialises it gets `***`; clones share the bytes.
+/// A secret value. Whatever prints or serialises it gets `***`; clones share the bytes, and the last of them wipes them.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretValue(Arc<[u8]>);
+pub struct SecretValue(Arc<Zeroizing<Vec<u8>>>);
 
 impl SecretValue {
-    /// Wraps a value.
-    pub fn new(value: &[u8]) -> SecretValue {
-        SecretValue(value.into())
+    /// Wraps a value; one that is given away is not copied.
+    pub fn new(value: impl Into<Vec<u8>>) -> SecretValue {
+        SecretValue(Arc::new(Zeroizing::new(value.into())))
     }
 
     /// The value itself, for whoever needs it to work with.

@@ -56,7 +56,7 @@ impl<'de> Deserialize<'de> for Encoded {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Encoded, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
         match base64::decode(&text) {
-            Some(value) => Ok(Encoded(SecretValue::new(&value))),
+            Some(value) => Ok(Encoded(SecretValue::new(value))),
             None if text == HIDDEN => Err(serde::de::Error::custom(
                 "this is what is shown in place of a value: write the value itself under stringData",
             )),
@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for SecretSpec {
         let mut data: BTreeMap<String, SecretValue> =
             (written.data.into_iter().map(|(k, v)| (k, v.0))).collect();
         for (key, text) in written.string_data {
-            let value = SecretValue::new(text.as_bytes());
+            let value = SecretValue::new(text);
             data.insert(key, value);
         }
         Ok(SecretSpec { data })

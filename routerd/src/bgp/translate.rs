@@ -12,6 +12,7 @@ use bgp::speaker::{Bfd, Config, ConfigError, Password, Peer, Ttl};
 use model::bgp::{ANY_HOPS, Announcement, Bgp, Neighbour};
 use model::kernel::{Link, LinkName};
 use model::{Cidr, Family};
+use zeroize::Zeroizing;
 
 /// After a restart: longest wait for what peers have to say before what they said earlier leaves the kernel.
 const DEFERRAL: Duration = Duration::from_secs(20);
@@ -133,7 +134,8 @@ fn password(n: &Neighbour, host: &Host<'_>) -> Result<Option<Password>, String> 
         None => return Ok(None),
         Some(model::bgp::Password::File(path)) => {
             let from = format!("password file {}", path.display());
-            read = (host.read)(path).map_err(|e| format!("{from}: {e}"))?;
+            let bytes = (host.read)(path).map_err(|e| format!("{from}: {e}"))?;
+            read = Zeroizing::new(bytes);
             let line = read.split(|b| matches!(b, b'\n' | b'\r')).next();
             (line.unwrap_or_default(), from)
         }
