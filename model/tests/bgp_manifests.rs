@@ -204,6 +204,15 @@ fn configurations() {
                 json!({"localWorkloadPeeringIPV4": "169.254.1.1"}),
                 "spec.localWorkloadPeeringIPV4",
             ),
+            (
+                json!({"programClusterRoutes": "EnabledIPIPOnly"}),
+                "spec.programClusterRoutes",
+            ),
+            (
+                json!({"ipv4NormalRoutePriority": 1024}),
+                "spec.ipv4NormalRoutePriority",
+            ),
+            (json!({"extensions": {"a": "b"}}), "spec.extensions"),
         ],
     );
     refused(

@@ -36,6 +36,8 @@ const USE_ENCRYPTION: &str = "write spec.encryption";
 
 const NO_OPTIONAL: &str = "remove it; a peer whose password is missing is not peered with";
 const NO_INTERFACE: &str = "remove it; match by cidr, or by source: RemotePeers";
+const NO_ROUTE_PRIORITY: &str =
+    "remove it; routes of workloads have one priority, and what is learnt is used after them";
 const NO_PRIORITY: &str = "remove it; write setLocalPref or setMED under operations";
 
 const FIELDS: &[Field] = &[
@@ -72,8 +74,26 @@ const FIELDS: &[Field] = &[
     field(
         Kind::BGPConfiguration,
         "spec.programClusterRoutes",
-        &["Enabled"],
+        &["Enabled", "EnabledNoEncapOnly"],
         "remove it; routes between nodes come from the store, BGP adds what it does not have",
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.ipv4NormalRoutePriority",
+        &[],
+        NO_ROUTE_PRIORITY,
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.ipv6NormalRoutePriority",
+        &[],
+        NO_ROUTE_PRIORITY,
+    ),
+    field(
+        Kind::BGPConfiguration,
+        "spec.extensions",
+        &[],
+        "remove it; what they would ask of another speaker is not built",
     ),
     field(
         Kind::BGPConfiguration,
