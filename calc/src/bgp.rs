@@ -15,6 +15,7 @@ mod filters;
 mod mesh;
 mod selected;
 mod settings;
+mod unselected;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,7 @@ use crate::peers::Peers;
 use crate::pools::Pools;
 use crate::problems::Problems;
 use settings::Settings;
+pub use unselected::Witnesses;
 
 /// Most paths of a prefix that are used at once, as by Calico's speaker.
 const MULTIPATH: u16 = 16;

@@ -34,6 +34,8 @@ pub mod underlay;
 pub mod ways;
 mod wireguard;
 
+pub use bgp::Witnesses;
+
 use model::kernel::KernelState;
 use model::snapshot::Snapshot;
 use model::state::{NodeState, Underlay};

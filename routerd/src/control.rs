@@ -66,6 +66,7 @@ pub struct Loop {
     accepts_ra: bool,
     /// Why there is no underlay, when that is so.
     underlay_error: Option<String>,
+    witnesses: calc::Witnesses,
     /// Revision of the key that every write of a pool bumps.
     pools_guard: Option<Revision>,
     generation: Generation,
@@ -95,6 +96,7 @@ impl Loop {
             underlay: Underlay::default(),
             accepts_ra: false,
             underlay_error: None,
+            witnesses: calc::Witnesses::default(),
             pools_guard: None,
             generation: 0,
             complete_from: None,
@@ -296,6 +298,8 @@ impl Loop {
                 before.guarded_from
             }
         };
+        let unselected = self.witnesses.unselected(&self.snapshot);
+        state.problems.extend(unselected);
         if let Some(message) = &self.underlay_error {
             let object = format!("Node/{}", self.node);
             state.problems.insert(

@@ -33,7 +33,10 @@ pub(super) fn decide<'a>(
     };
     let is_member = |node: &str| {
         let reflects = settings.cluster_of(node).is_some();
-        !reflects && !selection.as_ref().is_some_and(|s| s.has(inputs, node))
+        !reflects
+            && !selection
+                .as_ref()
+                .is_some_and(|s| s.has(inputs.snapshot, node))
     };
     if !is_member(inputs.node) {
         return;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::bgp::{Bfd, Neighbour, NextHopMode, Ttl};
 use model::resources::BgpPeerSpec;
 use model::resources::bgp_peer::{self, PeerAddress, ReversePeering, SourceAddress};
+use model::snapshot::Snapshot;
 use model::{Family, Selector};
 
 use super::Chosen;
@@ -18,13 +19,13 @@ use crate::peers::{Peer, Peers, Who};
 use crate::problems::Problems;
 
 /// Which nodes a `BGPPeer` is for.
-struct For<'a> {
+pub(super) struct For<'a> {
     node: Option<&'a str>,
     selector: Option<Selector>,
 }
 
 impl<'a> For<'a> {
-    fn of(spec: &'a BgpPeerSpec) -> Result<For<'a>, model::selector::SelectorError> {
+    pub(super) fn of(spec: &'a BgpPeerSpec) -> Result<For<'a>, model::selector::SelectorError> {
         let selector = spec.node_selector.as_deref().map(str::parse);
         Ok(For {
             node: spec.node.as_deref(),
@@ -32,18 +33,18 @@ impl<'a> For<'a> {
         })
     }
 
-    fn has(&self, inputs: &Inputs<'_>, node: &str) -> bool {
+    pub(super) fn has(&self, snapshot: &Snapshot, node: &str) -> bool {
         let named = self.node.is_none_or(|name| name == node);
         named
             && self
                 .selector
                 .as_ref()
-                .is_none_or(|s| matches(inputs, s, node))
+                .is_none_or(|s| matches(snapshot, s, node))
     }
 }
 
-fn matches(inputs: &Inputs<'_>, selector: &Selector, node: &str) -> bool {
-    let metadata = inputs.snapshot.node_metadata(node);
+fn matches(snapshot: &Snapshot, selector: &Selector, node: &str) -> bool {
+    let metadata = snapshot.node_metadata(node);
     metadata.is_some_and(|m| selector.matches(&m.labels))
 }
 
@@ -56,8 +57,8 @@ impl<'a> Selection<'a> {
         Selection(peers.filter_map(|p| For::of(&p.spec).ok()).collect())
     }
 
-    pub(super) fn has(&self, inputs: &Inputs<'_>, node: &str) -> bool {
-        self.0.iter().any(|who| who.has(inputs, node))
+    pub(super) fn has(&self, snapshot: &Snapshot, node: &str) -> bool {
+        self.0.iter().any(|who| who.has(snapshot, node))
     }
 }
 
@@ -107,7 +108,7 @@ impl One<'_, '_> {
                 "it peers with nobody, since there is no Node/{node}: start routerd there, or write another spec.node"
             ));
         }
-        let ours = who.has(self.inputs, self.inputs.node);
+        let ours = who.has(self.inputs.snapshot, self.inputs.node);
         let Some(selector) = &self.spec.peer_selector else {
             if !ours {
                 return Ok(());
@@ -124,7 +125,7 @@ impl One<'_, '_> {
         let selector: Selector = selector
             .parse()
             .map_err(|e| no_selector("spec.peerSelector", &e))?;
-        let own_is_peer = matches(self.inputs, &selector, self.inputs.node);
+        let own_is_peer = matches(self.inputs.snapshot, &selector, self.inputs.node);
         let back =
             own_is_peer && self.spec.reverse_peering.unwrap_or_default() == ReversePeering::Auto;
         if !ours && !back {
@@ -132,9 +133,9 @@ impl One<'_, '_> {
         }
         let mut found = false;
         for peer in self.peers.iter() {
-            let forth = ours && matches(self.inputs, &selector, peer.name);
+            let forth = ours && matches(self.inputs.snapshot, &selector, peer.name);
             found |= forth;
-            let wanted = forth || back && who.has(self.inputs, peer.name);
+            let wanted = forth || back && who.has(self.inputs.snapshot, peer.name);
             let families = Family::ALL.into_iter().filter(|_| wanted);
             for family in families {
                 let neighbour = between_nodes(self.inputs, self.settings, peer, family);

@@ -3,6 +3,7 @@
 mod mesh;
 mod peers;
 mod routes;
+mod unselected;
 
 use model::bgp::{Bgp, Neighbour};
 use model::resources::VxlanMode;
