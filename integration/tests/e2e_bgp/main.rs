@@ -4,6 +4,7 @@
 
 mod bfd;
 mod bird;
+mod decisions;
 mod exabgp;
 mod frr;
 mod gobgp;

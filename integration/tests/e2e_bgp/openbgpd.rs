@@ -15,6 +15,7 @@ fn openbgpd_and_we_exchange_routes_with_password_ttl_security_and_paths() -> Res
             "AS {THEIR_AS}
 listen on {THEM}
 network 10.2.0.0/24 set community 65001:9
+network fd02::/64 set nexthop {THEM6}
 neighbor {US} {{
   remote-as 64512
   holdtime 9
@@ -42,6 +43,8 @@ allow to any
         let agreed = us.is_up()?.agreed.map(|n| n.context);
         ensure!(agreed.is_some_and(|c| c.add_path_in.v4 && c.add_path_out.v4));
         us.installs("10.2.0.0/24", &["10.99.0.2"])?;
+        // Left to itself it says ::1, which is no next hop for anybody: it takes the first IPv6 address of its host.
+        us.installs("fd02::/64", &[THEM6])?;
         let route = us.learns("10.2.0.0/24")?;
         ensure!(
             route.attributes.communities == [65001 << 16 | 9],
