@@ -26,6 +26,7 @@ mod store;
 mod table;
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -239,11 +240,11 @@ impl Rib {
         }
     }
 
-    /// What a neighbour hears, up to `max` paths; what is still pending for it counts as heard.
-    pub fn advertised(&self, id: PeerId, family: Family, max: usize) -> Vec<Advertised> {
+    /// What a neighbour hears of these rows; what is still pending for it counts as heard.
+    pub fn advertised(&self, id: PeerId, family: Family, rows: Range<u32>) -> Vec<Advertised> {
         match family {
-            Family::V4 => self.v4.advertised(&self.shared, id, max),
-            Family::V6 => self.v6.advertised(&self.shared, id, max),
+            Family::V4 => self.v4.advertised(&self.shared, id, rows),
+            Family::V6 => self.v6.advertised(&self.shared, id, rows),
         }
     }
 
@@ -362,26 +363,28 @@ impl Rib {
         on_plane!(self, family, |plane| plane.kernel_changes(shared, max))
     }
 
-    /// All paths of all prefixes, or of one, or those received from one neighbour.
-    pub fn routes(
-        &self,
-        family: Family,
-        prefix: Option<&Cidr>,
-        peer: Option<PeerId>,
-    ) -> Vec<Route<'_>> {
+    /// Numbers of rows are below this. A row is a prefix, in no order; its number is used again once it is gone.
+    pub fn rows(&self, family: Family) -> u32 {
         match family {
-            Family::V4 => self.v4.routes(
-                &self.shared,
-                prefix.and_then(V4::from_cidr),
-                prefix.is_some(),
-                peer,
-            ),
-            Family::V6 => self.v6.routes(
-                &self.shared,
-                prefix.and_then(V6::from_cidr),
-                prefix.is_some(),
-                peer,
-            ),
+            Family::V4 => self.v4.table.end(),
+            Family::V6 => self.v6.table.end(),
+        }
+    }
+
+    /// The row of a prefix.
+    pub fn row_of(&self, prefix: &Cidr) -> Option<u32> {
+        if let Some(key) = V4::from_cidr(prefix) {
+            self.v4.table.find(key)
+        } else {
+            self.v6.table.find(V6::from_cidr(prefix)?)
+        }
+    }
+
+    /// All paths of the prefixes of these rows, or those received from one neighbour.
+    pub fn routes(&self, family: Family, rows: Range<u32>, peer: Option<PeerId>) -> Vec<Route<'_>> {
+        match family {
+            Family::V4 => self.v4.routes(&self.shared, rows, peer),
+            Family::V6 => self.v6.routes(&self.shared, rows, peer),
         }
     }
 }

@@ -41,7 +41,7 @@ pub use config::{Bfd, CS6, Config, ConfigError, PORT, Peer, Ttl};
 pub use error::SpeakerError;
 pub use password::{Password, PasswordError};
 pub use routes::{RouteChange, RouteFailure, RouteSink, Via};
-pub use status::{LastFailure, PeerStatus, RouteInfo, RouteQuery, Traffic, View};
+pub use status::{LastFailure, PeerStatus, Place, RouteInfo, RoutePage, RouteQuery, Traffic, View};
 
 use crate::attributes::Attributes;
 use crate::rib::PeerId;
@@ -65,7 +65,7 @@ enum Command {
     Configure(Box<Config>, Answer<Outcome<()>>),
     Announce(BTreeMap<Cidr, Attributes>, Answer<Outcome<()>>),
     Peers(Answer<Vec<PeerStatus>>),
-    Routes(RouteQuery, Answer<Outcome<Vec<RouteInfo>>>),
+    Routes(RouteQuery, Answer<Outcome<RoutePage>>),
     Refresh(String, Family, Answer<Outcome<bool>>),
     Reset(String, String, Answer<Outcome<()>>),
     /// A batch is in the kernel.
@@ -149,12 +149,12 @@ impl Speaker {
         self.ask(Command::Peers)
     }
 
-    /// Routes.
+    /// A page of routes. However large the table is, sessions wait for one page at most.
     ///
     /// # Errors
     ///
     /// When there is no such peer.
-    pub fn routes(&self, query: RouteQuery) -> Result<Vec<RouteInfo>, SpeakerError> {
+    pub fn routes(&self, query: RouteQuery) -> Result<RoutePage, SpeakerError> {
         self.ask(|answer| Command::Routes(query, answer))?
     }
 

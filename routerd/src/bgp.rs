@@ -14,9 +14,10 @@
 
 mod fib;
 pub mod metrics;
+mod routes;
 mod status;
 mod translate;
-pub mod view;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ use tracing::{info, warn};
 
 use crate::reconcile;
 use fib::Fib;
-pub use view::RoutesQuery;
+pub use routes::{Cursor, NoCursor, RoutesQuery};
 
 /// How often sessions are looked at for the status, and passwords for a change.
 const TICK: Duration = Duration::from_secs(2);
@@ -90,7 +91,7 @@ impl Handle {
         answer.await.ok()
     }
 
-    /// Routes; `None` when the daemon stops.
+    /// A page of routes; `None` when the daemon stops.
     ///
     /// # Errors
     /// When there is no such peer.
@@ -390,7 +391,12 @@ impl Owner {
                     None => Ok(BgpRoutesShow::default()),
                     Some(r) => {
                         let installed = |prefixes| self.fib.installed(prefixes);
-                        view::routes(&r.speaker, &query, peers, self.plan.as_ref(), installed)
+                        let source = routes::Source {
+                            speaker: &r.speaker,
+                            statuses: peers,
+                            plan: self.plan.as_ref(),
+                        };
+                        routes::page(&source, &query, installed)
                     }
                 };
                 let _ = reply.send(shown);

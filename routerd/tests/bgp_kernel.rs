@@ -233,6 +233,7 @@ fn what_one_announces_the_other_has_in_its_kernel() {
         peer: Some("10.99.0.1".to_owned()),
         advertised: true,
         prefix: "10.2.0.0/26".parse().ok(),
+        after: None,
     });
     assert_eq!(told.unwrap().routes[0].next_hop, Some(b.address.into()));
     let nobody = ask(RoutesQuery {

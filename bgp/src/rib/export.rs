@@ -3,6 +3,7 @@
 mod offer;
 mod send;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -272,7 +273,12 @@ impl<K: PrefixKey> Plane<K> {
     }
 
     /// See [`super::Rib::advertised`].
-    pub(crate) fn advertised(&self, shared: &Shared, peer: PeerId, max: usize) -> Vec<Advertised> {
+    pub(crate) fn advertised(
+        &self,
+        shared: &Shared,
+        peer: PeerId,
+        rows: Range<u32>,
+    ) -> Vec<Advertised> {
         let has = |g: &&Group| g.subs.iter().any(|s| s.members.contains(&peer));
         let Some(group) = self.groups.iter().find(has) else {
             return Vec::new();
@@ -283,10 +289,8 @@ impl<K: PrefixKey> Plane<K> {
             export: &group.export,
             add_path: group.add_path,
         };
-        let nets = 0..self.table.end();
-        nets.flat_map(|net| work.heard(net, peer))
-            .take(max)
-            .collect()
+        let nets = rows.start..rows.end.min(self.table.end());
+        nets.flat_map(|net| work.heard(net, peer)).collect()
     }
 
     pub(crate) fn subgroups(&self) -> usize {

@@ -1,5 +1,7 @@
 //! What the RIB shows: routes in use for the kernel, and everything for operators.
 
+use std::ops::Range;
+
 use model::Cidr;
 
 use super::Shared;
@@ -99,15 +101,10 @@ impl<K: PrefixKey> Plane<K> {
     pub(crate) fn routes<'a>(
         &'a self,
         shared: &'a Shared,
-        only: Option<K>,
-        one: bool,
+        rows: Range<u32>,
         peer: Option<PeerId>,
     ) -> Vec<Route<'a>> {
-        let nets = match (only, one) {
-            (Some(key), _) => self.table.find(key).map_or(0..0, |net| net..net + 1),
-            (None, true) => 0..0,
-            (None, false) => 0..self.table.end(),
-        };
+        let nets = rows.start..rows.end.min(self.table.end());
         let paths = nets.flat_map(|net| {
             let key = self.table.key(net);
             self.table

@@ -82,8 +82,28 @@ pub struct RouteQuery {
     pub family: Option<Family>,
     /// Of one prefix only.
     pub prefix: Option<Cidr>,
-    /// At most so many.
+    /// About so many: those of one prefix are not torn apart.
     pub limit: usize,
+    /// Where the page before ended.
+    pub after: Option<Place>,
+}
+
+/// How far a listing has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The family.
+    pub family: Family,
+    /// The first row of it that was not looked at.
+    pub row: u32,
+}
+
+/// A part of the routes. One that comes or goes between two parts may be missing, or be there twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePage {
+    /// By rows, the paths of a prefix together.
+    pub routes: Vec<RouteInfo>,
+    /// Where the next part begins; `None` at the end. There may be more although this one is empty.
+    pub next: Option<Place>,
 }
 
 impl RouteQuery {
@@ -94,6 +114,7 @@ impl RouteQuery {
             family: None,
             prefix: None,
             limit: 1000,
+            after: None,
         }
     }
 }

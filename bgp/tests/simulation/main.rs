@@ -65,7 +65,8 @@ fn check(network: &Network) {
         for speaker in &network.speakers {
             for family in Family::ALL {
                 let prefix = speaker::prefix(origin, family);
-                let found = speaker.rib.routes(family, Some(&prefix), None);
+                let row = speaker.rib.row_of(&prefix).map_or(0..0, |row| row..row + 1);
+                let found = speaker.rib.routes(family, row, None);
                 let best = found.iter().find(|r| r.best);
                 let path = best.map(|r| r.attributes.asns().collect::<Vec<u32>>());
                 assert_eq!(

@@ -141,8 +141,8 @@ impl Node {
 
     /// Prefixes that came from a peer and are the best.
     pub(crate) fn learnt(&self) -> Vec<String> {
-        let routes = self.speaker().routes(RouteQuery::new(View::Best)).unwrap();
-        let theirs = routes.iter().filter(|r| r.from.is_some());
+        let best = self.speaker().routes(RouteQuery::new(View::Best)).unwrap();
+        let theirs = best.routes.iter().filter(|r| r.from.is_some());
         theirs.map(|r| r.prefix.to_string()).collect()
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bgp::NextHop;
 use bgp::rib::Stance;
 use bgp::rib::filter::{Filter, MatchOperator, PrefixMatch, Rule};
 use bgp::speaker::{Goodbye, RouteQuery, View};
@@ -23,7 +24,7 @@ fn routes_go_both_ways_and_into_the_kernel() {
     let installed = until(|| a.table.0.lock().unwrap().clone(), |t| t.len() == 1);
     assert_eq!(installed[&"10.2.0.0/24".parse().unwrap()], [via(b.address)]);
     let heard = RouteQuery::new(View::Advertised("b".to_owned()));
-    let heard = a.speaker().routes(heard).unwrap();
+    let heard = a.speaker().routes(heard).unwrap().routes;
     assert_eq!(heard.len(), 2);
     assert_eq!(heard[0].attributes.as_path, [a.asn]);
     assert_eq!(heard[0].next_hop, next_hop(a.address));
@@ -31,6 +32,59 @@ fn routes_go_both_ways_and_into_the_kernel() {
     a.announce(&["10.1.1.0/24"]);
     until(|| b.learnt(), |l| *l == ["10.1.1.0/24"]);
     until(|| b.table.len(), |n| *n == 1);
+}
+
+#[test]
+fn a_listing_goes_page_by_page_and_misses_nothing() {
+    let (mut a, mut b) = pair();
+    // The loopback interface has none that could be told.
+    a.config.peers.get_mut("b").unwrap().own_v6 = Some(NextHop::V6 {
+        global: "2001:db8::1".parse().unwrap(),
+        link_local: None,
+    });
+    a.start();
+    b.start();
+    let four = (0..500).map(|n| format!("10.1.{}.{}/32", n / 250, n % 250));
+    let six = (0..100).map(|n| format!("2001:db8:{n:x}::/48"));
+    let all: Vec<String> = four.chain(six).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    a.announce(&all);
+    let total = |b: &crate::rig::Node| {
+        let routes = b.status("a").routes;
+        routes.v4.received + routes.v6.received
+    };
+    until(|| total(&b), |n| *n == 600);
+    for view in [View::Received("a".to_owned()), View::Best] {
+        let mut query = RouteQuery {
+            limit: 50,
+            ..RouteQuery::new(view)
+        };
+        let (mut found, mut pages) = (std::collections::BTreeSet::new(), 0);
+        loop {
+            let page = b.speaker().routes(query.clone()).unwrap();
+            assert!(page.routes.len() < 128, "{}", page.routes.len());
+            let new = page.routes.into_iter().map(|r| r.prefix.to_string());
+            found.extend(new);
+            pages += 1;
+            query.after = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!((found.len(), pages > 4), (600, true));
+    }
+    // What the other side told, too; and one prefix is found without a look at the others.
+    let told = RouteQuery {
+        family: Some(model::Family::V6),
+        ..RouteQuery::new(View::Advertised("b".to_owned()))
+    };
+    let told = a.speaker().routes(told).unwrap();
+    assert_eq!((told.routes.len(), told.next), (100, None));
+    let one = RouteQuery {
+        prefix: "10.1.0.7/32".parse().ok(),
+        ..RouteQuery::new(View::All)
+    };
+    assert_eq!(b.speaker().routes(one).unwrap().routes.len(), 1);
 }
 
 #[test]
@@ -85,7 +139,7 @@ fn a_new_filter_changes_routes_and_not_the_session() {
     b.configure();
     until(|| b.table.len(), |n| *n == 0);
     let received = RouteQuery::new(View::Received("a".to_owned()));
-    let received = b.speaker().routes(received).unwrap();
+    let received = b.speaker().routes(received).unwrap().routes;
     assert!(received.len() == 1 && received[0].filtered, "{received:?}");
     a.config.peers.get_mut("b").unwrap().export = None;
     a.configure();
@@ -110,7 +164,7 @@ fn a_new_guard_takes_routes_out_and_lets_them_in_again() {
     until(|| b.table.len(), |n| *n == 1);
     let received = || {
         let of = RouteQuery::new(View::Received("a".to_owned()));
-        b.speaker().routes(of).unwrap()
+        b.speaker().routes(of).unwrap().routes
     };
     let received = until(received, |r| r.len() == 2);
     let refused: Vec<_> = received.iter().map(|r| (r.filtered, r.stance)).collect();

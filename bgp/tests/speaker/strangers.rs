@@ -106,7 +106,7 @@ fn a_peer_that_does_not_read_costs_a_set_of_prefixes() {
     }
     let pending = until(|| a.status("deaf").pending.v4, |n| *n > 0);
     assert!(pending <= prefixes.len(), "a set, not a queue: {pending}");
-    until(|| b.learnt().len(), |n| *n == 1000); // what a query gives at most
+    until(|| b.learnt().len(), |n| *n >= 1000); // what a page has
     until(|| b.status("a").routes.v4.received, |n| *n == 5_000);
     assert!(b.is_up("a") && a.is_up("deaf"));
 }

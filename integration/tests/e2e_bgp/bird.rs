@@ -207,7 +207,7 @@ fn several_paths_of_a_prefix_arrive() -> Result<()> {
                 prefix: Some(cidr("10.2.0.0/24")),
                 ..RouteQuery::new(View::Received("them".to_owned()))
             };
-            let paths = us.speaker().routes(query)?;
+            let paths = us.speaker().routes(query)?.routes;
             ensure!(paths.len() == 2, "{paths:?}");
             ensure!(paths.iter().filter(|p| p.best).count() == 1, "{paths:?}");
             Ok(())

@@ -181,7 +181,7 @@ impl Us {
             ..RouteQuery::new(View::Received("them".to_owned()))
         };
         wait(&format!("{prefix} to be learnt"), LIMIT, || {
-            let found = self.speaker().routes(query.clone())?;
+            let found = self.speaker().routes(query.clone())?.routes;
             found
                 .into_iter()
                 .next()

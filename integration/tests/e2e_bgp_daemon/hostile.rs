@@ -36,6 +36,13 @@ fn rack_with_crowd(lab: &Lab, size: u8, spec: &str) -> Result<(Mesh, Bird, Crowd
         );
     }
     n1.apply(&manifest)?;
+    // Who is not known yet is not welcome.
+    wait("the daemon to know all peers", LIMIT, || {
+        let shown = n1.json(&["bgp", "peers"])?;
+        let known = scenario::list(&shown, "peers")?.len();
+        ensure!(known == usize::from(size) + 1, "{shown}");
+        Ok(())
+    })?;
     established(n1, TOR)?;
     learns(n1, FAR, &[TOR])?;
     Ok((mesh, bird, crowd))

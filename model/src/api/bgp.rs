@@ -90,12 +90,15 @@ pub struct BgpPeerShow {
     pub refused_updates: u64,
 }
 
-/// Routes of the BGP table.
+/// A part of the routes of the BGP table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BgpRoutesShow {
-    /// By prefix, the best path first.
+    /// By prefix, the best path first; the parts themselves are in no order.
     pub routes: Vec<BgpRouteShow>,
+    /// What the next part is asked for with; null in the last one.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// One path of a prefix.

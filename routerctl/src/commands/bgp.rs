@@ -1,8 +1,11 @@
 //! `bgp`: sessions and routes.
 
-use client::{Client, paths};
-use model::api::{BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow, BgpRoutesShow, BgpState};
-use serde_json::Value;
+use client::{Client, Target, paths};
+use model::Cidr;
+use model::api::{BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow, BgpState};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::age::span;
 use crate::args::{Bgp, OutputFormat};
@@ -19,23 +22,62 @@ pub(super) fn run(client: &Client, command: Bgp, out: &mut Out) -> Result<Done, 
             advertised,
             format,
         } => {
-            let mut target = paths::bgp_routes();
-            if let Some(prefix) = prefix {
-                target = target.query("prefix", &prefix.to_string());
-            }
-            if let Some(peer) = &peer {
-                target = target.query("peer", peer);
-            }
-            if advertised {
-                target = target.query("advertised", "true");
-            }
-            let value: Value = super::get(client, &target)?;
-            if !super::print_value(&value, format.output, out)? {
-                show_routes(&super::typed(value)?, advertised, out);
+            let target = || {
+                let mut target = paths::bgp_routes();
+                if let Some(prefix) = prefix {
+                    target = target.query("prefix", &prefix.to_string());
+                }
+                if let Some(peer) = &peer {
+                    target = target.query("peer", peer);
+                }
+                match advertised {
+                    true => target.query("advertised", "true"),
+                    false => target,
+                }
+            };
+            if format.output == OutputFormat::Table {
+                let routes = all(client, target, |route: &BgpRouteShow| Some(route.prefix))?;
+                show_routes(&routes, advertised, out);
+            } else {
+                // As the daemon says it, with what only a newer one knows.
+                let prefix = |route: &Value| route["prefix"].as_str()?.parse().ok();
+                let routes: Vec<Value> = all(client, target, prefix)?;
+                super::print_value(&json!({"routes": routes}), format.output, out)?;
             }
             Ok(Done::Well)
         }
     }
+}
+
+/// A part of the table.
+#[derive(Deserialize)]
+struct Page<T> {
+    routes: Vec<T>,
+    next: Option<String>,
+}
+
+/// The routes of all parts, by prefix.
+fn all<T: DeserializeOwned>(
+    client: &Client,
+    target: impl Fn() -> Target,
+    prefix: impl Fn(&T) -> Option<Cidr>,
+) -> Result<Vec<T>, Failure> {
+    let (mut routes, mut next): (Vec<T>, Option<String>) = (Vec::new(), None);
+    loop {
+        let target = match &next {
+            Some(after) => target().query("after", after),
+            None => target(),
+        };
+        let page: Page<T> = super::typed(super::get(client, &target)?)?;
+        routes.extend(page.routes);
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    // Those of one prefix are in order already.
+    routes.sort_by_key(prefix);
+    Ok(routes)
 }
 
 fn peers(client: &Client, format: OutputFormat, out: &mut Out) -> Result<Done, Failure> {
@@ -100,7 +142,7 @@ fn peer(peer: &BgpPeerShow) -> Vec<Cell> {
     ]
 }
 
-fn show_routes(shown: &BgpRoutesShow, advertised: bool, out: &mut Out) {
+fn show_routes(routes: &[BgpRouteShow], advertised: bool, out: &mut Out) {
     let peer = if advertised { "TO" } else { "FROM" };
     let mut table = Table::new([
         "PREFIX",
@@ -112,7 +154,7 @@ fn show_routes(shown: &BgpRoutesShow, advertised: bool, out: &mut Out) {
         "MED",
         "STATE",
     ]);
-    shown.routes.iter().for_each(|r| table.push(route(r)));
+    routes.iter().for_each(|r| table.push(route(r)));
     out.text(&table.render(out.colour()));
 }
 

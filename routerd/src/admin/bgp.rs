@@ -8,7 +8,7 @@ use model::api::{BgpPeersShow, BgpRoutesShow};
 use serde::Deserialize;
 
 use super::{ApiError, ApiResult};
-use crate::bgp::RoutesQuery;
+use crate::bgp::{NoCursor, RoutesQuery};
 use crate::services::Services;
 
 /// Which routes.
@@ -18,6 +18,7 @@ pub(super) struct Routes {
     prefix: Option<Cidr>,
     peer: Option<String>,
     advertised: bool,
+    after: Option<String>,
 }
 
 fn stopping() -> ApiError {
@@ -32,7 +33,10 @@ pub(super) async fn routes(
     State(s): State<Services>,
     Query(query): Query<Routes>,
 ) -> ApiResult<BgpRoutesShow> {
+    let after = query.after.as_deref().map(str::parse).transpose();
+    let refused = |e: NoCursor| ApiError::new(StatusCode::BAD_REQUEST, e.to_string(), false);
     let query = RoutesQuery {
+        after: after.map_err(refused)?,
         prefix: query.prefix,
         peer: query.peer,
         advertised: query.advertised,

@@ -1,25 +1,13 @@
-//! Sessions and routes as they are shown.
+//! Sessions as they are shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bgp::bfd;
 use bgp::fsm::State;
-use bgp::speaker::{PeerStatus, RouteInfo, RouteQuery, Speaker, View};
-use model::Cidr;
-use model::api::{BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow, BgpRoutesShow, BgpState};
-use model::bgp::{Bgp, Community, LargeCommunity, Neighbour};
-
-/// Which routes are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RoutesQuery {
-    /// Of one prefix.
-    pub prefix: Option<Cidr>,
-    /// Of one peer, by address, name or node.
-    pub peer: Option<String>,
-    /// What peers were told.
-    pub advertised: bool,
-}
+use bgp::speaker::PeerStatus;
+use model::api::{BfdState, BgpPeerShow, BgpPeersShow, BgpState};
+use model::bgp::{Bgp, Neighbour};
 
 fn state(state: State) -> BgpState {
     match state {
@@ -33,7 +21,7 @@ fn state(state: State) -> BgpState {
 }
 
 /// What a peer is called by those who look at it: its address, or the interface where it was not heard yet.
-fn address(address: IpAddr, neighbour: Option<&Neighbour>) -> String {
+pub(super) fn address(address: IpAddr, neighbour: Option<&Neighbour>) -> String {
     let interface = neighbour.and_then(|n| n.interface);
     match (address, interface) {
         (ip, Some(interface)) if ip.is_unspecified() => interface.to_string(),
@@ -136,105 +124,4 @@ fn shown(neighbour: &Neighbour, s: &PeerStatus) -> BgpPeerShow {
         refused_updates: s.refused,
         ..absent(&s.name, neighbour, None)
     }
-}
-
-/// Routes. `installed` says which prefixes the kernel has.
-pub(super) fn routes(
-    speaker: &Speaker,
-    query: &RoutesQuery,
-    statuses: &[PeerStatus],
-    plan: Option<&Bgp>,
-    installed: impl FnOnce(Vec<Cidr>) -> BTreeSet<Cidr>,
-) -> Result<BgpRoutesShow, String> {
-    let neighbour = |name: &str| plan.and_then(|plan| plan.peers.get(name));
-    let called = |s: &PeerStatus| address(s.address, neighbour(&s.name));
-    let names: BTreeMap<&str, String> = statuses
-        .iter()
-        .map(|s| (s.name.as_str(), called(s)))
-        .collect();
-    let wanted: Vec<&PeerStatus> = match &query.peer {
-        None => statuses.iter().collect(),
-        Some(peer) => {
-            let is = |s: &&PeerStatus| {
-                let node = neighbour(&s.name).and_then(|n| n.node.as_deref());
-                s.name == *peer
-                    || called(s) == *peer
-                    || s.address.to_string() == *peer
-                    || node == Some(peer)
-            };
-            let found: Vec<_> = statuses.iter().filter(is).collect();
-            if found.is_empty() {
-                return Err(format!(
-                    "no BGP peer is called {peer}: see `routerctl bgp peers`"
-                ));
-            }
-            found
-        }
-    };
-    let ask = |view: View| {
-        let query = RouteQuery {
-            prefix: query.prefix,
-            limit: usize::MAX,
-            ..RouteQuery::new(view)
-        };
-        speaker.routes(query).map_err(|e| e.to_string())
-    };
-    let mut found: Vec<(Option<&str>, RouteInfo)> = Vec::new();
-    match (query.advertised, &query.peer) {
-        (true, _) => {
-            for status in wanted {
-                let told = ask(View::Advertised(status.name.clone()))?;
-                found.extend(told.into_iter().map(|r| (Some(status.name.as_str()), r)));
-            }
-        }
-        (false, Some(_)) => {
-            for status in wanted {
-                let heard = ask(View::Received(status.name.clone()))?;
-                found.extend(heard.into_iter().map(|r| (Some(status.name.as_str()), r)));
-            }
-        }
-        (false, None) => {
-            let all = ask(View::All)?;
-            let own = |r: &RouteInfo| {
-                let from = statuses.iter().find(|s| Some(&s.name) == r.from.as_ref());
-                from.map(|s| s.name.as_str())
-            };
-            found.extend(all.into_iter().map(|r| (own(&r), r)));
-        }
-    }
-    found.sort_by_key(|(_, r)| (r.prefix, !r.best));
-    let learnt = found.iter().filter(|(_, r)| r.used && r.from.is_some());
-    let installed = installed(learnt.map(|(_, r)| r.prefix).collect());
-    let row = |(peer, route): (Option<&str>, RouteInfo)| BgpRouteShow {
-        peer: peer.and_then(|peer| names.get(peer).cloned()),
-        installed: route.used && route.from.is_some() && installed.contains(&route.prefix),
-        next_hop: Some(route.next_hop).filter(|ip| !ip.is_unspecified()),
-        communities: communities(&route),
-        note: (route.stance.words())
-            .filter(|_| route.from.is_some() && !query.advertised)
-            .map(str::to_owned),
-        prefix: route.prefix,
-        local_pref: route.attributes.local_pref,
-        med: route.attributes.med,
-        as_path: route.attributes.as_path,
-        best: route.best,
-        filtered: route.filtered,
-        stale: route.stale,
-    };
-    Ok(BgpRoutesShow {
-        routes: found.into_iter().map(row).collect(),
-    })
-}
-
-fn communities(route: &RouteInfo) -> Vec<String> {
-    let standard = route.attributes.communities.iter().copied();
-    let large = route.attributes.large_communities.iter();
-    let large = large.map(|c| LargeCommunity {
-        global: c.global,
-        local1: c.local1,
-        local2: c.local2,
-    });
-    let all = standard.map(Community::Standard);
-    let all = all.chain(large.map(Community::Large));
-    all.map(|c| c.to_string()).collect()
 }

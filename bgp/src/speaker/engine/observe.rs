@@ -1,5 +1,6 @@
 //! What operators see.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use model::Family;
@@ -7,10 +8,26 @@ use model::Family;
 use super::Engine;
 use crate::family::PerFamily;
 use crate::fsm::State;
-use crate::rib::{LOCAL, PeerId, Route, Stance};
+use crate::rib::{Advertised, LOCAL, PeerId, Route, Stance};
 use crate::speaker::error::SpeakerError;
 use crate::speaker::peer::{Failure, Peer};
-use crate::speaker::status::{LastFailure, PeerStatus, RouteInfo, RouteQuery, View};
+use crate::speaker::status::{
+    LastFailure, PeerStatus, Place, RouteInfo, RoutePage, RouteQuery, View,
+};
+
+/// Prefixes looked at for one page.
+const LOOK: u32 = 16_384;
+/// And at a time.
+const STEP: u32 = 64;
+
+/// [`View`] with the peer that was found.
+#[derive(Clone, Copy)]
+enum Seen {
+    All,
+    Best,
+    From(PeerId),
+    By(PeerId),
+}
 
 impl Engine {
     pub(super) fn statuses(&self) -> Vec<PeerStatus> {
@@ -63,61 +80,84 @@ impl Engine {
         self.peers.get(&id).map(|p| p.name.clone())
     }
 
-    pub(super) fn find_routes(&self, query: &RouteQuery) -> Result<Vec<RouteInfo>, SpeakerError> {
-        let of_peer = |name: &str| {
-            let peer = self.peers.values().find(|p| p.name == name);
-            peer.map(|p| p.id)
-                .ok_or_else(|| SpeakerError::NoPeer(name.to_owned()))
+    /// One page: sessions wait meanwhile, so both what is found and what is looked at are bounded.
+    pub(super) fn find_routes(&self, query: &RouteQuery) -> Result<RoutePage, SpeakerError> {
+        let view = match &query.view {
+            View::All => Seen::All,
+            View::Best => Seen::Best,
+            View::Received(name) => Seen::From(self.id_of(name)?),
+            View::Advertised(name) => Seen::By(self.id_of(name)?),
         };
-        let families = query.family.map_or(Family::ALL.to_vec(), |f| vec![f]);
-        let mut found = Vec::new();
-        for family in families {
-            let left = query.limit.saturating_sub(found.len());
-            match &query.view {
-                View::Advertised(name) => {
-                    let left = query.prefix.map_or(left, |_| usize::MAX);
-                    let of = self.rib.advertised(of_peer(name)?, family, left);
-                    let wanted = |p: &model::Cidr| query.prefix.is_none_or(|q| q == *p);
-                    found.extend(
-                        of.into_iter()
-                            .filter(|r| wanted(&r.prefix))
-                            .map(|r| RouteInfo {
-                                prefix: r.prefix,
-                                from: self.name_of(r.from),
-                                path_id: r.path_id,
-                                next_hop: r.next_hop.address(),
-                                attributes: r.attributes,
-                                best: false,
-                                used: false,
-                                filtered: false,
-                                stance: Stance::Free,
-                                stale: false,
-                            }),
-                    );
+        let mut page = RoutePage {
+            routes: Vec::new(),
+            next: None,
+        };
+        if let Some(prefix) = &query.prefix {
+            let family = prefix.family();
+            if let Some(row) = self.rib.row_of(prefix) {
+                self.look(view, family, row..row + 1, &mut page.routes);
+            }
+            return Ok(page);
+        }
+        let families = Family::ALL.into_iter();
+        let families = families.filter(|f| query.family.is_none_or(|only| only == *f));
+        let begun = |f: &Family| query.after.is_none_or(|after| after.family == *f);
+        let mut looked_at = 0;
+        for family in families.skip_while(|f| !begun(f)) {
+            let after = query.after.filter(|after| after.family == family);
+            let mut row = after.map_or(0, |after| after.row);
+            let end = self.rib.rows(family);
+            while row < end {
+                if page.routes.len() >= query.limit || looked_at >= LOOK {
+                    page.next = Some(Place { family, row });
+                    return Ok(page);
                 }
-                view => {
-                    let peer = match view {
-                        View::Received(name) => Some(of_peer(name)?),
-                        _ => None,
-                    };
-                    let routes = self.rib.routes(family, query.prefix.as_ref(), peer);
-                    let wanted = |r: &&Route<'_>| *view != View::Best || r.best;
-                    let routes = routes.iter().filter(wanted).take(left);
-                    found.extend(routes.map(|r| RouteInfo {
-                        prefix: r.prefix,
-                        from: self.name_of(r.peer),
-                        path_id: r.path_id,
-                        next_hop: r.next_hop.address(),
-                        attributes: r.attributes.into(),
-                        best: r.best,
-                        used: r.used,
-                        filtered: r.filtered,
-                        stance: r.stance,
-                        stale: r.stale,
-                    }));
-                }
+                let to = end.min(row.saturating_add(STEP));
+                self.look(view, family, row..to, &mut page.routes);
+                looked_at += to - row;
+                row = to;
             }
         }
-        Ok(found)
+        Ok(page)
+    }
+
+    fn look(&self, view: Seen, family: Family, rows: Range<u32>, found: &mut Vec<RouteInfo>) {
+        let from = match view {
+            Seen::By(peer) => {
+                let told = self.rib.advertised(peer, family, rows);
+                return found.extend(told.into_iter().map(|r| self.told(r)));
+            }
+            Seen::From(peer) => Some(peer),
+            Seen::All | Seen::Best => None,
+        };
+        let routes = self.rib.routes(family, rows, from);
+        let wanted = |r: &&Route<'_>| !matches!(view, Seen::Best) || r.best;
+        found.extend(routes.iter().filter(wanted).map(|r| RouteInfo {
+            prefix: r.prefix,
+            from: self.name_of(r.peer),
+            path_id: r.path_id,
+            next_hop: r.next_hop.address(),
+            attributes: r.attributes.into(),
+            best: r.best,
+            used: r.used,
+            filtered: r.filtered,
+            stance: r.stance,
+            stale: r.stale,
+        }));
+    }
+
+    fn told(&self, route: Advertised) -> RouteInfo {
+        RouteInfo {
+            prefix: route.prefix,
+            from: self.name_of(route.from),
+            path_id: route.path_id,
+            next_hop: route.next_hop.address(),
+            attributes: route.attributes,
+            best: false,
+            used: false,
+            filtered: false,
+            stance: Stance::Free,
+            stale: false,
+        }
     }
 }
