@@ -8,7 +8,7 @@
 //! | `GET /v1/tunnels` | [`TunnelsShow`] |
 //! | `POST /v1/tunnels/rotate` | [`Rotated`]: this node's key begins to change |
 //! | `GET /v1/bgp/peers` | [`BgpPeersShow`] |
-//! | `GET /v1/bgp/routes[?prefix=&peer=&advertised=]` | [`BgpRoutesShow`]; with `advertised=true`, what peers were told |
+//! | `GET /v1/bgp/routes[?prefix=&peer=&advertised=&after=]` | [`BgpRoutesShow`], some thousand at a time; with `advertised=true`, what peers were told |
 //! | `GET /v1/resources/{plural}[?namespace=&labelSelector=]` | `List` of resources; `?watch=true`: [`WatchEvent`] lines |
 //! | `GET /v1/resources/{plural}/[{namespace}/]{name}` | the resource |
 //! | `PUT /v1/resources/{plural}/[{namespace}/]{name}` | [`Applied`]; `?dryRun=true` changes nothing |

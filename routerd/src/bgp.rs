@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bgp::attributes::Attributes;
 use bgp::speaker::{Config, Goodbye, PeerStatus, Speaker, SpeakerError};
@@ -159,7 +159,6 @@ struct Running {
     announced: BTreeMap<Cidr, Attributes>,
     /// Somebody else has the port.
     deaf: Option<String>,
-    since: Instant,
 }
 
 impl Owner {
@@ -325,7 +324,6 @@ impl Owner {
             config,
             announced,
             deaf,
-            since: Instant::now(),
         });
         // Only a start may be the return of one that was away.
         self.restarted = true;
@@ -370,7 +368,7 @@ impl Owner {
             shown: &shown,
             failed: self.failed.as_deref(),
             deaf,
-            started: self.running.as_ref().map(|r| r.since.elapsed()),
+            running: self.running.is_some(),
             advice: &self.advice,
         });
         self.status.send_if_modified(|old| {

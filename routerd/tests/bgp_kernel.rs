@@ -316,7 +316,7 @@ fn a_prefix_inside_our_pools_that_is_nobodys_is_refused_and_told() {
     let mut status = b.at_work.as_ref().unwrap().status.clone();
     let said = status.wait_for(|s| {
         let message = s.as_ref().map(|s| s.message.as_str()).unwrap_or_default();
-        message.contains("1 routes inside our pools are refused")
+        message.contains("1 route inside our pools is refused")
     });
     let said = runtime.block_on(async { tokio::time::timeout(LIMIT, said).await });
     assert!(said.is_ok());

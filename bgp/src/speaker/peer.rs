@@ -6,6 +6,7 @@ use super::config::{Peer as Config, Ttl};
 use super::connection::Connection;
 use crate::arbiter::{Arbiter, Side};
 use crate::bfd;
+use crate::family::PerFamily;
 use crate::fsm::{Helper, Negotiated, SessionConfig, Timer};
 use crate::rib::{Export, PeerConfig, PeerId, PeerKind};
 
@@ -74,6 +75,8 @@ pub(super) struct Peer {
     pub(super) idle_until: Option<Instant>,
     /// The Established side, with what it agreed on.
     pub(super) up: Option<(Side, Box<Negotiated>)>,
+    /// Families that were agreed on and are not used any more.
+    pub(super) lost: PerFamily<bool>,
     /// Since when it is up, or is not.
     pub(super) since: Instant,
     /// Why the last session that was up ended.
@@ -121,6 +124,7 @@ impl Peer {
             helper_at: None,
             idle_until: None,
             up: None,
+            lost: PerFamily::default(),
             since: now,
             down: None,
             failure: None,

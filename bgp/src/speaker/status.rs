@@ -46,6 +46,8 @@ pub struct PeerStatus {
     pub flaps: u64,
     /// What was agreed on, while it is up.
     pub agreed: Option<Negotiated>,
+    /// Families that were agreed on and are not used until the session ends: their prefixes could not be read.
+    pub lost: PerFamily<bool>,
     /// Paths held.
     pub routes: PerFamily<Counters>,
     /// Paths that it was told.

@@ -135,6 +135,67 @@ fn established(node: &Node, own: std::net::Ipv4Addr) -> TcpStream {
     stream
 }
 
+/// An UPDATE whose MP_REACH_NLRI has a prefix of this length, in bits.
+fn six(bits: u8) -> Vec<u8> {
+    let mut reach = vec![0, 2, 1, 16];
+    reach.extend(
+        "2001:db8::7"
+            .parse::<std::net::Ipv6Addr>()
+            .unwrap()
+            .octets(),
+    );
+    reach.extend([0, bits, 0x20, 0x01, 0x0d, 0xb8, 0, 1]);
+    let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xe9];
+    attributes.extend([0x80, 14, u8::try_from(reach.len()).unwrap()]);
+    attributes.extend(reach);
+    let len = u8::try_from(23 + attributes.len()).unwrap();
+    let mut message = vec![0xff; 16];
+    message.extend([0, len, 2, 0, 0, 0, u8::try_from(attributes.len()).unwrap()]);
+    message.extend(attributes);
+    message
+}
+
+#[test]
+fn prefixes_that_cannot_be_read_cost_their_family() {
+    let (mut a, _) = pair();
+    let broken = address();
+    let mut to_broken = a.peer(broken, 65001);
+    to_broken.session.passive = true;
+    a.config.peers.insert("broken".to_owned(), to_broken);
+    a.start();
+    let mut stream = established(&a, broken);
+    stream.write_all(&update(&[[30, 0, 0, 1]])).unwrap();
+    stream.write_all(&six(48)).unwrap();
+    let received = || a.status("broken").routes;
+    until(received, |r| (r.v4.received, r.v6.received) == (1, 1));
+    stream.write_all(&six(200)).unwrap();
+    until(|| a.status("broken").lost.v6, |lost| *lost);
+    // What comes later is ignored, and the other family goes on.
+    stream.write_all(&six(48)).unwrap();
+    stream.write_all(&update(&[[30, 0, 0, 2]])).unwrap();
+    until(received, |r| r.v4.received == 2);
+    assert_eq!(received().v6.received, 0);
+    assert_eq!(a.status("broken").flaps, 0);
+}
+
+#[test]
+fn prefixes_that_cannot_be_read_end_a_session_without_another_family() {
+    let (mut a, _) = pair();
+    let broken = address();
+    let mut to_broken = a.peer(broken, 65001);
+    to_broken.session.passive = true;
+    to_broken.session.families.v4 = false;
+    a.config.peers.insert("broken".to_owned(), to_broken);
+    a.start();
+    let mut stream = established(&a, broken);
+    stream.write_all(&six(200)).unwrap();
+    until(
+        || a.words("broken"),
+        |w| w.contains("optional attribute error"),
+    );
+    assert_eq!(a.status("broken").flaps, 1);
+}
+
 #[test]
 fn two_million_prefixes_hit_the_limit_and_the_peer_hears_why() {
     let (mut a, mut b) = pair();

@@ -417,6 +417,8 @@ fn bgp(s: &mut Schemas) {
         messages_received: 5,
         messages_sent: 6,
         refused_updates: 0,
+        down_seconds: Some(3),
+        fault: Some("IPv6 is not used".to_owned()),
     };
     s.object("BgpPeerShow", &peer);
     s.object("BgpPeersShow", &BgpPeersShow { peers: vec![peer] });
@@ -436,7 +438,13 @@ fn bgp(s: &mut Schemas) {
     };
     s.object("BgpRouteShow", &route);
     let routes = vec![route];
-    s.object("BgpRoutesShow", &BgpRoutesShow { routes });
+    s.object(
+        "BgpRoutesShow",
+        &BgpRoutesShow {
+            routes,
+            next: Some("0.4.64".to_owned()),
+        },
+    );
 }
 
 /// One key of several, so not an object like the others.

@@ -59,6 +59,12 @@ pub struct BgpPeerShow {
     pub state: BgpState,
     /// How long it has been Established; null: it is not.
     pub uptime_seconds: Option<u64>,
+    /// How long it has not been Established; null: it is, or cannot be as configured.
+    #[serde(default)]
+    pub down_seconds: Option<u64>,
+    /// What is wrong although it is Established.
+    #[serde(default)]
+    pub fault: Option<String>,
     /// Routes that it announced.
     pub received: u64,
     /// Of these, routes that are refused, by a filter or by the guard of our pools.

@@ -138,7 +138,10 @@ fn peer(peer: &BgpPeerShow) -> Vec<Cell> {
             BfdState::Down => Cell::coloured("Down", Colour::Red),
             BfdState::Off => Cell::new("Off"),
         },
-        Cell::new(down.unwrap_or_default()),
+        match &peer.fault {
+            Some(fault) => Cell::coloured(fault.clone(), Colour::Red),
+            None => Cell::new(down.unwrap_or_default()),
+        },
     ]
 }
 

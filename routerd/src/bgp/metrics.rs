@@ -21,7 +21,7 @@ pub fn register(registry: &mut Registry, shown: &BgpPeersShow, installed: usize)
     let counters = || Family::<Peer, Counter>::default();
     let (up, uptime, bfd) = (gauges(), gauges(), gauges());
     let (received, refused, guarded, advertised) = (gauges(), gauges(), gauges(), gauges());
-    let (flaps, came, sent) = (counters(), counters(), counters());
+    let (flaps, came, sent, unused) = (counters(), counters(), counters(), counters());
     let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     for p in &shown.peers {
         let peer = Peer {
@@ -43,6 +43,7 @@ pub fn register(registry: &mut Registry, shown: &BgpPeersShow, installed: usize)
         flaps.get_or_create(&peer).inc_by(p.flaps);
         came.get_or_create(&peer).inc_by(p.messages_received);
         sent.get_or_create(&peer).inc_by(p.messages_sent);
+        unused.get_or_create(&peer).inc_by(p.refused_updates);
     }
     registry.register(
         "bgp_session_up",
@@ -83,6 +84,11 @@ pub fn register(registry: &mut Registry, shown: &BgpPeersShow, installed: usize)
     );
     registry.register("bgp_messages_received", "Messages from a BGP peer", came);
     registry.register("bgp_messages_sent", "Messages to a BGP peer", sent);
+    registry.register(
+        "bgp_refused_updates",
+        "UPDATEs of a BGP peer whose routes were not used: loops, leaks, a wrong first AS",
+        unused,
+    );
     let routes = Gauge::<i64>::default();
     routes.set(i64::try_from(installed).unwrap_or(i64::MAX));
     registry.register(
@@ -113,7 +119,9 @@ pub(crate) fn sample() -> BgpPeersShow {
             flaps: 1,
             messages_received: 5,
             messages_sent: 6,
-            refused_updates: 0,
+            refused_updates: 2,
+            down_seconds: None,
+            fault: None,
         }],
     }
 }

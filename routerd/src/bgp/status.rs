@@ -1,12 +1,11 @@
 //! The subsystem `bgp` of the status.
 
-use std::time::Duration;
-
 use model::api::{BgpPeerShow, BgpPeersShow, BgpState, Health, Subsystem};
 use model::bgp::Bgp;
 
-/// A session needs time to come up before its absence is worth a word.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// A session needs so many seconds to come up the first time before its absence is worth a word. What does not fit, such
+/// as a password, is said within ten seconds.
+const PATIENCE: u64 = 8;
 
 /// Whether an operator asked for this peer by name. A node of the mesh that is away is away by every other way, too:
 /// the store has its routes, and it is no fault of this node.
@@ -23,8 +22,8 @@ pub(super) struct Facts<'a> {
     pub(super) failed: Option<&'a str>,
     /// Why nobody can connect to us.
     pub(super) deaf: Option<&'a str>,
-    /// For how long the speaker has run.
-    pub(super) started: Option<Duration>,
+    /// Whether there is a speaker.
+    pub(super) running: bool,
     /// What an operator may want to know though nothing is wrong.
     pub(super) advice: &'a [String],
 }
@@ -36,7 +35,7 @@ pub(super) fn subsystem(facts: &Facts<'_>) -> Option<Subsystem> {
         shown,
         failed,
         deaf,
-        started,
+        running,
         advice,
     } = *facts
     else {
@@ -50,29 +49,36 @@ pub(super) fn subsystem(facts: &Facts<'_>) -> Option<Subsystem> {
         1 => format!("{established} of 1 session established"),
         n => format!("{established} of {n} sessions established"),
     };
-    let patient = started.is_some_and(|since| since < PATIENCE);
-    let refused = |p: &&BgpPeerShow| p.state == BgpState::Idle && p.last_down.is_some();
-    let missing = |p: &&BgpPeerShow| is_asked_for(plan, p) && !up(p) && (!patient || refused(p));
+    let is_new = |p: &BgpPeerShow| p.flaps == 0 && p.down_seconds.is_some_and(|s| s < PATIENCE);
+    let missing = |p: &&BgpPeerShow| is_asked_for(plan, p) && !up(p) && !is_new(p);
     let mut faults: Vec<String> = failed.into_iter().chain(deaf).map(str::to_owned).collect();
     let mut absent = shown.peers.iter().filter(missing);
     if let Some(first) = absent.next() {
-        let why = first.last_down.as_deref().unwrap_or("it was not heard yet");
+        let why = first.last_down.as_deref().unwrap_or("no answer yet");
         let more = match absent.count() {
             0 => String::new(),
             n => format!(", and {n} more"),
         };
         faults.push(format!("{} ({}): {why}{more}", first.name, first.peer));
     }
+    for p in &shown.peers {
+        let fault = p.fault.as_ref();
+        faults.extend(fault.map(|fault| format!("{} ({}): {fault}", p.name, p.peer)));
+    }
     let guarded: u64 = shown.peers.iter().map(|p| p.guarded).sum();
     if guarded > 0 {
         let from = shown.peers.iter().find(|p| p.guarded > 0);
         let from = from.map(|p| p.peer.as_str()).unwrap_or_default();
+        let what = match guarded {
+            1 => "1 route inside our pools is refused".to_owned(),
+            n => format!("{n} routes inside our pools are refused"),
+        };
         faults.push(format!(
-            "{guarded} routes inside our pools are refused, the first from {from}: no other node has them, see `routerctl bgp routes --peer {from}`"
+            "{what}, the first from {from}: no other node has it, see `routerctl bgp routes --peer {from}`"
         ));
     }
     let state = match (failed, faults.is_empty()) {
-        (Some(_), _) if started.is_none() => Health::Failed,
+        (Some(_), _) if !running => Health::Failed,
         (_, false) => Health::Degraded,
         (_, true) => Health::Ok,
     };

@@ -270,6 +270,7 @@ fn said(name: &str, state: State) -> PeerStatus {
         last_failure: ago("TCP connection refused"),
         flaps: 1,
         agreed: None,
+        lost: bgp::PerFamily::default(),
         routes: bgp::PerFamily::default(),
         advertised: bgp::PerFamily { v4: 2, v6: 1 },
         pending: bgp::PerFamily::default(),
@@ -281,11 +282,16 @@ fn said(name: &str, state: State) -> PeerStatus {
 
 #[test]
 fn a_session_is_shown_with_why_it_is_not_up() {
-    let peers = [
-        ("refused", neighbour("10.0.0.3")),
-        ("tor", neighbour("10.0.0.1")),
-    ];
-    let plan = plan(&peers);
+    let bfd = model::bgp::Bfd {
+        transmit_ms: 300,
+        receive_ms: 300,
+        multiplier: 3,
+    };
+    let tor = Neighbour {
+        bfd: Some(bfd),
+        ..neighbour("10.0.0.1")
+    };
+    let plan = plan(&[("refused", neighbour("10.0.0.3")), ("tor", tor)]);
     let refused = [("refused".to_owned(), "no password".to_owned())].into();
     let show = |state| view::peers(Some(&plan), &[said("tor", state)], &refused).peers;
     let active = show(State::Active);
@@ -317,41 +323,62 @@ fn the_status_counts_what_an_operator_asked_for() {
         ..neighbour("10.0.0.2")
     };
     let plan = plan(&[("mesh/n2/ipv4", mesh), ("tor", neighbour("10.0.0.1"))]);
-    let long = Some(Duration::from_secs(60));
-    let of = |tor, started, failed| {
-        let statuses = [said("tor", tor), said("mesh/n2/ipv4", State::Active)];
+    let of = |tor: PeerStatus, running, failed| {
+        let statuses = [tor, said("mesh/n2/ipv4", State::Active)];
         let shown = view::peers(Some(&plan), &statuses, &BTreeMap::new());
         let subsystem = status::subsystem(&status::Facts {
             plan: Some(&plan),
             shown: &shown,
             failed,
             deaf: None,
-            started,
+            running,
             advice: &["set up route reflectors".to_owned()],
         });
         subsystem.unwrap()
     };
     // A node that is away is no fault of this one.
-    let well = of(State::Established, long, None);
+    let well = of(said("tor", State::Established), true, None);
     assert_eq!(well.state, Health::Ok);
     assert_eq!(
         well.message,
         "1 of 2 sessions established; set up route reflectors"
     );
-    let ill = of(State::Active, long, None);
+    let ill = of(said("tor", State::Active), true, None);
     assert_eq!(ill.state, Health::Degraded);
     assert!(
         ill.message
             .contains("tor (10.0.0.1): TCP connection refused"),
         "{ill:?}"
     );
-    // It takes its time to come up.
-    assert_eq!(
-        of(State::Active, Some(Duration::from_secs(1)), None).state,
-        Health::Ok
+    // It takes its time to come up the first time, and no longer.
+    let young = |flaps, seconds| PeerStatus {
+        flaps,
+        since: Duration::from_secs(seconds),
+        ..said("tor", State::Active)
+    };
+    for (flaps, seconds, state) in [
+        (0, 1, Health::Ok),
+        (0, 9, Health::Degraded),
+        (1, 1, Health::Degraded),
+    ] {
+        assert_eq!(of(young(flaps, seconds), true, None).state, state);
+    }
+    // Up, and less than was agreed on.
+    let half = of(
+        PeerStatus {
+            lost: bgp::PerFamily {
+                v4: false,
+                v6: true,
+            },
+            ..said("tor", State::Established)
+        },
+        true,
+        None,
     );
+    assert_eq!(half.state, Health::Degraded);
+    assert!(half.message.contains("IPv6 is not used"), "{half:?}");
     assert_eq!(
-        of(State::Idle, None, Some("no thread")).state,
+        of(said("tor", State::Idle), false, Some("no thread")).state,
         Health::Failed
     );
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bgp::bfd;
 use bgp::fsm::State;
 use bgp::speaker::PeerStatus;
 use model::api::{BfdState, BgpPeerShow, BgpPeersShow, BgpState};
@@ -50,6 +49,7 @@ pub(super) fn peers(
     }
 }
 
+/// A peer of the plan that the speaker does not know, and why.
 fn absent(name: &str, neighbour: &Neighbour, why: Option<&String>) -> BgpPeerShow {
     let ip = neighbour.address;
     BgpPeerShow {
@@ -62,14 +62,13 @@ fn absent(name: &str, neighbour: &Neighbour, why: Option<&String>) -> BgpPeerSho
         as_number: neighbour.asn,
         state: BgpState::Idle,
         uptime_seconds: None,
+        down_seconds: None,
+        fault: None,
         received: 0,
         filtered: 0,
         guarded: 0,
         advertised: 0,
-        bfd: match neighbour.bfd {
-            Some(_) => BfdState::Down,
-            None => BfdState::Off,
-        },
+        bfd: bfd(neighbour, None),
         last_down: why.cloned(),
         last_down_seconds: None,
         flaps: 0,
@@ -79,45 +78,70 @@ fn absent(name: &str, neighbour: &Neighbour, why: Option<&String>) -> BgpPeerSho
     }
 }
 
+fn bfd(neighbour: &Neighbour, state: Option<bgp::bfd::State>) -> BfdState {
+    match (neighbour.bfd, state) {
+        (None, _) => BfdState::Off,
+        (Some(_), Some(bgp::bfd::State::Up)) => BfdState::Up,
+        (Some(_), _) => BfdState::Down,
+    }
+}
+
+/// Why a session is not up, or ended last, and how long ago.
+fn down(neighbour: &Neighbour, s: &PeerStatus) -> (Option<String>, Option<u64>) {
+    if let Some(why) = &s.shutdown {
+        return (Some(format!("shut down: {why}")), None);
+    }
+    if let Some(wait) = s.held_back {
+        let words = format!(
+            "it had too many prefixes: tried again in {} s",
+            wait.as_secs()
+        );
+        return (Some(words), None);
+    }
+    // Of a session that is not up, why the last attempt failed says more than why the one before ended.
+    let up = s.state == State::Established;
+    let failure = s.last_failure.as_ref().filter(|_| !up);
+    if let Some(failure) = failure.or(s.last_down.as_ref()) {
+        return (Some(failure.words.clone()), Some(failure.ago.as_secs()));
+    }
+    let words = match neighbour.interface {
+        Some(link) if s.address.is_unspecified() => {
+            Some(format!("no router advertised itself on {link} yet"))
+        }
+        _ => None,
+    };
+    (words, None)
+}
+
+/// What is wrong with a session that is up.
+fn fault(s: &PeerStatus) -> Option<String> {
+    let family = s.lost.enabled().next()?;
+    Some(format!(
+        "{family} is not used until the session ends: the peer sent prefixes that cannot be read"
+    ))
+}
+
 fn shown(neighbour: &Neighbour, s: &PeerStatus) -> BgpPeerShow {
     let up = s.state == State::Established;
     let total = |count: fn(&bgp::rib::Counters) -> u32| {
         u64::from(count(&s.routes.v4)) + u64::from(count(&s.routes.v6))
     };
-    // Of a session that is not up, why the last attempt failed says more than why the one before ended.
-    let failure = s.last_failure.as_ref().filter(|_| !up);
-    let held = s.held_back.map(|wait| {
-        let words = format!(
-            "it had too many prefixes: tried again in {} s",
-            wait.as_secs()
-        );
-        (words, None)
-    });
-    let down = s
-        .shutdown
-        .clone()
-        .map(|why| (format!("shut down: {why}"), None));
-    let down = down.or(held).or_else(|| {
-        let failure = failure.or(s.last_down.as_ref());
-        failure.map(|f| (f.words.clone(), Some(f.ago.as_secs())))
-    });
-    let (last_down, last_down_seconds) = down.unzip();
+    let (last_down, last_down_seconds) = down(neighbour, s);
+    let since = s.since.as_secs();
     BgpPeerShow {
         peer: address(s.address, Some(neighbour)),
         as_number: s.asn,
         state: state(s.state),
-        uptime_seconds: up.then_some(s.since.as_secs()),
+        uptime_seconds: up.then_some(since),
+        down_seconds: (!up).then_some(since),
+        fault: fault(s),
         received: total(|c| c.received),
         filtered: total(|c| c.filtered),
         guarded: total(|c| c.guarded),
         advertised: u64::try_from(s.advertised.v4 + s.advertised.v6).unwrap_or(u64::MAX),
-        bfd: match s.bfd {
-            Some(bfd::State::Up) => BfdState::Up,
-            Some(_) => BfdState::Down,
-            None => absent(&s.name, neighbour, None).bfd,
-        },
+        bfd: bfd(neighbour, s.bfd),
         last_down,
-        last_down_seconds: last_down_seconds.flatten(),
+        last_down_seconds,
         flaps: s.flaps,
         messages_received: s.traffic.messages_in,
         messages_sent: s.traffic.messages_out,

@@ -7,7 +7,7 @@ use super::{check, ok};
 const NAME: &str = "bgp";
 
 /// What is said of a failure, and what to do about it. The first that fits counts.
-const MENDS: [(&str, &str); 14] = [
+const MENDS: [(&str, &str); 23] = [
     (
         "password file",
         "make a file of that name with the password in its first line, readable for routerd alone",
@@ -54,6 +54,42 @@ const MENDS: [(&str, &str); 14] = [
         "set TTL security on both sides or on none: BGPPeer.spec.ttlSecurity is how many hops away the peer is, 1 on a link; without it, a peer that is more than one hop away needs multihop there, too",
     ),
     (
+        "no router advertised itself",
+        "see that the link is up and that the peer sends router advertisements there, or write its link-local address as peerIP",
+    ),
+    (
+        "is on no interface",
+        "give the node that address, or write sourceAddress: None in the BGPPeer",
+    ),
+    (
+        "connection rejected",
+        "give the peer this node as a neighbour, with the address that it connects from",
+    ),
+    (
+        "closed without a word",
+        "see the log of the peer: it may know this node by another address or AS, or have just restarted",
+    ),
+    (
+        "within the hold time",
+        "see the log of the peer, and whether the path to it loses packets: `ping` it for a minute",
+    ),
+    (
+        "unsupported capability",
+        "give both sides an address family in common",
+    ),
+    (
+        "shut down by an operator",
+        "have the peer's operators take the session up again",
+    ),
+    (
+        "removed from the configuration",
+        "have the peer's operators give it this node as a neighbour again",
+    ),
+    (
+        "prefixes that cannot be read",
+        "see the log of this node with debug for `bgp`, have the peer mended, and reset the session there",
+    ),
+    (
         "BFD",
         "see that BFD runs at the peer, and that UDP 3784 and 4784 pass",
     ),
@@ -89,6 +125,11 @@ pub(super) fn checks(shown: &BgpPeersShow, netstat: &str) -> Vec<DoctorCheck> {
             ),
         )
     }));
+    checks.extend(up.iter().filter_map(|p| {
+        let fault = p.fault.as_ref()?;
+        let message = format!("{} ({}): {fault}", p.name, p.peer);
+        Some(check(NAME, Health::Degraded, message, mend(fault)))
+    }));
     if checks.is_empty() && !shown.peers.is_empty() {
         checks.push(ok(NAME, format!("{} sessions established", up.len())));
     }
@@ -96,7 +137,7 @@ pub(super) fn checks(shown: &BgpPeersShow, netstat: &str) -> Vec<DoctorCheck> {
 }
 
 fn absent(peer: &BgpPeerShow, netstat: &str) -> DoctorCheck {
-    let why = (peer.last_down.as_deref()).unwrap_or("it was not heard yet: is the interface up?");
+    let why = peer.last_down.as_deref().unwrap_or("no answer from it yet");
     let mut message = format!("{} ({}) is {:?}: {why}", peer.name, peer.peer, peer.state);
     let mut fix = mend(why).to_owned();
     let silent = why.contains("no answer") || why.contains("MD5");
@@ -202,6 +243,18 @@ mod tests {
                 "readable for routerd",
             ),
             ("we ended it: BFD session down", "UDP 3784"),
+            (
+                "no router advertised itself on swp1 yet",
+                "link-local address as peerIP",
+            ),
+            (
+                "we ended it: nothing heard within the hold time",
+                "loses packets",
+            ),
+            (
+                "the neighbour ended it: shut down by an operator: \"rack 7 moves\"",
+                "take the session up",
+            ),
         ] {
             let checks = checks(&peers(&[Some(words)]), "");
             assert_eq!((checks.len(), checks[0].state), (1, Health::Degraded));

@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 
 use super::Engine;
 use crate::arbiter::Side;
+use crate::family::PerFamily;
 use crate::fsm::{Down, Input, Negotiated, Output, Reason};
 use crate::rib::PeerId;
 use crate::speaker::peer::Failure;
@@ -14,6 +15,8 @@ use crate::wire::notification::{self, Notification, cease};
 use crate::wire::refresh::Refresh;
 use crate::wire::update;
 
+/// Subcode of UPDATE Message Error: Optional Attribute Error.
+const OPTIONAL_ATTRIBUTE: u8 = 9;
 /// Until a peer that had too many prefixes is tried again.
 const IDLE_AFTER_TOO_MANY: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -86,6 +89,7 @@ impl Engine {
             comeback.waiting().up(id, &agreed);
         }
         peer.up = Some((side, agreed));
+        peer.lost = PerFamily::default();
         self.help(id, helped);
     }
 
@@ -165,25 +169,19 @@ impl Engine {
                         "the peer sends UPDATEs with errors (RFC 7606)"
                     );
                 }
-                if let Some(family) = update.disable {
-                    warn!(
-                        peer = peer.name,
-                        ?family,
-                        "broken NLRI: the family is not used any more"
-                    );
-                    self.rib.disable_family(id, family);
-                }
-                Ok((update.end_of_rib, applied.too_many))
+                Ok((update.end_of_rib, applied.too_many, update.disable))
             }
         };
         self.scratch = scratch;
         match outcome {
             Err(notification) => self.input(id, side, Input::Garbled(notification)),
-            Ok((end_of_rib, too_many)) => {
+            Ok((end_of_rib, too_many, broken)) => {
                 if let Some(family) = end_of_rib {
                     self.end_of_rib(id, family);
                 }
-                if let Some(family) = too_many {
+                if let Some(family) = broken {
+                    self.lose_family(id, side, family);
+                } else if let Some(family) = too_many {
                     self.too_many(id, side, family);
                 }
             }
@@ -198,6 +196,29 @@ impl Engine {
             let helped = peer.helper.end_of_rib(family);
             self.help(id, helped);
         }
+    }
+
+    /// Prefixes that cannot be read cost their family for as long as the session lasts (RFC 4760 §7): nobody knows what
+    /// they were. A session without another family would carry nothing: it ends, and begins anew with all routes.
+    fn lose_family(&mut self, id: PeerId, side: Side, family: Family) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some((_, agreed)) = &mut peer.up else {
+            return;
+        };
+        *agreed.context.families.get_mut(family) = false;
+        if agreed.context.families.enabled().next().is_none() {
+            let unreadable = Notification::plain(notification::UPDATE, OPTIONAL_ATTRIBUTE);
+            return self.input(id, side, Input::Garbled(unreadable));
+        }
+        warn!(
+            peer = peer.name,
+            ?family,
+            "the peer sent prefixes that cannot be read: the family is not used until the session ends"
+        );
+        *peer.lost.get_mut(family) = true;
+        self.rib.disable_family(id, family);
     }
 
     /// It would only come back with as many.

@@ -64,6 +64,10 @@ impl Engine {
             last_failure: shown(&peer.failure),
             flaps: peer.flaps,
             agreed: peer.up.as_ref().map(|(_, n)| (**n).clone()),
+            lost: match peer.up {
+                Some(_) => peer.lost,
+                None => PerFamily::default(),
+            },
             routes: PerFamily::from_fn(|f| self.rib.counters(peer.id, f)),
             advertised: PerFamily::from_fn(|f| self.rib.advertised_count(peer.id, f)),
             pending: PerFamily::from_fn(|f| self.rib.pending(peer.id, f)),
