@@ -20,13 +20,14 @@ const MIB: u64 = 1 << 20;
 /// A switch answers after this, at most, whatever else goes on.
 const SLOW: Duration = Duration::from_secs(60);
 
-/// A node with an honest switch, and a host with peers that are not; `spec` is what the node says of each of them.
-fn rack_with_crowd(lab: &Lab, size: u8, spec: &str) -> Result<(Mesh, Bird, Crowd)> {
+/// A node with an honest switch, and a host with peers that are not; `spec` is what the node says of each of them, and
+/// `more` is applied before.
+fn rack_with_crowd(lab: &Lab, size: u8, spec: &str, more: &str) -> Result<(Mesh, Bird, Crowd)> {
     let mesh = rack(lab, 1)?;
     let bird = bird_tor(lab, &mesh.router, "", "")?;
     let crowd = Crowd::new(lab, &mesh, size)?;
     let n1 = mesh.node(0)?;
-    let mut manifest = no_mesh();
+    let mut manifest = format!("{more}{}", no_mesh());
     manifest += &peer("tor", &format!("peerIP: {TOR}, asNumber: {TOR_AS}"));
     for n in 0..size {
         let ip = Crowd::address(n);
@@ -74,7 +75,7 @@ fn prefixes(from: u32, count: u32) -> Vec<[u8; 4]> {
 #[test]
 fn two_million_prefixes_hit_the_limit() -> Result<()> {
     lab::run("bgp-too-many", |lab| {
-        let (mesh, _bird, crowd) = rack_with_crowd(lab, 1, ", maxPrefixes: 100000")?;
+        let (mesh, _bird, crowd) = rack_with_crowd(lab, 1, ", maxPrefixes: 100000", "")?;
         let n1 = mesh.node(0)?;
         let mut greedy = crowd.speak(0, NODE)?;
         let heard = greedy.listen()?;
@@ -105,10 +106,9 @@ fn two_million_prefixes_hit_the_limit() -> Result<()> {
 fn who_does_not_read_costs_a_set_of_prefixes() -> Result<()> {
     const PREFIXES: u32 = 5000;
     lab::run("bgp-deaf", |lab| {
-        let (mut mesh, _bird, crowd) = rack_with_crowd(lab, 2, ", filters: [all]")?;
         let all = "apiVersion: routerd/v1\nkind: BGPFilter\nmetadata: { name: all }\n\
-                   spec: { exportV4: [ { action: Accept, source: RemotePeers } ] }\n";
-        mesh.node(0)?.apply(all)?;
+                   spec: { exportV4: [ { action: Accept, source: RemotePeers } ] }\n---\n";
+        let (mut mesh, _bird, crowd) = rack_with_crowd(lab, 2, ", filters: [all]", all)?;
         // One speaks without end, the other never listens.
         let mut loud = crowd.speak(0, NODE)?;
         let _heard = loud.listen()?;
@@ -147,7 +147,7 @@ fn who_does_not_read_costs_a_set_of_prefixes() -> Result<()> {
 fn peers_that_flap_leave_memory_flat_and_others_up() -> Result<()> {
     const CROWD: u8 = 10;
     lab::run("bgp-flaps", |lab| {
-        let (mut mesh, _bird, crowd) = rack_with_crowd(lab, CROWD, "")?;
+        let (mut mesh, _bird, crowd) = rack_with_crowd(lab, CROWD, "", "")?;
         let received = |mesh: &Mesh, wanted: u64| -> Result<()> {
             wait("what the crowd announces", LIMIT, || {
                 let shown = mesh.node(0)?.json(&["bgp", "peers"])?;
