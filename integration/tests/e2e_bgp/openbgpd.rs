@@ -3,9 +3,9 @@
 use anyhow::{Result, ensure};
 use bgp::speaker::{Password, Ttl};
 use bgp::wire::open::AddPath;
-use integration::lab;
+use integration::lab::{self, wait};
 
-use crate::rig::{Link, Openbgpd, THEIR_AS, THEM, THEM6, US, US6, Us, shows};
+use crate::rig::{LIMIT, Link, Openbgpd, THEIR_AS, THEM, THEM6, US, US6, Us, shows};
 
 #[test]
 fn openbgpd_and_we_exchange_routes_with_password_ttl_security_and_paths() -> Result<()> {
@@ -15,7 +15,7 @@ fn openbgpd_and_we_exchange_routes_with_password_ttl_security_and_paths() -> Res
             "AS {THEIR_AS}
 listen on {THEM}
 network 10.2.0.0/24 set community 65001:9
-network fd02::/64 set nexthop {THEM6}
+network fd02::/64
 neighbor {US} {{
   remote-as 64512
   holdtime 9
@@ -43,8 +43,15 @@ allow to any
         let agreed = us.is_up()?.agreed.map(|n| n.context);
         ensure!(agreed.is_some_and(|c| c.add_path_in.v4 && c.add_path_out.v4));
         us.installs("10.2.0.0/24", &["10.99.0.2"])?;
-        // Left to itself it says ::1, which is no next hop for anybody: it takes the first IPv6 address of its host.
-        us.installs("fd02::/64", &[THEM6])?;
+        // Over IPv4 it says ::1 as its own next hop for IPv6, which is nobody's: the route counts as withdrawn, and the
+        // session goes on.
+        wait("the route with a next hop of nobody's", LIMIT, || {
+            let faults = us.status()?.traffic.faults;
+            ensure!(faults > 0, "no fault was counted");
+            Ok(())
+        })?;
+        us.installs("fd02::/64", &[])?;
+        ensure!(us.status()?.flaps == 0, "{:?}", us.status()?);
         let route = us.learns("10.2.0.0/24")?;
         ensure!(
             route.attributes.communities == [65001 << 16 | 9],
