@@ -330,7 +330,7 @@ fn main() -> ExitCode {
         |n| for_all("tier == 'tier2'", u16::try_from(9_000 + n).unwrap()),
     );
     measure(
-        "policy for all 100 endpoints, the first to look at a label that half of all have",
+        "policy for all 100 endpoints, the first to look at a label that a quarter of all have",
         &mut engine,
         &mut mirror,
         5,

@@ -21,6 +21,7 @@ mod part;
 mod policy;
 mod ports;
 mod program;
+mod programs;
 mod rule;
 mod world;
 
@@ -36,7 +37,7 @@ use endpoint::{Endpoint, Plan};
 use intern::Interner;
 use part::{Numbered, Parts};
 use policy::Policies;
-use program::Programs;
+use programs::Programs;
 use world::{Group, World};
 
 use crate::error::PolicyError;

@@ -9,7 +9,8 @@ use policy_common::tables::{Action, Chain, MAX_STAGES, Stage, rule as word};
 use super::Engine;
 use super::part::Numbered;
 use super::policy::{InTier, Mode, Policies, Policy};
-use super::program::{Program, ProgramKey, TooMany};
+use super::program::TooMany;
+use super::programs::ProgramKey;
 use super::world::{Group, World};
 use crate::error::PolicyError;
 use crate::op::{Chains, Op, Update};
@@ -304,14 +305,13 @@ impl Engine {
         if rows.is_empty() {
             return Ok((0, 0));
         }
-        let masks = Program::masks(&rows);
         for part in parts {
             self.parts.parts.hold_again(*part);
         }
         let limit = self.settings.cells;
         let (programs, world) = (&mut self.programs, &mut self.world);
         match programs.build(key.clone(), rows, world, limit, update) {
-            Ok(number) => Ok((number, masks)),
+            Ok(number) => Ok((number, self.programs.masks(number))),
             Err(e) => {
                 for part in parts {
                     (self.parts).release(*part, &mut self.policies, &mut self.world, update);

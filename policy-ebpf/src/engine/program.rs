@@ -15,7 +15,7 @@ use super::ports::{self, PortClasses, PortSet};
 use super::world::{Atom, Signature, Used};
 use crate::op::{Op, Update};
 
-type Atoms = Interner<Atom, Used>;
+pub(super) type Atoms = Interner<Atom, Used>;
 
 /// A row, with its place in the program.
 #[derive(Clone, Debug)]
@@ -44,9 +44,9 @@ pub(super) struct Program {
     sides: [Side; 2],
     ports: [PortClasses; 2],
     /// Those that are something to it.
-    identities: HashMap<u32, Classes>,
+    pub(super) identities: HashMap<u32, Classes>,
     /// How many cells it has.
-    cells: usize,
+    pub(super) cells: usize,
 }
 
 /// Source or destination.
@@ -70,7 +70,7 @@ pub(super) struct TooMany {
 }
 
 /// Writes of which there may be too many.
-struct Cells<'a> {
+pub(super) struct Cells<'a> {
     update: &'a mut Update,
     /// Rows of identities, which lead to cells and go after them.
     classes: Vec<Op>,
@@ -81,14 +81,21 @@ struct Cells<'a> {
 }
 
 impl Program {
-    /// The masks that rows have, as bits.
-    pub(super) fn masks(rows: &[ProgramRow]) -> u16 {
-        let mask = |row: &ProgramRow| mask_of(&row.ends, &row.ports);
-        rows.iter().fold(0, |masks, row| masks | 1 << mask(row))
+    /// The masks that its rows have, as bits.
+    pub(super) fn masks(&self) -> u16 {
+        let rows = self.rows.iter();
+        rows.fold(0, |masks, row| masks | 1 << mask_of(&row.ends, &row.ports))
+    }
+
+    /// At the end of a batch.
+    pub(super) fn rest(&mut self) {
+        for side in &mut self.sides {
+            side.classes.rest();
+        }
     }
 
     /// Compiles rows and writes the tables of the program. Nothing leads to them yet.
-    fn compile(
+    pub(super) fn compile(
         number: u32,
         rows: Vec<ProgramRow>,
         identities: &Interner<Signature, super::world::Identity>,
@@ -156,11 +163,11 @@ impl Program {
         program
     }
 
-    fn has_wide(&self) -> bool {
+    pub(super) fn has_wide(&self) -> bool {
         self.sides.iter().any(|s| !s.wide.is_empty())
     }
 
-    fn atoms(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn atoms(&self) -> impl Iterator<Item = u32> {
         self.sides.iter().flat_map(|s| s.rows.keys().copied())
     }
 
@@ -178,7 +185,7 @@ impl Program {
     }
 
     /// An identity comes. Its row waits until those that it leads to are written.
-    fn add(
+    pub(super) fn add(
         &mut self,
         number: u32,
         identity: u32,
@@ -216,7 +223,7 @@ impl Program {
         Ok(())
     }
 
-    fn remove(&mut self, number: u32, identity: u32, update: &mut Update) {
+    pub(super) fn remove(&mut self, number: u32, identity: u32, update: &mut Update) {
         let Some(classes) = self.identities.remove(&identity) else {
             return;
         };
@@ -240,7 +247,7 @@ impl Program {
     }
 
     /// Takes all rows out of the tables.
-    fn clear(&mut self, number: u32, update: &mut Update) {
+    pub(super) fn clear(&mut self, number: u32, update: &mut Update) {
         let mut identities: Vec<u32> = self.identities.keys().copied().collect();
         identities.sort_unstable();
         for identity in identities {
@@ -398,7 +405,7 @@ impl Side {
 
 impl Cells<'_> {
     /// For what has to be done however much it is.
-    fn unbounded(update: &mut Update) -> Cells<'_> {
+    pub(super) fn unbounded(update: &mut Update) -> Cells<'_> {
         Cells {
             update,
             classes: Vec::new(),
@@ -408,7 +415,7 @@ impl Cells<'_> {
     }
 
     /// Ends with the rows of identities.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.update.puts.append(&mut self.classes);
     }
 
@@ -437,149 +444,4 @@ fn mask_of<P>(ends: &[Option<u32>; 2], ports: &[Option<P>; 2]) -> u16 {
         | bit(destination.is_some(), mask::DESTINATION)
         | bit(source_port.is_some(), mask::SOURCE_PORT)
         | bit(destination_port.is_some(), mask::DESTINATION_PORT)
-}
-
-/// What a program is compiled from: parts in order, and whether it is of those rules that only log.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct ProgramKey {
-    pub(super) parts: Vec<u32>,
-    pub(super) log: bool,
-}
-
-/// All programs.
-#[derive(Debug, Default)]
-pub(super) struct Programs {
-    programs: Interner<ProgramKey, Program>,
-    /// Those that every identity can be something to.
-    wide: BTreeSet<u32>,
-    /// The programs that an identity is something to.
-    of: HashMap<u32, Vec<u32>>,
-}
-
-impl Programs {
-    /// A program that is there already, held once more.
-    pub(super) fn hold(&mut self, key: &ProgramKey) -> Option<u32> {
-        let number = self.programs.find(key)?;
-        self.programs.hold_again(number);
-        Some(number)
-    }
-
-    /// The masks that the rows of a program have, as bits.
-    pub(super) fn masks(&self, number: u32) -> u16 {
-        let rows = self.programs[number].rows.iter();
-        rows.fold(0, |masks, row| masks | 1 << mask_of(&row.ends, &row.ports))
-    }
-
-    /// Compiles a program that is not there. It has at most `limit` cells.
-    pub(super) fn build(
-        &mut self,
-        key: ProgramKey,
-        rows: Vec<ProgramRow>,
-        world: &mut super::World,
-        limit: usize,
-        update: &mut Update,
-    ) -> Result<u32, TooMany> {
-        let (number, _) = self.programs.hold(key);
-        let before = update.puts.len();
-        let (identities, atoms) = (&world.identities, &world.atoms);
-        let compiled = Program::compile(number, rows, identities, atoms, limit, update);
-        let program = match compiled {
-            Ok(program) => program,
-            Err(e) => {
-                update.puts.truncate(before);
-                self.programs.release(number);
-                return Err(e);
-            }
-        };
-        for atom in program.atoms() {
-            world.atoms[atom].programs.insert(number);
-        }
-        for identity in program.identities.keys() {
-            self.of.entry(*identity).or_default().push(number);
-        }
-        if program.has_wide() {
-            self.wide.insert(number);
-        }
-        self.programs[number] = program;
-        Ok(number)
-    }
-
-    /// One user less; the parts of a program that has no more users come back.
-    pub(super) fn release(
-        &mut self,
-        number: u32,
-        atoms: &mut Atoms,
-        update: &mut Update,
-    ) -> Option<Arc<ProgramKey>> {
-        let (key, mut program) = self.programs.release(number)?;
-        for atom in program.atoms() {
-            if let Some(used) = atoms.get_mut(atom) {
-                used.programs.remove(&number);
-            }
-        }
-        for identity in program.identities.keys() {
-            if let Some(programs) = self.of.get_mut(identity) {
-                programs.retain(|p| *p != number);
-                if programs.is_empty() {
-                    self.of.remove(identity);
-                }
-            }
-        }
-        self.wide.remove(&number);
-        program.clear(number, update);
-        Some(key)
-    }
-
-    /// A new identity: its rows in all programs.
-    pub(super) fn add_identity(
-        &mut self,
-        identity: u32,
-        signature: &Signature,
-        atoms: &Atoms,
-        update: &mut Update,
-    ) {
-        let mut programs = self.wide.clone();
-        for mark in &signature.marks {
-            programs.extend(&atoms[*mark].programs);
-        }
-        let mut of = Vec::new();
-        for number in programs {
-            let program = &mut self.programs[number];
-            // Without these rows a packet would be taken for one that no rule is about, so there is no limit here.
-            let mut cells = Cells::unbounded(update);
-            let added = program.add(number, identity, signature, atoms, &mut cells);
-            cells.flush();
-            if added.is_ok() && program.identities.contains_key(&identity) {
-                of.push(number);
-            }
-        }
-        if !of.is_empty() {
-            self.of.insert(identity, of);
-        }
-    }
-
-    /// An identity that nobody has any more.
-    pub(super) fn remove_identity(&mut self, identity: u32, update: &mut Update) {
-        for number in self.of.remove(&identity).into_iter().flatten() {
-            self.programs[number].remove(number, identity, update);
-        }
-    }
-
-    /// How many programs there are, and how many cells and rows of identities they have.
-    pub(super) fn size(&self) -> [usize; 3] {
-        let programs = self.programs.iter().map(|(.., p)| p);
-        programs.fold([0; 3], |[n, cells, classes], p| {
-            [n + 1, cells + p.cells, classes + p.identities.len()]
-        })
-    }
-
-    /// At the end of a batch.
-    pub(super) fn rest(&mut self) {
-        self.programs.rest();
-        for program in self.programs.values_mut() {
-            for side in &mut program.sides {
-                side.classes.rest();
-            }
-        }
-    }
 }

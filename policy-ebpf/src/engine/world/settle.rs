@@ -10,7 +10,7 @@ use std::mem::take;
 use model::Cidr;
 
 use super::{Origin, Place, Signature, World};
-use crate::engine::program::Programs;
+use crate::engine::programs::Programs;
 use crate::op::{Op, Update};
 
 /// What a run of [`World::settle`] has to write and to let go.
