@@ -14,7 +14,7 @@ use policy_ebpf::{Chains, Engine, Rule};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) allowed: bool,
-    by: String,
+    pub(crate) by: String,
     logged: Option<String>,
     passed: Vec<String>,
 }

@@ -416,6 +416,25 @@ pub(crate) fn crowd(dice: &mut Dice, s: &mut Snapshot, count: usize) {
     }
 }
 
+/// One policy of many rules for everybody.
+pub(crate) fn giant(dice: &mut Dice, s: &mut Snapshot, rules: usize) {
+    let id = id(Kind::GlobalNetworkPolicy, None, "giant");
+    let metadata = metadata(None, &id.name, BTreeMap::new());
+    let mut spec = PolicySpec {
+        order: Some(Order::from(-1)),
+        ..PolicySpec::default()
+    };
+    while spec.ingress.len() < rules {
+        let rule = rule(dice);
+        // Most ask for something at both ends, so that those at the end of the list are reached.
+        let asks = |e: &EntityRule| e.selector.is_some() || !e.nets.is_empty();
+        if asks(&rule.source) && asks(&rule.destination) && rule.protocol.is_some() {
+            spec.ingress.push(rule);
+        }
+    }
+    s.policies.insert(id, Resource { metadata, spec });
+}
+
 /// A packet between addresses that somebody may have, or nobody.
 pub(crate) fn packet(dice: &mut Dice) -> Packet {
     let (source, mut destination) = (address(dice), address(dice));

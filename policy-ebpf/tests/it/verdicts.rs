@@ -1,5 +1,7 @@
 //! Whole worlds, compiled from nothing: every verdict is the evaluator's.
 
+use std::collections::BTreeSet;
+
 use calc::policy::{Mode, World};
 use model::resources::PolicyType;
 use policy_ebpf::mirror::Mirror;
@@ -65,4 +67,31 @@ fn compiled_tables_say_what_the_resources_say() {
         "{allowed} {denied}"
     );
     assert!(pairs >= ENOUGH, "{pairs}");
+}
+
+#[test]
+fn many_rules_of_one_policy() {
+    let mut dice = Dice::new(77);
+    let mut snapshot = samples::world(&mut dice, 20);
+    samples::giant(&mut dice, &mut snapshot, 2_000);
+    let mut engine = Engine::new(Settings::default());
+    let changes = feed::everything(&engine, &snapshot, HERE);
+    let mut tables = Mirror::default();
+    tables.update(&engine.apply(changes));
+    assert_eq!(engine.problems().next(), None);
+    let world = World::new(&snapshot, Mode::Enforced);
+    let mut rules = BTreeSet::new();
+    for (id, party) in endpoints(&world, &snapshot) {
+        let chain = chain(&tables, &id, PolicyType::Ingress, Mode::Enforced).unwrap();
+        for _ in 0..200 {
+            let packet = samples::packet(&mut dice);
+            if let Some(expected) = expected(&world, party, PolicyType::Ingress, &packet) {
+                let told = compiled(&engine, &tables, chain, &packet);
+                assert_eq!(told, expected, "{id} {packet:?}");
+                rules.insert(told.by);
+            }
+        }
+    }
+    println!("{} rules decided, {:?}", rules.len(), engine.size());
+    assert!(rules.len() > 30);
 }
