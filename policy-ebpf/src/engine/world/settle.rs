@@ -165,29 +165,22 @@ impl World {
         let terms = owners.iter().flat_map(|terms| terms.iter());
         let by_term = terms.map(|t| &self.terms[*t].names);
         for names in by_net.chain(by_term) {
+            let atom = |a: &u32| self.atoms.get(*a);
             for a in &names.wanted {
-                let holds = || self.atom(*a).holds(origin.family, &nets, &owners);
+                let holds =
+                    || atom(a).is_some_and(|atom| atom.holds(origin.family, &nets, &owners));
                 if !marks.contains(a) && holds() {
                     marks.insert(*a);
                 }
             }
-            let fails = |a: &&u32| {
-                let atom = self.atom(**a);
-                atom.is_wide() && atom.is_of(origin.family)
-            };
+            let fails =
+                |a: &&u32| atom(a).is_some_and(|atom| atom.is_wide() && atom.is_of(origin.family));
             marks.extend(names.unwanted.iter().filter(fails));
         }
         Signature {
             family: origin.family,
             marks: marks.into_iter().collect(),
         }
-    }
-
-    fn atom(&self, number: u32) -> &super::Atom {
-        // Names lead to atoms in use only.
-        static NOTHING: std::sync::LazyLock<super::Atom> =
-            std::sync::LazyLock::new(Default::default);
-        self.atoms.get(number).unwrap_or(&NOTHING)
     }
 
     /// The origins that have another signature than before.
