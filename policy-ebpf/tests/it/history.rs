@@ -85,6 +85,19 @@ fn a_thousand_changes_end_in_the_tables_of_a_fresh_start() {
     }
 }
 
+#[test]
+fn prefixes_that_hold_many_come_and_go() {
+    let mut dice = Dice::new(4_000);
+    let mut snapshot = Snapshot::default();
+    samples::rows(&mut snapshot);
+    let (mut engine, mut tables) = fresh(&snapshot);
+    for step in 0..300 {
+        let id = samples::change_nets(&mut dice, &mut snapshot);
+        tables.update(&engine.apply(feed::change(&snapshot, HERE, &id)));
+        is_same(&engine, &tables, &snapshot, &format!("step {step}"));
+    }
+}
+
 fn agree(dice: &mut Dice, engine: &Engine, tables: &Mirror, snapshot: &Snapshot) {
     let world = World::new(snapshot, Mode::Enforced);
     for (id, party) in endpoints(&world, snapshot) {

@@ -435,6 +435,56 @@ pub(crate) fn giant(dice: &mut Dice, s: &mut Snapshot, rules: usize) {
     s.policies.insert(id, Resource { metadata, spec });
 }
 
+/// Sixty workloads side by side, of two sorts, and one here.
+pub(crate) fn rows(s: &mut Snapshot) {
+    for n in 0..60u8 {
+        let labels =
+            BTreeMap::from([("app".to_owned(), ["a", "b"][usize::from(n / 30)].to_owned())]);
+        let remote = RemoteEndpoint {
+            node: "there".into(),
+            ips: [IpAddr::from([10, 5, 0, 4 * n])].into(),
+            labels: labels.into(),
+            ports: [].into(),
+        };
+        let key = EndpointKey {
+            namespace: "red".into(),
+            name: format!("row{n}").into(),
+        };
+        s.remote_endpoints.insert(key, remote);
+    }
+    let spec = WorkloadEndpointSpec::default();
+    let key = EndpointKey {
+        namespace: "red".into(),
+        name: "here".into(),
+    };
+    let metadata = metadata(Some("red"), "here", BTreeMap::new());
+    s.local_endpoints.insert(key, Resource { metadata, spec });
+}
+
+/// Makes a policy that names prefixes of those come, change or go.
+pub(crate) fn change_nets(dice: &mut Dice, s: &mut Snapshot) -> ObjectId {
+    let id = id(Kind::GlobalNetworkPolicy, None, dice.pick(&["n", "o", "p"]));
+    s.policies.remove(&id);
+    if !dice.one_in(3) {
+        let net = |d: &mut Dice| {
+            let length = d.pick(&[8, 23, 24, 25, 26, 27]);
+            let ip = IpAddr::from([10, 5, 0, u8::try_from(d.roll(256)).unwrap()]);
+            Cidr::containing(ip, length).unwrap()
+        };
+        let mut spec = PolicySpec::default();
+        for _ in 0..2 {
+            let mut rule = Rule::any(Action::Allow);
+            rule.source.nets = dice.many(2, net);
+            rule.source.not_nets = dice.many(1, net);
+            rule.source.selector = dice.maybe(3, |_| "app == 'a'".to_owned());
+            spec.ingress.push(rule);
+        }
+        let metadata = metadata(None, &id.name, BTreeMap::new());
+        s.policies.insert(id.clone(), Resource { metadata, spec });
+    }
+    id
+}
+
 /// A packet between addresses that somebody may have, or nobody.
 pub(crate) fn packet(dice: &mut Dice) -> Packet {
     let (source, mut destination) = (address(dice), address(dice));
