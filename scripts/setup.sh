@@ -41,7 +41,10 @@ needs=(
   exabgp:exabgp
 )
 # A compiler with a core library for BPF, unless rustup has a nightly one, and an LLVM as new as its own.
-nightly() { [[ -d $(rustup run nightly rustc --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library ]]; }
+nightly() {
+  local root
+  root=$(rustup run nightly rustc --print sysroot 2>/dev/null) && [[ -d $root/lib/rustlib/src/rust/library ]]
+}
 llvm=/usr/lib/llvm-22
 bpf=()
 if [[ ! -e /usr/lib/rustlib/bpfel-unknown-none ]] && ! nightly; then

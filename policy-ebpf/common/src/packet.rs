@@ -169,6 +169,12 @@ impl Packet {
         }
     }
 
+    /// Whether its transport has ports.
+    #[inline(always)]
+    pub fn has_ports(&self) -> bool {
+        self.has_handshake() || matches!(self.protocol, protocol::UDP | protocol::UDP_LITE)
+    }
+
     /// Whether its transport says at once when a connection begins.
     #[inline(always)]
     pub fn has_handshake(&self) -> bool {

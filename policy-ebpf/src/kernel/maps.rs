@@ -52,7 +52,7 @@ impl Sizes {
             ("CHAIN", self.endpoints.saturating_mul(4)),
             ("CONNECTIONS", self.connections),
             ("FRAGMENTS", (self.connections / 16).max(64)),
-            ("COUNTERS", self.rows),
+            ("COUNTERS", (self.rows / 8).max(1024)),
             ("FAILSAFE", 256),
         ]
     }
