@@ -67,7 +67,9 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(lab: &Lab, name: &str) -> Result<Link> {
         let link = Link::bare(lab, name)?;
-        let addresses = |v4, v6| format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0");
+        // Until a kernel worker has looked at an address that may be a duplicate, nothing can listen at it.
+        let addresses =
+            |v4, v6| format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad");
         link.ours.ip(&addresses(US, US6))?;
         link.theirs.ip(&addresses(THEM, THEM6))?;
         Ok(link)
