@@ -138,6 +138,17 @@ fn who_does_not_read_costs_a_set_of_prefixes() -> Result<()> {
         ensure!(there["state"] == "Established", "{there}");
         println!("the deaf one was sent {told} messages");
         ensure!(told < u64::from(15 * PREFIXES), "nothing waited: {there}");
+        // A listing comes in parts, and is whole.
+        for args in [&["bgp", "routes"][..], &["bgp", "routes", "--advertised"]] {
+            let shown = mesh.node(0)?.json(args)?;
+            let mut prefixes: Vec<_> = scenario::list(&shown, "routes")?
+                .iter()
+                .filter_map(|r| r["prefix"].as_str())
+                .collect();
+            prefixes.sort_unstable();
+            prefixes.dedup();
+            ensure!(prefixes.len() > PREFIXES as usize, "{}", prefixes.len());
+        }
         drop((deaf, loud));
         others_stay(&mesh)
     })
