@@ -194,3 +194,33 @@ fn a_key_is_replaced_under_traffic() -> Result<()> {
         bench.end()
     })
 }
+
+/// Both devices are given the same key, and the packets go on: the exchange runs inside the tunnel that it changes.
+#[test]
+fn post_quantum_keys_are_agreed_on_under_traffic() -> Result<()> {
+    lab::run("preshared keys", |lab| {
+        let bench = Bench::new(lab)?;
+        let streams = bench.streams()?;
+        flow(&streams)?;
+        let spec = "encryption: Required, postQuantum: Preferred";
+        let node = bench.mesh.node(0)?;
+        node.apply(&scenario::mesh_configuration(spec))?;
+        wait("a preshared key on both ends", CONVERGE * 2, || {
+            let keys = |node: &Node| -> Result<String> {
+                let shown = node.wg_show("preshared-keys")?;
+                let (_, key) = shown.trim().split_once('\t').context("no peer")?;
+                Ok(key.to_owned())
+            };
+            let (ours, theirs) = (keys(node)?, keys(bench.mesh.node(1)?)?);
+            ensure!(
+                ours == theirs && ours != "(none)",
+                "one has a key, or another"
+            );
+            Ok(())
+        })?;
+        flow(&streams)?;
+        drop(streams);
+        scenario::everyone_reaches_everyone(&bench.workloads)?;
+        bench.end()
+    })
+}
