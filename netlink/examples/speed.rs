@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use model::kernel::{Mac, NextHop, Op, Route, RouteKey, RouteTarget};
 use model::marks;
 use netlink::testing::Netns;
-use netlink::workload::{WorkloadAttach, attach, check, detach};
+use netlink::workload::{WorkloadAttach, attach, check, detach, unguarded};
 use netlink::{Kernel, Netlink};
 
 const ROUTES: u32 = 10_000;
@@ -124,10 +124,10 @@ fn workloads() {
     let all: Vec<WorkloadAttach> = (0..).zip(&spaces).map(workload).collect();
     host.run(|| {
         each("attach, both families", &all, |w| {
-            assert!(attach(w).unwrap().created);
+            assert!(attach(w, &unguarded).unwrap().created);
         });
         each("attach again (no-op)", &all, |w| {
-            assert!(!attach(w).unwrap().created);
+            assert!(!attach(w, &unguarded).unwrap().created);
         });
         each("check", &all, |w| check(w).unwrap());
         each("detach", &all, |w| detach(w.host_ifname).unwrap());

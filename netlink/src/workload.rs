@@ -109,30 +109,43 @@ struct End {
     index: u32,
 }
 
+/// Called with the index of the host's end as soon as there is one, before anything can pass it. What it says
+/// ends the attempt.
+pub type Guard<'a> = &'a dyn Fn(u32) -> Result<(), String>;
+
+/// For links that nobody watches.
+pub fn unguarded(_: u32) -> Result<(), String> {
+    Ok(())
+}
+
 /// Makes what needs no address to be known, for a workload with addresses of these families. `None`
 /// when there is a link of that name: that is [`attach`]'s to judge.
 ///
 /// # Errors
 /// When it cannot be made; nothing is left then.
-pub fn prepare(w: &WorkloadAttach, families: &[Family]) -> Result<Option<Prepared>, Error> {
+pub fn prepare(
+    w: &WorkloadAttach,
+    families: &[Family],
+    guard: Guard<'_>,
+) -> Result<Option<Prepared>, Error> {
     validate_mtu(w, families)?;
     let namespace = netns::open(&w.netns)?;
     let mut socket = open()?;
     if observe::link_by_name(&mut socket, w.host_ifname.as_str())?.is_some() {
         return Ok(None);
     }
-    make(socket, w, &namespace, families).map(Some)
+    make(socket, w, &namespace, families, guard).map(Some)
 }
 
 /// Makes the rest of a workload's link.
 ///
 /// # Errors
 /// When anything cannot be made. All that was made is removed again, the pair as well.
-pub fn finish(pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error> {
+pub fn finish(pair: Prepared, w: &WorkloadAttach, guard: Guard<'_>) -> Result<Attached, Error> {
     if pair.families != wanted::families(&w.ips) {
         // It would have a way out that it has no address for, or lack one.
         detach(w.host_ifname)?;
-        return attach(w);
+        return attach(w, guard);
     }
     let valid = validate_ips(&describe::link(&w.host_ifname), &w.ips);
     undone(w, valid.and_then(|()| complete(pair, w)))
@@ -151,16 +164,17 @@ fn undone<T>(w: &WorkloadAttach, done: Result<T, Error>) -> Result<T, Error> {
 ///
 /// # Errors
 /// When anything cannot be made. All that was made is removed again, and nothing else was touched.
-pub fn attach(w: &WorkloadAttach) -> Result<Attached, Error> {
+pub fn attach(w: &WorkloadAttach, guard: Guard<'_>) -> Result<Attached, Error> {
     let families = wanted::families(&w.ips);
     validate_ips(&describe::link(&w.host_ifname), &w.ips)?;
     validate_mtu(w, &families)?;
     let namespace = netns::open(&w.netns)?;
     let mut socket = open()?;
     if let Some(attached) = make_way(&mut socket, w, &namespace)? {
+        guarded(w, attached.host_index, guard)?;
         return Ok(attached);
     }
-    finish(make(socket, w, &namespace, &families)?, w)
+    finish(make(socket, w, &namespace, &families, guard)?, w, guard)
 }
 
 /// Gives the link that stands if it is as wanted; else removes what an earlier attempt left.
@@ -263,6 +277,10 @@ pub fn release_plain(p: &PlainAttach) -> Result<(), Error> {
     Ok(())
 }
 
+fn guarded(w: &WorkloadAttach, index: u32, guard: Guard<'_>) -> Result<(), Error> {
+    guard(index).map_err(|message| invalid(&describe::link(&w.host_ifname), message))
+}
+
 fn open() -> Result<Socket, Error> {
     Socket::open(netlink_sys::protocols::NETLINK_ROUTE).map_err(|e| e.during("open", "rtnetlink"))
 }
@@ -321,9 +339,10 @@ fn make(
     w: &WorkloadAttach,
     namespace: &File,
     families: &[Family],
+    guard: Guard<'_>,
 ) -> Result<Prepared, Error> {
     create(&mut socket, w, namespace)?;
-    let made = begin(&mut socket, w, namespace, families);
+    let made = begin(&mut socket, w, namespace, families, guard);
     let (index, container) = undone(w, made)?;
     Ok(Prepared {
         host: End { socket, index },
@@ -337,8 +356,11 @@ fn begin(
     w: &WorkloadAttach,
     namespace: &File,
     families: &[Family],
+    guard: Guard<'_>,
 ) -> Result<(u32, End), Error> {
     let host_index = index_of(socket, w.host_ifname)?;
+    // It is down still.
+    guarded(w, host_index, guard)?;
     send_host(socket, host_index, &wanted::host_base(w, families))?;
     let base = wanted::container_base(w, families);
     let container = netns::within(namespace, || {

@@ -7,7 +7,8 @@ use model::kernel::Mac;
 use model::{Family, marks};
 use netlink::testing::{Netns, sh};
 use netlink::workload::{
-    PlainAttach, WorkloadAttach, adopt_plain, attach, check, detach, finish, prepare, release_plain,
+    self, Attached, PlainAttach, Prepared, WorkloadAttach, adopt_plain, check, detach,
+    release_plain, unguarded,
 };
 use netlink::{Error, Kernel, Netlink};
 
@@ -17,6 +18,52 @@ const V4: &str = "10.0.0.5";
 const V6: &str = "fd00::5";
 /// See [`host`].
 const HOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+fn attach(w: &WorkloadAttach) -> Result<Attached, Error> {
+    workload::attach(w, &unguarded)
+}
+
+fn prepare(w: &WorkloadAttach, families: &[Family]) -> Result<Option<Prepared>, Error> {
+    workload::prepare(w, families, &unguarded)
+}
+
+fn finish(pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error> {
+    workload::finish(pair, w, &unguarded)
+}
+
+#[test]
+fn who_guards_a_link_sees_it_before_a_packet_can_pass_and_may_refuse_it() {
+    let (host, ns) = (host(), Netns::new());
+    let w = workload(&ns, "rtd00000000000f", &[V4]);
+    host.run(|| {
+        let is_up = |index: u32| {
+            let links = Netlink::open([]).unwrap().observe().unwrap().links;
+            let link = links.get(&name("rtd00000000000f")).unwrap();
+            assert_eq!(link.index, index);
+            link.up
+        };
+        let seen = std::cell::Cell::new(0);
+        let guard = |index: u32| {
+            assert!(!is_up(index));
+            seen.set(index);
+            Ok(())
+        };
+        let attached = workload::attach(&w, &guard).unwrap();
+        assert_eq!(seen.get(), attached.host_index);
+        assert!(is_up(attached.host_index));
+        detach(w.host_ifname).unwrap();
+        let e = workload::attach(&w, &|_| Err("no policy".to_owned())).unwrap_err();
+        assert!(e.to_string().contains("no policy"), "{e}");
+        assert!(
+            !Netlink::open([])
+                .unwrap()
+                .observe()
+                .unwrap()
+                .links
+                .contains_key(&name("rtd00000000000f"))
+        );
+    });
+}
 
 fn workload(ns: &Netns, host: &str, ips: &[&str]) -> WorkloadAttach {
     WorkloadAttach {
