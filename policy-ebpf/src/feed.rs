@@ -59,12 +59,15 @@ pub fn unknown(snapshot: &Snapshot) -> Change {
 /// All that a snapshot says, and the end of what only the engine knows: for the start, and after the
 /// store was listed anew. It walks over everybody.
 pub fn everything(engine: &Engine, snapshot: &Snapshot, local_node: &str) -> Vec<Change> {
+    let mut ids = present(snapshot);
+    ids.extend(known(engine));
+    let changes = ids.iter().filter_map(|id| change(snapshot, local_node, id));
+    [unknown(snapshot)].into_iter().chain(changes).collect()
+}
+
+/// Every object of a snapshot that policy looks at.
+pub fn present(snapshot: &Snapshot) -> BTreeSet<ObjectId> {
     let mut ids = BTreeSet::new();
-    let global = |kind, name: &str| ObjectId {
-        kind,
-        namespace: None,
-        name: name.to_owned(),
-    };
     let workloads = snapshot.local_endpoints.keys();
     for key in workloads.chain(snapshot.remote_endpoints.keys()) {
         ids.insert(ObjectId {
@@ -80,14 +83,39 @@ pub fn everything(engine: &Engine, snapshot: &Snapshot, local_node: &str) -> Vec
     ids.extend(snapshot.tiers.keys().map(|name| global(Kind::Tier, name)));
     ids.extend(snapshot.network_sets.keys().cloned());
     ids.extend(snapshot.policies.keys().cloned());
-    ids.extend(engine.parties().cloned());
-    ids.extend(engine.policies().cloned());
-    ids.extend(engine.tiers().map(|name| global(Kind::Tier, name)));
-    ids.extend(
-        engine
-            .namespaces()
-            .map(|name| global(Kind::Namespace, name)),
-    );
-    let changes = ids.iter().filter_map(|id| change(snapshot, local_node, id));
-    [unknown(snapshot)].into_iter().chain(changes).collect()
+    ids
+}
+
+/// Every object that an engine knows.
+pub fn known(engine: &Engine) -> BTreeSet<ObjectId> {
+    let tiers = engine.tiers().map(|name| global(Kind::Tier, name));
+    let namespaces = engine
+        .namespaces()
+        .map(|name| global(Kind::Namespace, name));
+    (engine.parties().cloned())
+        .chain(engine.policies().cloned())
+        .chain(tiers)
+        .chain(namespaces)
+        .collect()
+}
+
+/// That an object is gone, as a change; `None` for kinds that policy does not look at.
+pub fn gone(id: &ObjectId) -> Option<Change> {
+    match id.kind {
+        Kind::WorkloadEndpoint | Kind::HostEndpoint | Kind::GlobalNetworkSet | Kind::NetworkSet => {
+            Some(Change::Party(id.clone(), None))
+        }
+        Kind::Namespace => Some(Change::Namespace(id.name.clone(), None)),
+        Kind::Tier => Some(Change::Tier(id.name.clone(), None)),
+        kind if kind.is_policy() => Some(Change::Policy(id.clone(), None)),
+        _ => None,
+    }
+}
+
+fn global(kind: Kind, name: &str) -> ObjectId {
+    ObjectId {
+        kind,
+        namespace: None,
+        name: name.to_owned(),
+    }
 }

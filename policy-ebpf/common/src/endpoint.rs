@@ -18,7 +18,7 @@ pub struct Endpoint {
     pub staged_ingress: u32,
     /// As `egress`, with the staged policies in force; 0 for none.
     pub staged_egress: u32,
-    /// The MAC address of the workload.
+    /// The MAC address of the workload; zeros where nobody said it, and then any will do.
     pub mac: [u8; 6],
     /// Zero.
     pub pad: [u8; 2],
@@ -31,6 +31,12 @@ pub mod flag {
 }
 
 impl Endpoint {
+    /// Whether the workload may have this MAC address.
+    #[inline(always)]
+    pub fn has_mac(&self, mac: [u8; 6]) -> bool {
+        self.mac == mac || self.mac == [0; 6]
+    }
+
     /// Whether the host itself is the endpoint.
     #[inline(always)]
     pub fn is_host(&self) -> bool {

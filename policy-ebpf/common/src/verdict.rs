@@ -155,7 +155,7 @@ fn link<W: World, B: Bytes>(
     let from = [
         header[6], header[7], header[8], header[9], header[10], header[11],
     ];
-    if of_workload && case.outbound && from != case.endpoint.mac {
+    if of_workload && case.outbound && !case.endpoint.has_mac(from) {
         return Err(Reason::SpoofedMac);
     }
     match [header[12], header[13]] {

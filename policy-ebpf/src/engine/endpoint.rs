@@ -83,6 +83,23 @@ impl Endpoint {
 }
 
 impl Engine {
+    /// The chains that an endpoint has in the tables; `None` while it is closed.
+    pub fn chains(&self, id: &ObjectId) -> Option<Chains> {
+        self.endpoints.get(id)?.chains
+    }
+
+    /// The policies that select an endpoint, staged ones among them, in no particular order.
+    pub fn selecting(&self, id: &ObjectId) -> impl Iterator<Item = &ObjectId> {
+        let applies = self.endpoints.get(id).map(|e| &e.applies);
+        let slots = applies.into_iter().flatten();
+        slots.filter_map(|slot| self.policies.slots.get(*slot))
+    }
+
+    /// Whether there are policies that nobody can read.
+    pub fn is_in_doubt(&self) -> bool {
+        self.unknown
+    }
+
     /// Compiles the policies of an endpoint, up to their parts.
     pub(super) fn plan(&mut self, id: ObjectId) -> Option<Plan> {
         let endpoint = self.endpoints.get(&id)?;

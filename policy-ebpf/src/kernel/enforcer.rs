@@ -160,7 +160,13 @@ impl Enforcer {
         self.write_own(interface, &before)?;
         self.interfaces.insert(id.clone(), interface.clone());
         self.write_endpoint(id)?;
-        self.programs.attach(&interface.name, interface.ifindex)
+        match self
+            .programs
+            .is_attached(&interface.name, interface.ifindex)
+        {
+            true => Ok(()),
+            false => self.programs.attach(&interface.name, interface.ifindex),
+        }
     }
 
     /// Takes an endpoint away from its interface.

@@ -125,6 +125,11 @@ impl Programs {
         Ok(())
     }
 
+    /// Whether [`Programs::attach`] has put them to this interface.
+    pub fn is_attached(&self, interface: &str, ifindex: u32) -> bool {
+        (self.attached.get(&ifindex)).is_some_and(|name| name == interface)
+    }
+
     /// Takes the programs away from an interface, or forgets one that is gone.
     ///
     /// # Errors

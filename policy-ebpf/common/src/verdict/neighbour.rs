@@ -55,7 +55,7 @@ pub(super) fn arp<W: World, B: Bytes>(
         1 | 2 => from,
         _ => return Err(Reason::SpoofedNeighbour),
     };
-    match hardware == endpoint.mac && is_own(world, ifindex, &mapped(claimed)) {
+    match endpoint.has_mac(hardware) && is_own(world, ifindex, &mapped(claimed)) {
         true => Ok(()),
         false => Err(Reason::SpoofedNeighbour),
     }
@@ -123,7 +123,7 @@ fn link_layer_options<B: Bytes>(endpoint: &Endpoint, bytes: &B, at: u32) -> Resu
         let told = [
             option[2], option[3], option[4], option[5], option[6], option[7],
         ];
-        if matches!(option[0], 1 | 2) && told != endpoint.mac {
+        if matches!(option[0], 1 | 2) && !endpoint.has_mac(told) {
             return Err(Reason::SpoofedNeighbour);
         }
         if option[1] == 0 {
