@@ -26,6 +26,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let learnt = netlink::LearntRoutes::open().and_then(|mut learnt| learnt.clear());
     learnt.context("removing the routes that BGP learnt: run cleanup again")?;
     served.end()?;
+    crate::policy::clean_up(&config.bpf_dir).context("removing policy: run cleanup again")?;
     forget(&state.bgp()).context("forgetting that BGP ran")?;
     forget(&state.switches()).context("forgetting the kernel switches that were put back")?;
     println!(

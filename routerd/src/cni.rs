@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ADD ─► claim the link ─► IPAM: address + handle + WorkloadEndpoint in one transaction
-//!                      ─► kernel: veth, addresses, routes  ─► echo into the snapshot ─► answer
+//!                      ─► kernel: veth, policy, addresses, routes  ─► echo into the snapshot ─► answer
 //! ```
 //!
 //! An answer means: the address is durable and the kernel objects stand. Work on one attachment is
@@ -61,6 +61,14 @@ pub enum CniError {
         /// What it said.
         source: netlink::Error,
     },
+    /// The policies of the workload are not in force.
+    #[error("{container}: {why}")]
+    Unprotected {
+        /// Container and interface.
+        container: String,
+        /// Why not.
+        why: String,
+    },
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] datastore::Error),
@@ -81,7 +89,7 @@ impl CniError {
     /// Whether the runtime may try the same again.
     pub fn is_retryable(&self) -> bool {
         match self {
-            CniError::NotReady(_) | CniError::Stopping => true,
+            CniError::NotReady(_) | CniError::Stopping | CniError::Unprotected { .. } => true,
             CniError::Refused(_) | CniError::Unknown(_) | CniError::Differs { .. } => false,
             CniError::Ipam(e) => e.is_retryable(),
             // The network namespace is gone: it does not come back under its path.
@@ -99,6 +107,7 @@ pub(crate) struct Context {
     pub(crate) ipam: Ipam,
     pub(crate) control: Control,
     pub(crate) reconcile: reconcile::Handle,
+    pub(crate) policy: crate::policy::Handle,
     pub(crate) views: Views,
     pub(crate) kernel: Semaphore,
 }
@@ -119,6 +128,7 @@ impl Cni {
         ipam: Ipam,
         control: Control,
         reconcile: reconcile::Handle,
+        policy: crate::policy::Handle,
         views: Views,
         metrics: Metrics,
     ) -> Cni {
@@ -129,6 +139,7 @@ impl Cni {
             ipam,
             control,
             reconcile,
+            policy,
             views,
             kernel,
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Syncer ─events─►┐                    ┌─► desired state ─► reconcile
-//!  Monitor ─links─►│ snapshot, underlay │─► view, blocks  ─► ipam
+//!  Monitor ─links─►│ snapshot, underlay │─► view, blocks  ─► ipam;     each change ─► policy
 //!  CNI ─own write─►┘                    └─► wanted node   ─► publish;  facts ─► status
 //! ```
 //!
@@ -26,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::host::HostFacts;
 use crate::ipam::{Ipam, IpamInput};
+use crate::policy;
 use crate::publish::Wanted;
 use crate::reconcile;
 use crate::tunnel::PublicKeys;
@@ -48,6 +49,8 @@ pub struct Outputs {
     pub wanted: watch::Sender<Option<Wanted>>,
     /// To IPAM.
     pub ipam: Ipam,
+    /// To policy.
+    pub policy: policy::Handle,
 }
 
 /// The control loop's state.
@@ -140,6 +143,8 @@ impl Loop {
             Input::Store(Update::InSync { revision }) => {
                 let changed = self.snapshot.listed(&self.node, revision);
                 self.changed(changed);
+                let everything = policy::feed::everything(&self.snapshot, &self.node);
+                self.outputs.policy.listed(everything);
                 self.outputs.ipam.input(IpamInput::Listed(revision)).await;
                 if !self.synced {
                     tracing::info!(
@@ -160,6 +165,7 @@ impl Loop {
                     } else {
                         let changed = self.snapshot.echo(&self.node, &event);
                         self.changed(changed);
+                        self.tell_policy(&event.key, changed);
                     }
                 }
                 // The answer promises a calculation, whatever changed.
@@ -181,9 +187,24 @@ impl Loop {
         }
         let changed = self.snapshot.apply(&self.node, &event);
         self.changed(changed);
+        self.tell_policy(&event.key, changed);
         if event.key.starts_with(keys::BLOCKS) {
             self.outputs.ipam.input(IpamInput::Block(event)).await;
         }
+    }
+
+    /// Before everything was listed there is nothing to compare with: policy then hears all at once.
+    fn tell_policy(&self, key: &str, changed: Changed) {
+        if !self.synced || changed.is_empty() {
+            return;
+        }
+        let id = keys::parse_resource(key);
+        let inputs = id.map(|id| policy::feed::inputs(&self.snapshot, &self.node, &id));
+        let unknown =
+            (changed.any(Changed::REJECTED)).then(|| policy::feed::unknown(&self.snapshot));
+        let wanted = (changed.any(Changed::MESH)).then(|| policy::feed::wanted(&self.snapshot));
+        let all = inputs.into_iter().flatten().chain(unknown).chain(wanted);
+        self.outputs.policy.feed(all.collect());
     }
 
     /// The guard is never deleted in the life of a store; one that is gone, or older than an echo,
@@ -420,12 +441,14 @@ mod tests {
             let (facts, facts_view) = watch::channel(Facts::default());
             let (wanted, wanted_view) = watch::channel(None);
             let (ipam, _ipam) = Ipam::new();
+            let (_policy, policy, _) = policy::Owner::new("n1", || Err("no kernel".to_owned()));
             let outputs = Outputs {
                 reconcile,
                 desired,
                 facts,
                 wanted,
                 ipam,
+                policy,
             };
             let mut this = Loop::new("n1".into(), underlay::Config::default(), outputs);
             let mut inputs = [

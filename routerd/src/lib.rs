@@ -4,7 +4,8 @@
 //!  store ─► Syncer ─► control ─► calc ─► reconcile ─► kernel
 //!                       ▲  │
 //!  CNI plugin ─► cni ───┘  ├─► ipam ─► store        publish ─► store
-//!                          └─► bgp ─► peers, kernel
+//!                          ├─► bgp ─► peers, kernel
+//!                          └─► policy ─► kernel
 //!  routerctl  ─► admin ─► resources ─► store
 //! ```
 //!
@@ -33,6 +34,7 @@ pub mod log;
 pub mod metrics;
 pub mod nodes;
 pub mod notify;
+pub mod policy;
 pub mod publish;
 pub mod random;
 pub mod reconcile;

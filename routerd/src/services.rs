@@ -34,6 +34,8 @@ pub struct Services {
     pub exchange: exchange::Handle,
     /// BGP.
     pub bgp: crate::bgp::Handle,
+    /// Policy.
+    pub policy: crate::policy::Handle,
     /// CNI verbs.
     pub cni: Cni,
     /// Cancelled when the daemon stops: answers without an end then end.

@@ -65,6 +65,8 @@ pub struct Views {
     pub exchange: watch::Receiver<Option<Subsystem>>,
     /// BGP, where there is somebody to speak to.
     pub bgp: watch::Receiver<Option<Subsystem>>,
+    /// Policy, once it is known what there is.
+    pub policy: watch::Receiver<Option<Subsystem>>,
 }
 
 impl Views {
@@ -115,6 +117,7 @@ impl Views {
         subsystems.extend(reconcile.subsystems_for(&desired.kernel));
         subsystems.extend(self.exchange.borrow().clone());
         subsystems.extend(self.bgp.borrow().clone());
+        subsystems.extend(self.policy.borrow().clone());
         Status {
             node: self.node.to_string(),
             ready: self.is_ready(),
@@ -201,6 +204,7 @@ pub(crate) mod tests {
         publish: watch::Sender<Option<String>>,
         exchange: watch::Sender<Option<Subsystem>>,
         bgp: watch::Sender<Option<Subsystem>>,
+        policy: watch::Sender<Option<Subsystem>>,
     }
 
     impl Actors {
@@ -214,6 +218,7 @@ pub(crate) mod tests {
                 publish: watch::Sender::default(),
                 exchange: watch::Sender::default(),
                 bgp: watch::Sender::default(),
+                policy: watch::Sender::default(),
             }
         }
 
@@ -229,6 +234,7 @@ pub(crate) mod tests {
                 publish: self.publish.subscribe(),
                 exchange: self.exchange.subscribe(),
                 bgp: self.bgp.subscribe(),
+                policy: self.policy.subscribe(),
             }
         }
     }

@@ -6,7 +6,7 @@ use ::ipam::{AllocError, Assigned, Attach, Extra};
 use model::api::cni::{AddResult, Request};
 use model::kv::{Event, Op};
 use model::{Cidr, Family, Object, manifest, marks};
-use netlink::workload::{self, Prepared};
+use netlink::workload::{self, Prepared, WorkloadAttach};
 
 use super::attachment::Target;
 use super::{CniError, Context};
@@ -42,11 +42,12 @@ pub(super) async fn add(
         Err(e) => {
             unprepare(context, target, pair).await;
             context.reconcile.forget(target.link);
+            context.policy.release(&target.endpoint);
             return Err(e);
         }
     };
     let attached = match (pair, context.guarded().await) {
-        (Ok(pair), Ok(())) => attach(context, request, target, pair, &assigned).await,
+        (Ok(pair), Ok(())) => attach(context, request, target, pair, (&assigned, &object)).await,
         (Err(e), _) => Err(e),
         (pair, Err(e)) => {
             unprepare(context, target, pair).await;
@@ -67,6 +68,7 @@ pub(super) async fn add(
         }
         Err(e) => {
             context.reconcile.forget(target.link);
+            context.policy.release(&target.endpoint);
             // What the runtime was not given it will not use; where this fails, its DEL mends it.
             if let Err(e) = super::del::release(context, target).await {
                 tracing::warn!(container = %target.key.0, error = %e, "an address was not given back after a failed ADD");
@@ -118,7 +120,10 @@ async fn prepare(
     let workload = target.workload(request, Vec::new(), mtu);
     let families = expected(context, request);
     context
-        .in_kernel(target, move || workload::prepare(&workload, &families))
+        .in_kernel(target, {
+            let hold = hold(context, target, &workload);
+            move || workload::prepare(&workload, &families, &hold)
+        })
         .await
 }
 
@@ -147,24 +152,35 @@ async fn unprepare(context: &Context, target: &Target, pair: Result<Option<Prepa
     }
 }
 
+/// Puts policy to the host's side before anything can pass it.
+fn hold(
+    context: &Context,
+    target: &Target,
+    workload: &WorkloadAttach,
+) -> impl Fn(u32) -> Result<(), String> + Send + 'static {
+    let (policy, id) = (context.policy.clone(), target.endpoint.clone());
+    let (link, mac) = (target.link, workload.mac);
+    move |index| policy.blocking_hold(&id, link, index, mac)
+}
+
 async fn attach(
     context: &Context,
     request: &Request,
     target: &Target,
     pair: Option<Prepared>,
-    assigned: &Assigned,
+    (assigned, object): (&Assigned, &Object),
 ) -> Result<AddResult, CniError> {
     let mtu = context.views.workload_mtu();
     let workload = target.workload(request, host_cidrs(assigned), mtu);
-    let workload = context
-        .in_kernel(target, move || {
-            match pair {
-                Some(pair) => workload::finish(pair, &workload)?,
-                None => workload::attach(&workload)?,
-            };
-            Ok(workload)
-        })
-        .await?;
+    let hold = hold(context, target, &workload);
+    let link = context.in_kernel(target, move || {
+        match pair {
+            Some(pair) => workload::finish(pair, &workload, &hold)?,
+            None => workload::attach(&workload, &hold)?,
+        };
+        Ok(workload)
+    });
+    let workload = admitted(context, target, object, link).await?;
     Ok(AddResult {
         host_interface: target.link.to_string(),
         host_mac: Some(workload.host_mac),
@@ -175,6 +191,29 @@ async fn attach(
         gateways: gateways(&workload.ips),
         ips: workload.ips,
     })
+}
+
+/// Waits for the kernel's links and for its policy, which are made side by side.
+async fn admitted<T>(
+    context: &Context,
+    target: &Target,
+    object: &Object,
+    link: impl Future<Output = Result<T, CniError>>,
+) -> Result<T, CniError> {
+    let Object::WorkloadEndpoint(endpoint) = object else {
+        return link.await;
+    };
+    let (link, policy) = tokio::join!(link, context.policy.admit(endpoint.clone()));
+    let link = link?;
+    if let Err(why) = policy {
+        let name = target.link;
+        context
+            .in_kernel(target, move || workload::detach(name))
+            .await?;
+        let container = target.label();
+        return Err(CniError::Unprotected { container, why });
+    }
+    Ok(link)
 }
 
 /// The gateway of each family that the workload has an address of.

@@ -17,6 +17,7 @@ use crate::control::{self, Control, Loop, Outputs};
 use crate::host::{ReconcileHost, switches_set};
 use crate::ipam::{self, Ipam};
 use crate::metrics::Metrics;
+use crate::policy;
 use crate::publish::Publisher;
 use crate::reconcile::{Handle, Reconciler, Timing};
 use crate::services::Services;
@@ -41,6 +42,7 @@ pub(super) struct Actors {
     syncer: Arc<OnceLock<SyncHandle>>,
     guarded: crate::state_dir::Guarded,
     bgp: bgp::Owner,
+    policy: policy::Owner,
 }
 
 /// The actors at work; dropping it stops listening to the store and to the kernel.
@@ -49,6 +51,8 @@ pub(super) struct Running {
     reconciler: std::thread::JoinHandle<()>,
     bgp: bgp::Handle,
     bgp_thread: std::thread::JoinHandle<()>,
+    policy: policy::Handle,
+    policy_thread: std::thread::JoinHandle<()>,
     _monitor: Monitor,
 }
 
@@ -68,6 +72,9 @@ pub(super) fn wire(
     ports.push(learnt.port());
     let (bgp_owner, bgp, bgp_view) =
         bgp::Owner::new(learnt, state.bgp()).context("routes learnt by BGP")?;
+    let directory = config.bpf_dir.clone();
+    let load = move || policy::load(&directory);
+    let (policy_owner, policy, policy_view) = policy::Owner::new(&node, load);
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
     let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);
@@ -99,6 +106,7 @@ pub(super) fn wire(
         facts,
         wanted,
         ipam: ipam.clone(),
+        policy: policy.clone(),
     };
     let (exchanger, exchange, exchange_view) = Exchanger::new(
         Arc::clone(&node),
@@ -118,6 +126,7 @@ pub(super) fn wire(
         publish: publish_view,
         exchange: exchange_view,
         bgp: bgp_view,
+        policy: policy_view,
     };
     let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
     let control_loop = control_loop.with_public_keys(public_keys);
@@ -142,6 +151,7 @@ pub(super) fn wire(
         ipam.clone(),
         control.clone(),
         reconcile.clone(),
+        policy.clone(),
         views.clone(),
         metrics,
     );
@@ -156,6 +166,7 @@ pub(super) fn wire(
         rotation,
         exchange,
         bgp,
+        policy,
         cni,
         stop: CancellationToken::new(),
     };
@@ -172,6 +183,7 @@ pub(super) fn wire(
         syncer,
         guarded: state.guarded(),
         bgp: bgp_owner,
+        policy: policy_owner,
     };
     Ok((services, actors))
 }
@@ -200,6 +212,7 @@ impl Actors {
             reconcile,
             views,
             bgp,
+            policy,
             ..
         } = self.services;
         let node = views.node.to_string();
@@ -225,14 +238,22 @@ impl Actors {
             .name("bgp-owner".to_owned())
             .spawn(|| bgp_owner.run())
             .context("starting the thread of BGP")?;
-        let monitor = listen(self.ports, control.clone(), reconcile.clone(), bgp.clone())
-            .context("listening to the kernel")?;
+        let policy_owner = self.policy;
+        let policy_thread = std::thread::Builder::new()
+            .name("policy".to_owned())
+            .spawn(|| policy_owner.run())
+            .context("starting the thread of policy")?;
+        let told = (reconcile.clone(), bgp.clone(), policy.clone());
+        let monitor =
+            listen(self.ports, control.clone(), told).context("listening to the kernel")?;
         follow(store, control, self.sync, &self.syncer, self.guarded);
         Ok(Running {
             reconcile,
             reconciler,
             bgp,
             bgp_thread,
+            policy,
+            policy_thread,
             _monitor: monitor,
         })
     }
@@ -243,9 +264,11 @@ impl Running {
     pub(super) async fn stop(self) {
         self.reconcile.stop();
         self.bgp.stop();
+        self.policy.stop();
         for (thread, name) in [
             (self.reconciler, "the reconciler"),
             (self.bgp_thread, "BGP"),
+            (self.policy_thread, "the owner of policy"),
         ] {
             let ended = tokio::task::spawn_blocking(|| thread.join().is_ok()).await;
             if !matches!(ended, Ok(true)) {
@@ -296,12 +319,12 @@ fn follow(
 fn listen(
     ports: Vec<u32>,
     control: Control,
-    reconcile: Handle,
-    bgp: bgp::Handle,
+    (reconcile, bgp, policy): (Handle, bgp::Handle, policy::Handle),
 ) -> Result<Monitor, netlink::Error> {
     let heard = move |event: Event| match event {
         Event::Links(links) => {
             bgp.links(&links);
+            policy.links_changed();
             control.blocking_links(links);
             reconcile.changed();
         }

@@ -1,0 +1,479 @@
+//! Policy: compiles what the store says and keeps it enforced at every interface.
+//!
+//! ```text
+//!  control ── a change for each event of the store ──► this thread: Engine ── writes ──► maps
+//!  Monitor ── interfaces changed ────────────────────►     │        places ── attach ──► programs
+//!  CNI ADD ── hold (link is down), admit (addresses) ─►    └─► status
+//! ```
+//!
+//! An interface is held before anything can pass it: programs are attached that know nothing of the endpoint, and so let
+//! nothing through. It is admitted once its address is known, by the same change that the store will tell later.
+//! The programs of a daemon before judge by its maps until this one has written all of its own. Stopping changes nothing.
+
+mod enforce;
+pub mod feed;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use model::api::Subsystem;
+use model::kernel::{LinkName, Mac};
+use model::object::{ObjectId, Resource};
+use model::resources::WorkloadEndpointSpec;
+use model::{Cidr, Kind};
+use policy_ebpf::kernel::{Interface, Programs};
+use policy_ebpf::{Change, Engine, Party, Role, Settings, Update};
+use tokio::sync::{oneshot, watch};
+use tracing::{info, warn};
+
+pub use enforce::{Enforce, load};
+pub use feed::{Input, Place, Wanted};
+
+/// Pause before what failed is tried again.
+const TICK: Duration = Duration::from_secs(2);
+
+type Answer = Result<(), String>;
+
+enum Message {
+    /// What changed.
+    Fed(Vec<Input>),
+    /// All there is.
+    Listed(Vec<Input>),
+    /// Interfaces came or went.
+    Look,
+    Hold(ObjectId, Interface, mpsc::SyncSender<Answer>),
+    Admit(Box<Resource<WorkloadEndpointSpec>>, oneshot::Sender<Answer>),
+    Release(ObjectId),
+    Stop,
+}
+
+/// Reaches the thread; clones reach the same one. Everything is a no-op once it has stopped.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    outbox: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    /// What changed in the store, in its order.
+    pub fn feed(&self, inputs: Vec<Input>) {
+        if !inputs.is_empty() {
+            let _ = self.outbox.send(Message::Fed(inputs));
+        }
+    }
+
+    /// All that is in the store: what is not among it is gone.
+    pub fn listed(&self, inputs: Vec<Input>) {
+        let _ = self.outbox.send(Message::Listed(inputs));
+    }
+
+    /// Interfaces of the host came, went or changed.
+    pub fn links_changed(&self) {
+        let _ = self.outbox.send(Message::Look);
+    }
+
+    /// Attaches the programs to a workload's interface that is down. Nothing passes until [`Handle::admit`]. Blocks.
+    ///
+    /// # Errors
+    /// Why policy cannot be enforced there.
+    pub fn blocking_hold(&self, id: &ObjectId, link: LinkName, index: u32, mac: Mac) -> Answer {
+        let interface = Interface {
+            name: link.to_string(),
+            ifindex: index,
+            mac,
+            own: Vec::new(),
+            host: false,
+        };
+        let (reply, answer) = mpsc::sync_channel(1);
+        let _ = (self.outbox).send(Message::Hold(id.clone(), interface, reply));
+        answer.recv().unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Puts the policy of a workload in force whose interface is held.
+    ///
+    /// # Errors
+    /// Why it is not in force: the workload stays closed.
+    pub async fn admit(&self, endpoint: Resource<WorkloadEndpointSpec>) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let _ = (self.outbox).send(Message::Admit(Box::new(endpoint), reply));
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Forgets a workload whose ADD failed.
+    pub fn release(&self, id: &ObjectId) {
+        let _ = self.outbox.send(Message::Release(id.clone()));
+    }
+
+    /// Ends it; everything stays enforced.
+    pub fn stop(&self) {
+        let _ = self.outbox.send(Message::Stop);
+    }
+}
+
+fn stopping() -> String {
+    "routerd is stopping: try again when it runs".to_owned()
+}
+
+/// Makes what enforces policy, or says why it cannot.
+type Load = Box<dyn FnOnce() -> Result<Box<dyn Enforce>, String> + Send>;
+
+/// The thread's side.
+pub struct Owner {
+    inbox: mpsc::Receiver<Message>,
+    node: String,
+    load: Option<Load>,
+    engine: Engine,
+    /// The kernel, or why there is nothing to enforce policy with.
+    kernel: Result<Box<dyn Enforce>, String>,
+    /// Everything was told once, so that what is enforced is not less than before.
+    listed: bool,
+    /// The kernel has taken over from the daemon before.
+    taken_over: bool,
+    /// Where endpoints of this node are to be found.
+    places: BTreeMap<ObjectId, Place>,
+    /// Where the programs are.
+    attached: BTreeMap<ObjectId, Interface>,
+    /// Workloads that ADD is at, and of which the store has not told yet.
+    added: BTreeMap<ObjectId, Vec<Cidr>>,
+    /// Why they are not where they should be.
+    unattached: BTreeMap<ObjectId, String>,
+    /// Writes that failed, and those behind them.
+    unwritten: Vec<Update>,
+    /// Why the first of them failed.
+    failed: Option<String>,
+    wanted: Option<Wanted>,
+    status: watch::Sender<Option<Subsystem>>,
+}
+
+impl Owner {
+    /// Nothing is touched before [`Owner::run`] is told what there is.
+    pub fn new(
+        node: &str,
+        load: impl FnOnce() -> Result<Box<dyn Enforce>, String> + Send + 'static,
+    ) -> (Owner, Handle, watch::Receiver<Option<Subsystem>>) {
+        let (outbox, inbox) = mpsc::channel();
+        let (status, view) = watch::channel(None);
+        let owner = Owner {
+            inbox,
+            node: node.to_owned(),
+            engine: Engine::new(Settings::default()),
+            kernel: Err("the programs are not loaded yet".to_owned()),
+            load: Some(Box::new(load)),
+            listed: false,
+            taken_over: false,
+            places: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            added: BTreeMap::new(),
+            unattached: BTreeMap::new(),
+            unwritten: Vec::new(),
+            failed: None,
+            wanted: None,
+            status,
+        };
+        (owner, Handle { outbox }, view)
+    }
+
+    /// Works until it is stopped or every [`Handle`] is gone. Blocks: give it a thread, in the network namespace of
+    /// the host.
+    pub fn run(mut self) {
+        if let Some(load) = self.load.take() {
+            self.kernel = load();
+        }
+        if let Err(why) = &self.kernel {
+            warn!("policy cannot be enforced: {why}");
+        }
+        loop {
+            let message = match self.is_settled() {
+                true => (self.inbox.recv()).map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                false => self.inbox.recv_timeout(TICK),
+            };
+            let first = match message {
+                Ok(message) => Some(message),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            let retry = first.is_none();
+            let mut look = retry;
+            let waiting: Vec<Message> = first.into_iter().chain(self.inbox.try_iter()).collect();
+            for message in waiting {
+                match message {
+                    Message::Stop => return,
+                    Message::Look => look = true,
+                    message => self.take(message),
+                }
+            }
+            if retry {
+                self.write();
+            }
+            if look && self.listed {
+                self.look();
+            }
+            self.tell();
+        }
+    }
+
+    /// Whether there is nothing to be tried again.
+    fn is_settled(&self) -> bool {
+        self.unwritten.is_empty()
+            && self.unattached.is_empty()
+            && (self.taken_over || !self.listed || self.kernel.is_err())
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Fed(inputs) => self.fed(inputs),
+            Message::Listed(mut inputs) => {
+                let there: BTreeSet<ObjectId> = inputs.iter().filter_map(Input::id).collect();
+                let gone = policy_ebpf::feed::known(&self.engine).into_iter();
+                let gone = gone.filter(|id| !there.contains(id));
+                let gone = gone.filter(|id| !self.added.contains_key(id));
+                inputs.extend(gone.filter_map(|id| Input::gone(&id)));
+                self.fed(inputs);
+                self.listed = true;
+                self.look();
+            }
+            Message::Hold(id, interface, reply) => {
+                // Who asked may have gone.
+                let _ = reply.send(self.hold(&id, interface));
+            }
+            Message::Admit(endpoint, reply) => {
+                let _ = reply.send(self.admit(&endpoint));
+            }
+            Message::Release(id) => self.fed(Input::gone(&id).into_iter().collect()),
+            Message::Look | Message::Stop => {}
+        }
+    }
+
+    fn fed(&mut self, inputs: Vec<Input>) {
+        let mut changes = Vec::new();
+        let mut moved = Vec::new();
+        for input in inputs {
+            match input {
+                Input::Change(change) => {
+                    match &change {
+                        Change::Party(id, None) => self.leave(id),
+                        Change::Party(id, Some(p)) if p.role == Role::Elsewhere => self.leave(id),
+                        _ => {}
+                    }
+                    changes.push(change);
+                }
+                Input::Place(id, place) => {
+                    self.added.remove(&id);
+                    self.places.insert(id.clone(), place);
+                    moved.push(id);
+                }
+                Input::Wanted(wanted) => self.configure(wanted),
+            }
+        }
+        self.compile(changes);
+        if self.listed {
+            moved.iter().for_each(|id| self.settle(id));
+        }
+    }
+
+    fn configure(&mut self, wanted: Wanted) {
+        if self.wanted.as_ref() == Some(&wanted) {
+            return;
+        }
+        if let Ok(kernel) = &mut self.kernel
+            && let Err(e) = kernel.configure(&wanted)
+        {
+            warn!("policy settings: {e}");
+            self.failed = Some(e);
+        }
+        self.wanted = Some(wanted);
+    }
+
+    fn compile(&mut self, changes: Vec<Change>) {
+        let update = self.engine.apply(changes);
+        if self.kernel.is_ok() && !update.is_empty() {
+            self.unwritten.push(update);
+        }
+        self.write();
+    }
+
+    /// Writes what is not written yet, in order.
+    fn write(&mut self) {
+        let Ok(kernel) = &mut self.kernel else {
+            return;
+        };
+        let mut written = 0;
+        let mut failed = None;
+        for update in &self.unwritten {
+            match kernel.apply(update) {
+                Ok(()) => written += 1,
+                Err(e) => {
+                    failed = Some(e);
+                    break;
+                }
+            }
+        }
+        self.unwritten.drain(..written);
+        if let Some(why) = failed
+            .as_ref()
+            .filter(|why| self.failed.as_ref() != Some(why))
+        {
+            warn!("policy is not in force as wanted: {why}");
+        }
+        self.failed = failed;
+    }
+
+    /// Brings programs to where endpoints are, and has them take over once they are everywhere.
+    fn look(&mut self) {
+        let ids: Vec<ObjectId> = self.places.keys().cloned().collect();
+        ids.iter().for_each(|id| self.settle(id));
+        let Ok(kernel) = &mut self.kernel else {
+            return;
+        };
+        if !self.taken_over && self.unattached.is_empty() && self.unwritten.is_empty() {
+            match kernel.take_over() {
+                Ok(()) => self.taken_over = true,
+                Err(e) => warn!("policy of the daemon before remains: {e}"),
+            }
+        }
+    }
+
+    /// Brings the programs to where an endpoint is.
+    fn settle(&mut self, id: &ObjectId) {
+        let (Some(place), Ok(kernel)) = (self.places.get(id), &mut self.kernel) else {
+            return;
+        };
+        // Its interface came with ADD and ends with DEL.
+        let standing = self.attached.get(id);
+        if place.of_cni && standing.is_some_and(|i| place.is_as(i)) {
+            return;
+        }
+        let Some(interface) = kernel.find(place) else {
+            // Nothing can pass an interface that is not there; one that comes is looked at.
+            self.unattached.remove(id);
+            return;
+        };
+        if standing == Some(&interface) {
+            return;
+        }
+        match kernel.attach(id, &interface) {
+            Ok(()) => {
+                self.unattached.remove(id);
+                self.attached.insert(id.clone(), interface);
+            }
+            Err(e) => {
+                if self.unattached.insert(id.clone(), e.clone()).is_none() {
+                    warn!(endpoint = %id, "{e}");
+                }
+            }
+        }
+    }
+
+    /// Takes the programs away from an endpoint that is gone.
+    fn leave(&mut self, id: &ObjectId) {
+        self.places.remove(id);
+        self.added.remove(id);
+        self.unattached.remove(id);
+        if self.attached.remove(id).is_some()
+            && let Ok(kernel) = &mut self.kernel
+            && let Err(e) = kernel.detach(id)
+        {
+            warn!(endpoint = %id, "{e}");
+        }
+    }
+
+    fn hold(&mut self, id: &ObjectId, mut interface: Interface) -> Answer {
+        // Of an earlier ADD, or of this one: addresses may be known before there is an interface.
+        interface.own = self.added.entry(id.clone()).or_default().clone();
+        let Ok(kernel) = &mut self.kernel else {
+            // Whether it matters is known once the workload's labels are.
+            return Ok(());
+        };
+        kernel.attach(id, &interface)?;
+        self.unattached.remove(id);
+        self.attached.insert(id.clone(), interface);
+        Ok(())
+    }
+
+    fn admit(&mut self, endpoint: &Resource<WorkloadEndpointSpec>) -> Answer {
+        let id = ObjectId {
+            kind: Kind::WorkloadEndpoint,
+            namespace: endpoint.metadata.namespace.clone(),
+            name: endpoint.metadata.name.clone(),
+        };
+        self.compile(vec![Change::Party(
+            id.clone(),
+            Some(Party::local(endpoint)),
+        )]);
+        let Ok(kernel) = &mut self.kernel else {
+            return self.unenforced(&id);
+        };
+        let own = Place::of_workload(endpoint).own;
+        if let Some(held) = self.attached.get_mut(&id) {
+            held.own.clone_from(&own);
+            kernel.attach(&id, held)?;
+        }
+        self.added.insert(id.clone(), own);
+        if let Some(why) = &self.failed {
+            return Err(format!("its policy is not in force: {why}"));
+        }
+        if self.engine.chains(&id).is_some() {
+            return Ok(());
+        }
+        let problem = self.engine.problems().find(|(of, _)| **of == id);
+        Err(match problem {
+            Some((_, error)) => error.to_string(),
+            None => "there are policies that cannot be read: see `routerctl status`".to_owned(),
+        })
+    }
+
+    /// A workload that no policy is about needs nobody to enforce any.
+    fn unenforced(&self, id: &ObjectId) -> Answer {
+        let why = match &self.kernel {
+            Err(why) if self.engine.is_in_doubt() || self.is_selected(id) => why,
+            _ => return Ok(()),
+        };
+        Err(format!("policies select it that nothing enforces: {why}"))
+    }
+
+    fn is_selected(&self, id: &ObjectId) -> bool {
+        let mut policies = self.engine.selecting(id);
+        policies.any(|policy| !policy.kind.is_staged())
+    }
+
+    fn tell(&self) {
+        if !self.listed {
+            return;
+        }
+        let local = self.places.keys();
+        let open = |id: &&ObjectId| self.kernel.is_err() && self.is_selected(id);
+        let subsystem = status::subsystem(&status::Facts {
+            node: &self.node,
+            missing: self.kernel.as_ref().err().map(String::as_str),
+            open: local.clone().filter(open).count(),
+            endpoints: self.attached.len(),
+            policies: self.engine.policies().count(),
+            problems: self.engine.problems().map(|(_, e)| e.to_string()).collect(),
+            in_doubt: self.engine.is_in_doubt(),
+            failed: self.failed.as_deref(),
+            unattached: self.unattached.values().next().map(String::as_str),
+        });
+        self.status.send_if_modified(|old| {
+            let new = old.as_ref() != Some(&subsystem);
+            if new {
+                info!(state = ?subsystem.state, "policy: {}", subsystem.message);
+            }
+            *old = Some(subsystem);
+            new
+        });
+    }
+}
+
+/// Removes everything of policy from the kernel.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn clean_up(directory: &std::path::Path) -> anyhow::Result<()> {
+    match policy_ebpf::kernel::is_present(directory) {
+        true => Ok(Programs::clean_up(directory)?),
+        false => Ok(()),
+    }
+}

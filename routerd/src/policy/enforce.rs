@@ -1,0 +1,137 @@
+//! What enforces policy: the kernel, behind a trait, so that the owner can be tested without.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use model::kernel::LinkName;
+use model::object::ObjectId;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{AddressFamily, SockaddrLike};
+use nix::time::{ClockId, clock_gettime};
+use policy_ebpf::Update;
+use policy_ebpf::kernel::{Enforcer, Interface, KernelError, Options, Programs, Sizes};
+
+use super::feed::{Place, Wanted};
+
+/// How long TCP may go on that is older than policy on this host.
+const GRACE: Duration = Duration::from_secs(3600);
+/// Events that a CPU may tell in a second.
+const EVENTS: u32 = 1000;
+
+/// What enforces policy. Errors are messages for an operator.
+pub trait Enforce: Send {
+    /// Writes what the compiler says.
+    ///
+    /// # Errors
+    /// What stood before is in force then.
+    fn apply(&mut self, update: &Update) -> Result<(), String>;
+
+    /// Enforces an endpoint's policy at an interface, or tells more about it.
+    ///
+    /// # Errors
+    /// There is no such interface, or the kernel refuses.
+    fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), String>;
+
+    /// Ends that. The interface may be gone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn detach(&mut self, id: &ObjectId) -> Result<(), String>;
+
+    /// Ends what a process before enforced where nothing is attached now.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn take_over(&mut self) -> Result<(), String>;
+
+    /// Sets what holds for all endpoints.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn configure(&mut self, wanted: &Wanted) -> Result<(), String>;
+
+    /// The interface of a place, if there is one now.
+    fn find(&self, place: &Place) -> Option<Interface>;
+}
+
+/// Loads the programs, beside those of a process before.
+///
+/// # Errors
+/// Why policy cannot be enforced here.
+pub fn load(directory: &Path) -> Result<Box<dyn Enforce>, String> {
+    let options = Options {
+        directory: directory.to_owned(),
+        sizes: Sizes::default(),
+    };
+    let programs = Programs::load(&options).map_err(|e| told(&e))?;
+    let is_first = programs.before.is_none();
+    let mut enforcer = Enforcer::new(programs).map_err(|e| told(&e))?;
+    let grace = match is_first {
+        true => Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(|e| e.to_string())?)
+            .saturating_add(GRACE),
+        false => Duration::ZERO,
+    };
+    let until = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
+    enforcer.configure(until, EVENTS).map_err(|e| told(&e))?;
+    Ok(Box::new(enforcer))
+}
+
+fn told(error: &KernelError) -> String {
+    error.to_string()
+}
+
+impl Enforce for Enforcer {
+    fn apply(&mut self, update: &Update) -> Result<(), String> {
+        Enforcer::apply(self, update).map_err(|e| told(&e))
+    }
+
+    fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), String> {
+        Enforcer::attach(self, id, interface).map_err(|e| told(&e))
+    }
+
+    fn detach(&mut self, id: &ObjectId) -> Result<(), String> {
+        Enforcer::detach(self, id).map_err(|e| told(&e))
+    }
+
+    fn take_over(&mut self) -> Result<(), String> {
+        self.programs().take_over().map_err(|e| told(&e))
+    }
+
+    fn configure(&mut self, wanted: &Wanted) -> Result<(), String> {
+        let [inbound, outbound] = &wanted.failsafe;
+        self.set_failsafe(inbound, outbound).map_err(|e| told(&e))?;
+        self.allow_endpoint_to_host(wanted.endpoint_to_host)
+            .map_err(|e| told(&e))
+    }
+
+    fn find(&self, place: &Place) -> Option<Interface> {
+        let name = match place.interface.as_str() {
+            "" => with_address(&place.addresses)?,
+            name => name.to_owned(),
+        };
+        name.parse::<LinkName>().ok()?;
+        Some(Interface {
+            ifindex: if_nametoindex(name.as_str()).ok()?,
+            name,
+            mac: place.mac,
+            own: place.own.clone(),
+            host: place.host,
+        })
+    }
+}
+
+/// The interface that has one of these addresses.
+fn with_address(wanted: &[IpAddr]) -> Option<String> {
+    let mut all = getifaddrs().ok()?;
+    let found = all.find(|i| {
+        let address = i.address.as_ref().and_then(|a| match a.family() {
+            Some(AddressFamily::Inet) => a.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())),
+            Some(AddressFamily::Inet6) => a.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())),
+            _ => None,
+        });
+        address.is_some_and(|a| wanted.contains(&a))
+    })?;
+    Some(found.interface_name)
+}

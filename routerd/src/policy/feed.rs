@@ -1,0 +1,190 @@
+//! What the snapshot says, as the owner of policy is told it.
+
+use std::net::IpAddr;
+
+use model::kernel::Mac;
+use model::object::{ObjectId, Resource};
+use model::resources::{EndpointToHostAction, HostEndpointSpec, WorkloadEndpointSpec};
+use model::snapshot::{EndpointKey, Snapshot};
+use model::{Cidr, Kind};
+use policy_ebpf::kernel::Interface;
+use policy_ebpf::{Change, feed};
+
+/// One thing that the owner of policy is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// To the compiler.
+    Change(Change),
+    /// Where an endpoint of this node is.
+    Place(ObjectId, Place),
+    /// The mesh-wide settings.
+    Wanted(Wanted),
+}
+
+/// Where an endpoint is, and what its interface may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its interface; empty where one of `addresses` says which.
+    pub interface: String,
+    /// Of which an interface of the host has one.
+    pub addresses: Vec<IpAddr>,
+    /// MAC address of the workload; zeros for any.
+    pub mac: Mac,
+    /// What the workload may send from.
+    pub own: Vec<Cidr>,
+    /// The host itself is the endpoint.
+    pub host: bool,
+    /// CNI makes and unmakes its interface.
+    pub of_cni: bool,
+}
+
+/// What holds for all endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Workloads may reach their own host, where their policy lets them.
+    pub endpoint_to_host: bool,
+    /// Protocol and port that no policy of a host closes, for what comes in and for what goes out.
+    pub failsafe: [Vec<(u8, u16)>; 2],
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// Calico's: SSH, DHCP, BGP, etcd, Typha, the API server of Kubernetes.
+const FAILSAFE_IN: [(u8, u16); 9] = [
+    (TCP, 22),
+    (UDP, 68),
+    (TCP, 179),
+    (TCP, 2379),
+    (TCP, 2380),
+    (TCP, 5473),
+    (TCP, 6443),
+    (TCP, 6666),
+    (TCP, 6667),
+];
+/// As [`FAILSAFE_IN`], with DNS.
+const FAILSAFE_OUT: [(u8, u16); 9] = [
+    (UDP, 53),
+    (UDP, 67),
+    (TCP, 179),
+    (TCP, 2379),
+    (TCP, 2380),
+    (TCP, 5473),
+    (TCP, 6443),
+    (TCP, 6666),
+    (TCP, 6667),
+];
+/// BFD over one hop, its echo, and over many (RFC 5881, RFC 5883).
+const BFD: [u16; 3] = [3784, 3785, 4784];
+
+impl Input {
+    /// The object that it is about.
+    pub fn id(&self) -> Option<ObjectId> {
+        let global = |kind, name: &String| ObjectId {
+            kind,
+            namespace: None,
+            name: name.clone(),
+        };
+        match self {
+            Input::Change(Change::Party(id, _) | Change::Policy(id, _)) => Some(id.clone()),
+            Input::Change(Change::Namespace(name, _)) => Some(global(Kind::Namespace, name)),
+            Input::Change(Change::Tier(name, _)) => Some(global(Kind::Tier, name)),
+            _ => None,
+        }
+    }
+
+    /// That an object is gone.
+    pub fn gone(id: &ObjectId) -> Option<Input> {
+        feed::gone(id).map(Input::Change)
+    }
+}
+
+impl Place {
+    /// Of a workload.
+    pub fn of_workload(endpoint: &Resource<WorkloadEndpointSpec>) -> Place {
+        let spec = &endpoint.spec;
+        let spoofed = &spec.allow_spoofed_source_prefixes;
+        Place {
+            interface: spec.interface_name.clone(),
+            addresses: Vec::new(),
+            mac: spec.mac.unwrap_or(Mac([0; 6])),
+            own: spec.ip_networks.iter().chain(spoofed).copied().collect(),
+            host: false,
+            of_cni: !spec.container_id.is_empty(),
+        }
+    }
+
+    /// Of the host itself.
+    fn of_host(spec: &HostEndpointSpec) -> Place {
+        Place {
+            interface: spec.interface_name.clone(),
+            addresses: spec.expected_ips.clone(),
+            mac: Mac([0; 6]),
+            own: Vec::new(),
+            host: true,
+            of_cni: false,
+        }
+    }
+
+    /// Whether an interface is what is here, whatever its number.
+    pub(super) fn is_as(&self, interface: &Interface) -> bool {
+        let same_name = self.interface == interface.name;
+        same_name && self.mac == interface.mac && self.own == interface.own
+    }
+}
+
+/// What an object says now; nothing for kinds that policy does not look at.
+pub fn inputs(snapshot: &Snapshot, node: &str, id: &ObjectId) -> Vec<Input> {
+    let change = feed::change(snapshot, node, id).map(Input::Change);
+    let place = place(snapshot, node, id).map(|place| Input::Place(id.clone(), place));
+    change.into_iter().chain(place).collect()
+}
+
+fn place(snapshot: &Snapshot, node: &str, id: &ObjectId) -> Option<Place> {
+    match id.kind {
+        Kind::WorkloadEndpoint => {
+            let key = EndpointKey {
+                namespace: id.namespace.as_deref().unwrap_or_default().into(),
+                name: id.name.as_str().into(),
+            };
+            snapshot.local_endpoints.get(&key).map(Place::of_workload)
+        }
+        Kind::HostEndpoint => {
+            let host = snapshot.host_endpoints.get(&id.name)?;
+            (host.spec.node == node).then(|| Place::of_host(&host.spec))
+        }
+        _ => None,
+    }
+}
+
+/// Everything that a snapshot says. It walks over everybody.
+pub fn everything(snapshot: &Snapshot, node: &str) -> Vec<Input> {
+    let ids = feed::present(snapshot);
+    let each = ids.iter().flat_map(|id| inputs(snapshot, node, id));
+    let first = [unknown(snapshot), wanted(snapshot)];
+    first.into_iter().chain(each).collect()
+}
+
+/// Whether there are policies that nobody can read.
+pub fn unknown(snapshot: &Snapshot) -> Input {
+    Input::Change(feed::unknown(snapshot))
+}
+
+/// The mesh-wide settings. What this node needs to be one is never closed.
+pub fn wanted(snapshot: &Snapshot) -> Input {
+    let mesh = &snapshot.mesh;
+    let tunnels = [mesh.vxlan_port, mesh.wireguard_port, mesh.post_quantum_port];
+    let own: Vec<(u8, u16)> = (tunnels.into_iter().chain(BFD))
+        .map(|port| (UDP, port))
+        .collect();
+    let failsafe = [FAILSAFE_IN, FAILSAFE_OUT].map(|theirs| {
+        let mut all: Vec<_> = theirs.into_iter().chain(own.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    });
+    Input::Wanted(Wanted {
+        endpoint_to_host: mesh.default_endpoint_to_host_action != EndpointToHostAction::Drop,
+        failsafe,
+    })
+}

@@ -1,0 +1,227 @@
+//! The owner with a kernel that only remembers.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use model::api::Health;
+use model::resources::PolicySpec;
+use model::{Object, manifest};
+
+use super::*;
+
+/// What a kernel was told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Apply,
+    Attach(String, Vec<String>),
+    Detach(String),
+    TakeOver,
+    Configure(bool),
+}
+
+struct Fake {
+    told: Sender<Told>,
+    /// Interfaces that are there.
+    links: Vec<&'static str>,
+    refuses: bool,
+}
+
+impl Enforce for Fake {
+    fn apply(&mut self, _: &Update) -> Result<(), String> {
+        if self.refuses {
+            return Err("the policy map CELL is full".to_owned());
+        }
+        let _ = self.told.send(Told::Apply);
+        Ok(())
+    }
+
+    fn attach(&mut self, _: &ObjectId, interface: &Interface) -> Result<(), String> {
+        let own = interface.own.iter().map(ToString::to_string).collect();
+        let _ = self.told.send(Told::Attach(interface.name.clone(), own));
+        Ok(())
+    }
+
+    fn detach(&mut self, id: &ObjectId) -> Result<(), String> {
+        let _ = self.told.send(Told::Detach(id.name.clone()));
+        Ok(())
+    }
+
+    fn take_over(&mut self) -> Result<(), String> {
+        let _ = self.told.send(Told::TakeOver);
+        Ok(())
+    }
+
+    fn configure(&mut self, wanted: &Wanted) -> Result<(), String> {
+        let _ = self.told.send(Told::Configure(wanted.endpoint_to_host));
+        Ok(())
+    }
+
+    fn find(&self, place: &Place) -> Option<Interface> {
+        let there = self.links.contains(&place.interface.as_str());
+        there.then(|| Interface {
+            name: place.interface.clone(),
+            ifindex: 7,
+            mac: place.mac,
+            own: place.own.clone(),
+            host: place.host,
+        })
+    }
+}
+
+struct Rig {
+    handle: Handle,
+    told: Receiver<Told>,
+    status: watch::Receiver<Option<Subsystem>>,
+    thread: JoinHandle<()>,
+}
+
+impl Rig {
+    fn with(links: &[&'static str], refuses: bool) -> Rig {
+        let (told, seen) = channel();
+        let links = links.to_vec();
+        let fake = Fake {
+            told,
+            links,
+            refuses,
+        };
+        Rig::start(move || Ok(Box::new(fake) as Box<dyn Enforce>), seen)
+    }
+
+    fn without_kernel() -> Rig {
+        Rig::start(|| Err("no programs".to_owned()), channel().1)
+    }
+
+    fn start(
+        load: impl FnOnce() -> Result<Box<dyn Enforce>, String> + Send + 'static,
+        told: Receiver<Told>,
+    ) -> Rig {
+        let (owner, handle, status) = Owner::new("n1", load);
+        let thread = std::thread::spawn(|| owner.run());
+        Rig {
+            handle,
+            told,
+            status,
+            thread,
+        }
+    }
+
+    /// Ends the owner; what the kernel was told besides writes, and the last status.
+    fn end(self) -> (Vec<Told>, Option<Subsystem>) {
+        self.handle.stop();
+        self.thread.join().unwrap();
+        let told = self.told.try_iter().filter(|t| *t != Told::Apply).collect();
+        let status = self.status.borrow().clone();
+        (told, status)
+    }
+}
+
+fn web() -> Resource<WorkloadEndpointSpec> {
+    let text = r#"{"apiVersion":"routerd/v1","kind":"WorkloadEndpoint",
+        "metadata":{"name":"web","namespace":"shop","labels":{"app":"web"}},
+        "spec":{"node":"n1","containerID":"c1","interfaceName":"rtd0","ipNetworks":["10.0.0.5/32"],
+                "mac":"02:00:00:00:00:05","workload":"w","endpoint":"eth0"}}"#;
+    match manifest::decode_stored(text.as_bytes()).unwrap() {
+        Object::WorkloadEndpoint(endpoint) => endpoint,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn id() -> ObjectId {
+    Object::WorkloadEndpoint(web()).id()
+}
+
+fn listed() -> Vec<Input> {
+    let place = Place::of_workload(&web());
+    vec![
+        Input::Change(Change::Party(id(), Some(Party::local(&web())))),
+        Input::Place(id(), place),
+    ]
+}
+
+fn policy(selector: &str) -> Input {
+    let id = ObjectId {
+        kind: Kind::GlobalNetworkPolicy,
+        namespace: None,
+        name: "deny".to_owned(),
+    };
+    let spec = format!(r#"{{"selector":"{selector}"}}"#);
+    let spec: PolicySpec = serde_json::from_str(&spec).unwrap();
+    Input::Change(Change::Policy(id, Some(spec)))
+}
+
+fn own(ips: &[&str]) -> Told {
+    let ips = ips.iter().map(|ip| (*ip).to_owned()).collect();
+    Told::Attach("rtd0".to_owned(), ips)
+}
+
+#[tokio::test]
+async fn a_workload_is_held_closed_before_it_is_admitted() {
+    let rig = Rig::with(&["rtd0"], false);
+    rig.handle.listed(Vec::new());
+    let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
+    let hold = move || handle.blocking_hold(&id(), link, 7, web().spec.mac.unwrap());
+    tokio::task::spawn_blocking(hold).await.unwrap().unwrap();
+    rig.handle.admit(web()).await.unwrap();
+    // The store tells the same afterwards, and DEL ends it.
+    rig.handle.feed(listed());
+    rig.handle.feed(Input::gone(&id()).into_iter().collect());
+    let (told, _) = rig.end();
+    let expected = [
+        Told::TakeOver,
+        own(&[]),
+        own(&["10.0.0.5/32"]),
+        Told::Detach("web".to_owned()),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn what_is_being_added_survives_a_list_that_does_not_have_it() {
+    let rig = Rig::with(&["rtd0"], false);
+    rig.handle.listed(Vec::new());
+    rig.handle.admit(web()).await.unwrap();
+    rig.handle.listed(Vec::new());
+    rig.handle.release(&id());
+    let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
+    let hold = move || handle.blocking_hold(&id(), link, 7, web().spec.mac.unwrap());
+    tokio::task::spawn_blocking(hold).await.unwrap().unwrap();
+    let (told, _) = rig.end();
+    // Released, it holds nothing of the first attempt.
+    assert_eq!(told, [Told::TakeOver, own(&[])]);
+}
+
+#[tokio::test]
+async fn a_start_attaches_what_is_there_and_then_takes_over() {
+    let rig = Rig::with(&["rtd0"], false);
+    rig.handle.listed(listed());
+    let mut status = rig.status.clone();
+    status.wait_for(Option::is_some).await.unwrap();
+    let (told, status) = rig.end();
+    assert_eq!(told, [own(&["10.0.0.5/32"]), Told::TakeOver]);
+    assert_eq!(status.unwrap().state, Health::Ok);
+}
+
+#[tokio::test]
+async fn nothing_is_taken_over_while_a_write_fails() {
+    let rig = Rig::with(&["rtd0"], true);
+    rig.handle.listed(listed());
+    let refused = rig.handle.admit(web()).await.unwrap_err();
+    assert!(refused.contains("CELL is full"), "{refused}");
+    let (told, status) = rig.end();
+    assert!(!told.contains(&Told::TakeOver), "{told:?}");
+    assert_eq!(status.unwrap().state, Health::Failed);
+}
+
+#[tokio::test]
+async fn without_a_kernel_only_what_no_policy_is_about_is_admitted() {
+    let rig = Rig::without_kernel();
+    rig.handle.listed(Vec::new());
+    rig.handle.admit(web()).await.unwrap();
+    rig.handle.feed(vec![policy("app == 'other'")]);
+    rig.handle.admit(web()).await.unwrap();
+    rig.handle.feed(vec![policy("app == 'web'")]);
+    let refused = rig.handle.admit(web()).await.unwrap_err();
+    assert!(refused.contains("no programs"), "{refused}");
+    let (_, status) = rig.end();
+    assert_eq!(status.unwrap().state, Health::Degraded);
+}
