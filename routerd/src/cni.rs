@@ -127,8 +127,7 @@ impl Cni {
         store: Arc<dyn Datastore>,
         ipam: Ipam,
         control: Control,
-        reconcile: reconcile::Handle,
-        policy: crate::policy::Handle,
+        (reconcile, policy): (reconcile::Handle, crate::policy::Handle),
         views: Views,
         metrics: Metrics,
     ) -> Cni {

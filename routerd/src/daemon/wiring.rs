@@ -150,8 +150,7 @@ pub(super) fn wire(
         Arc::clone(&store),
         ipam.clone(),
         control.clone(),
-        reconcile.clone(),
-        policy.clone(),
+        (reconcile.clone(), policy.clone()),
         views.clone(),
         metrics,
     );
