@@ -1,6 +1,7 @@
 //! One lab: a directory, its namespaces, its processes, and their end.
 
 pub mod binaries;
+mod bpffs;
 pub mod capture;
 pub mod cni;
 pub mod containerd;

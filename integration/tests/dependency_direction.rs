@@ -29,6 +29,7 @@ const MAY: [(&str, &[&str]); 15] = [
             "netlink",
             "wireguard",
             "bgp",
+            "policy-ebpf",
         ],
     ),
     ("routerctl", &["client", "model"]),

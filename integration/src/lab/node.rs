@@ -12,6 +12,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::bpffs::BpfFs;
 use super::{Lab, Netns, Process, binaries, http};
 
 /// A daemon that is not ready after this long never will be.
@@ -33,6 +34,8 @@ pub struct Node {
     /// Where its own copies of the programs are, if it has any.
     programs: Option<PathBuf>,
     daemon: Option<Process>,
+    /// Where its policy is pinned. After the daemon, which ends first.
+    _bpf: BpfFs,
 }
 
 /// What a run of `routerctl` gave.
@@ -69,6 +72,7 @@ impl Node {
             dir,
             programs: None,
             daemon: None,
+            _bpf: BpfFs::mount(lab.subdir(&format!("{name}/bpf"))?)?,
         };
         node.write_config(&node.config_text(etcd))?;
         Ok(node)
@@ -83,7 +87,7 @@ impl Node {
         let level = std::env::var("ROUTERD_LAB_LOG").unwrap_or_else(|_| "info".to_owned());
         format!(
             "node = \"{}\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\n\
-             bpf_dir = \"{dir}/bpf\"\n\n[datastore]\n{store}\n\n[log]\nlevel = \"{level}\"\n",
+             bpf_dir = \"{dir}/bpf/routerd\"\n\n[datastore]\n{store}\n\n[log]\nlevel = \"{level}\"\n",
             self.name
         )
     }
