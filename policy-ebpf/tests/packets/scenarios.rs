@@ -179,6 +179,12 @@ pub fn sources_are_checked(j: &mut impl Judge) {
         Reason::SpoofedAddress,
         &out(&https("192.168.8.0", PEER4).tcp(SYN)),
     );
+    // The host is asked by addresses of the link, but not as if by itself.
+    j.passes(&out(&https("fe80::7", PEER6).tcp(SYN)));
+    j.drops(
+        Reason::SpoofedAddress,
+        &out(&https("fe80::1", PEER6).tcp(SYN)),
+    );
     // An address that is taken away ends what it began.
     j.change(|m| {
         m.own.pop();

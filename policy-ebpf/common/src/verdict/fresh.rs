@@ -50,7 +50,8 @@ pub(super) fn begin<W: World>(
             count(world, case, begins.decided);
             return admit(world, case, begins, scratch);
         }
-    } else if case.outbound && !neighbour::is_own(world, case.frame.ifindex, &scratch.packet.source)
+    } else if case.outbound
+        && !neighbour::may_claim(world, case.frame.ifindex, &scratch.packet.source)
     {
         return Err(Reason::SpoofedAddress);
     }

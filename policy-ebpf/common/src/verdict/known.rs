@@ -82,7 +82,7 @@ fn judge_again<W: World>(
     }
     let own = case.endpoint.is_host()
         || !outbound
-        || neighbour::is_own(world, case.frame.ifindex, &scratch.key.local);
+        || neighbour::may_claim(world, case.frame.ifindex, &scratch.key.local);
     if !own {
         again.allowed = false;
         again.decided.rule = rule::SPOOFED;

@@ -22,7 +22,7 @@ mod message {
 
 /// Whether a workload may send from an address.
 #[inline(always)]
-pub(super) fn is_own<W: World>(world: &W, ifindex: u32, address: &Address) -> bool {
+fn is_own<W: World>(world: &W, ifindex: u32, address: &Address) -> bool {
     world.is_own(&OwnKey {
         prefix_len: OwnKey::BITS,
         ifindex: ifindex.to_be_bytes(),
@@ -101,9 +101,10 @@ pub(super) fn discovery<W: World, B: Bytes>(
     link_layer_options(endpoint, bytes, options)
 }
 
-/// Own addresses, and those of the link, of which guests make new ones as they like (RFC 7217).
+/// Own addresses, and those of the link, of which guests make new ones as they like (RFC 7217), and which no
+/// router forwards (RFC 4291 2.5.6).
 #[inline(always)]
-fn may_claim<W: World>(world: &W, ifindex: u32, address: &Address) -> bool {
+pub(super) fn may_claim<W: World>(world: &W, ifindex: u32, address: &Address) -> bool {
     is_of_the_link(address) || is_own(world, ifindex, address)
 }
 
