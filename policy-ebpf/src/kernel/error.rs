@@ -13,6 +13,9 @@ pub enum KernelError {
     /// The programs were not there when this was built.
     #[error("built without the policy programs: run `make bpf`, then build again")]
     NoObject,
+    /// Nothing can be pinned in that directory.
+    #[error("{} is not on a BPF file system: set bpf_dir to a directory below /sys/fs/bpf", .0.display())]
+    NotBpf(PathBuf),
     /// The object does not have what the loader looks for.
     #[error("the policy programs have no `{0}`: run `make bpf`, then build again")]
     NoSuchPart(&'static str),

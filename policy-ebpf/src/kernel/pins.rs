@@ -32,7 +32,11 @@ pub(super) fn make_directory(path: &Path) -> Result<(), KernelError> {
         mount(Some("bpf"), BPF, Some("bpf"), MsFlags::empty(), none)
             .map_err(|e| failed("mount", Path::new(BPF), e))?;
     }
-    fs::create_dir_all(path).map_err(|e| failed("create", path, e))
+    fs::create_dir_all(path).map_err(|e| failed("create", path, e))?;
+    match is_bpf(path) {
+        true => Ok(()),
+        false => Err(KernelError::NotBpf(path.to_owned())),
+    }
 }
 
 fn is_bpf(path: &Path) -> bool {

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use aya::programs::SchedClassifier;
+use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use policy_common::endpoint::Settings;
 
@@ -82,14 +82,7 @@ impl Programs {
         directory: Option<PathBuf>,
     ) -> Result<Programs, KernelError> {
         let mut bpf = loader.load(OBJECT)?;
-        for hook in Hook::BOTH {
-            let program = hook.program();
-            let refused = |e| KernelError::Program {
-                program,
-                source: Box::new(e),
-            };
-            classifier(&mut bpf, hook)?.load().map_err(refused)?;
-        }
+        verify(&mut bpf)?;
         let maps = Maps::take(&mut bpf)?;
         Ok(Programs {
             bpf,
@@ -264,6 +257,31 @@ fn loader(sizes: &Sizes) -> Result<EbpfLoader<'static>, KernelError> {
         loader.map_max_entries(name, size);
     }
     Ok(loader)
+}
+
+/// Has the kernel verify both programs side by side: a workload that comes after a restart waits for it.
+fn verify(bpf: &mut Ebpf) -> Result<(), KernelError> {
+    let load = |hook: Hook, program: &mut Program| {
+        let program = <&mut SchedClassifier>::try_from(program);
+        program.and_then(SchedClassifier::load).map_err(|e| {
+            let (program, source) = (hook.program(), Box::new(e));
+            KernelError::Program { program, source }
+        })
+    };
+    std::thread::scope(|scope| {
+        let mut verifiers = Vec::new();
+        for (name, program) in bpf.programs_mut() {
+            if let Some(hook) = Hook::BOTH.into_iter().find(|h| h.program() == name) {
+                verifiers.push((hook, scope.spawn(move || load(hook, program))));
+            }
+        }
+        for (hook, verifier) in verifiers {
+            // A defect of the loader is one part that is missing.
+            let missing = KernelError::NoSuchPart(hook.program());
+            verifier.join().unwrap_or(Err(missing))?;
+        }
+        Ok(())
+    })
 }
 
 fn classifier(bpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, KernelError> {
