@@ -164,7 +164,8 @@ fn kill_again_and_again(mesh: &mut Mesh, dice: &mut Dice, stop: &AtomicBool) -> 
         let alive = if kill % 2 == 0 {
             dice.below(60)
         } else {
-            150 + dice.below(400)
+            // Policy is in force, and ADDs are answered, some 0.3 s after a start, later where others want the processors.
+            500 + dice.below(700)
         };
         std::thread::sleep(Duration::from_millis(alive));
         if stop.load(Ordering::Relaxed) {

@@ -32,7 +32,8 @@ pub use ip_pool::{AllowedUse, AssignmentMode, IpPoolSpec, VxlanMode};
 pub use ip_reservation::IpReservationSpec;
 pub use ipam_configuration::IpamConfigurationSpec;
 pub use mesh_configuration::{
-    Encryption, EndpointToHostAction, MeshConfigurationSpec, Mtu, PostQuantum,
+    Encryption, EndpointToHostAction, HostPort, LiveConnections, MeshConfigurationSpec, Mtu,
+    PostQuantum,
 };
 pub use namespace::NamespaceSpec;
 pub use network_set::NetworkSetSpec;

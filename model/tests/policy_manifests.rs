@@ -458,7 +458,7 @@ fn tiers_sets_and_hosts() {
         V3,
         Kind::HostEndpoint,
         &[
-            json!({"node": "a", "interfaceName": "*"}),
+            json!({"node": "a", "interfaceName": "eth0"}),
             json!({"node": "a", "expectedIPs": ["192.0.2.1"]}),
         ],
     );
@@ -477,6 +477,7 @@ fn tiers_sets_and_hosts() {
             (with(json!({"node": "A"})), "spec.node"),
             (json!({"node": "a"}), "spec.interfaceName"),
             (with(json!({"interfaceName": "lo"})), "spec.interfaceName"),
+            (with(json!({"interfaceName": "*"})), "spec.interfaceName"),
             (with(json!({"interfaceName": "a/b"})), "spec.interfaceName"),
             (
                 with(json!({"interfaceName": "rtd-vx4"})),

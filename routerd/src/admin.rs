@@ -126,7 +126,7 @@ impl From<crate::resources::ResourceError> for ApiError {
         let status = match &e {
             E::Address { source, .. } => ipam::status(source),
             E::NotFound(_) => StatusCode::NOT_FOUND,
-            E::Invalid(_) | E::NotEnforced(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            E::Invalid(_) | E::NotEnforced { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             E::Conflict { .. } | E::Contended(_) => StatusCode::CONFLICT,
             E::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };

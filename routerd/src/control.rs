@@ -202,7 +202,8 @@ impl Loop {
         let inputs = id.map(|id| policy::feed::inputs(&self.snapshot, &self.node, &id));
         let unknown =
             (changed.any(Changed::REJECTED)).then(|| policy::feed::unknown(&self.snapshot));
-        let wanted = (changed.any(Changed::MESH)).then(|| policy::feed::wanted(&self.snapshot));
+        let settings = Changed::MESH | Changed::BGP;
+        let wanted = (changed.any(settings)).then(|| policy::feed::wanted(&self.snapshot));
         let all = inputs.into_iter().flatten().chain(unknown).chain(wanted);
         self.outputs.policy.feed(all.collect());
     }
@@ -441,7 +442,8 @@ mod tests {
             let (facts, facts_view) = watch::channel(Facts::default());
             let (wanted, wanted_view) = watch::channel(None);
             let (ipam, _ipam) = Ipam::new();
-            let (_policy, policy, _) = policy::Owner::new("n1", || Err("no kernel".to_owned()));
+            let (_policy, policy, _) =
+                policy::Owner::new("n1", Vec::new(), || Err("no kernel".to_owned()));
             let outputs = Outputs {
                 reconcile,
                 desired,

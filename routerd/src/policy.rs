@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use model::api::Subsystem;
+use model::api::Health;
 use model::kernel::{LinkName, Mac};
 use model::object::{ObjectId, Resource};
 use model::resources::WorkloadEndpointSpec;
@@ -32,6 +32,7 @@ use tracing::{info, warn};
 
 pub use enforce::{Enforce, load};
 pub use feed::{Input, Place, Wanted};
+pub use status::View;
 
 /// Pause before what failed is tried again.
 const TICK: Duration = Duration::from_secs(2);
@@ -124,6 +125,8 @@ type Load = Box<dyn FnOnce() -> Result<Box<dyn Enforce>, String> + Send>;
 pub struct Owner {
     inbox: mpsc::Receiver<Message>,
     node: String,
+    /// What this host has to reach to be a node, beside what the mesh says: protocol and port.
+    needs: Vec<(u8, u16)>,
     load: Option<Load>,
     engine: Engine,
     /// The kernel, or why there is nothing to enforce policy with.
@@ -145,20 +148,24 @@ pub struct Owner {
     /// Why the first of them failed.
     failed: Option<String>,
     wanted: Option<Wanted>,
-    status: watch::Sender<Option<Subsystem>>,
+    /// The kernel has it.
+    configured: bool,
+    view: watch::Sender<Option<View>>,
 }
 
 impl Owner {
     /// Nothing is touched before [`Owner::run`] is told what there is.
     pub fn new(
         node: &str,
+        needs: Vec<(u8, u16)>,
         load: impl FnOnce() -> Result<Box<dyn Enforce>, String> + Send + 'static,
-    ) -> (Owner, Handle, watch::Receiver<Option<Subsystem>>) {
+    ) -> (Owner, Handle, watch::Receiver<Option<View>>) {
         let (outbox, inbox) = mpsc::channel();
-        let (status, view) = watch::channel(None);
+        let (view, seen) = watch::channel(None);
         let owner = Owner {
             inbox,
             node: node.to_owned(),
+            needs,
             engine: Engine::new(Settings::default()),
             kernel: Err("the programs are not loaded yet".to_owned()),
             load: Some(Box::new(load)),
@@ -171,9 +178,10 @@ impl Owner {
             unwritten: Vec::new(),
             failed: None,
             wanted: None,
-            status,
+            configured: false,
+            view,
         };
-        (owner, Handle { outbox }, view)
+        (owner, Handle { outbox }, seen)
     }
 
     /// Works until it is stopped or every [`Handle`] is gone. Blocks: give it a thread, in the network namespace of
@@ -206,6 +214,7 @@ impl Owner {
                 }
             }
             if retry {
+                self.configure();
                 self.write();
             }
             if look && self.listed {
@@ -215,10 +224,15 @@ impl Owner {
         }
     }
 
+    fn is_configured(&self) -> bool {
+        self.configured || self.wanted.is_none()
+    }
+
     /// Whether there is nothing to be tried again.
     fn is_settled(&self) -> bool {
         self.unwritten.is_empty()
             && self.unattached.is_empty()
+            && (self.is_configured() || self.kernel.is_err())
             && (self.taken_over || !self.listed || self.kernel.is_err())
     }
 
@@ -265,7 +279,14 @@ impl Owner {
                     self.places.insert(id.clone(), place);
                     moved.push(id);
                 }
-                Input::Wanted(wanted) => self.configure(wanted),
+                Input::Wanted(mut wanted) => {
+                    wanted.failsafe[1].extend(&self.needs);
+                    if self.wanted.as_ref() != Some(&wanted) {
+                        self.wanted = Some(wanted);
+                        self.configured = false;
+                    }
+                    self.configure();
+                }
             }
         }
         self.compile(changes);
@@ -274,17 +295,17 @@ impl Owner {
         }
     }
 
-    fn configure(&mut self, wanted: Wanted) {
-        if self.wanted.as_ref() == Some(&wanted) {
+    fn configure(&mut self) {
+        let (Ok(kernel), Some(wanted)) = (&mut self.kernel, &self.wanted) else {
+            return;
+        };
+        if self.configured {
             return;
         }
-        if let Ok(kernel) = &mut self.kernel
-            && let Err(e) = kernel.configure(&wanted)
-        {
-            warn!("policy settings: {e}");
-            self.failed = Some(e);
+        match kernel.configure(wanted) {
+            Ok(()) => self.configured = true,
+            Err(e) => warn!("policy settings: {e}"),
         }
-        self.wanted = Some(wanted);
     }
 
     fn compile(&mut self, changes: Vec<Change>) {
@@ -325,10 +346,12 @@ impl Owner {
     fn look(&mut self) {
         let ids: Vec<ObjectId> = self.places.keys().cloned().collect();
         ids.iter().for_each(|id| self.settle(id));
+        let is_whole =
+            self.is_configured() && self.unattached.is_empty() && self.unwritten.is_empty();
         let Ok(kernel) = &mut self.kernel else {
             return;
         };
-        if !self.taken_over && self.unattached.is_empty() && self.unwritten.is_empty() {
+        if !self.taken_over && is_whole {
             match kernel.take_over() {
                 Ok(()) => self.taken_over = true,
                 Err(e) => warn!("policy of the daemon before remains: {e}"),
@@ -456,12 +479,19 @@ impl Owner {
             failed: self.failed.as_deref(),
             unattached: self.unattached.values().next().map(String::as_str),
         });
-        self.status.send_if_modified(|old| {
-            let new = old.as_ref() != Some(&subsystem);
-            if new {
+        let view = View {
+            subsystem,
+            missing: self.kernel.as_ref().err().cloned(),
+        };
+        self.view.send_if_modified(|old| {
+            let new = old.as_ref() != Some(&view);
+            // The numbers of policies and interfaces change with every workload.
+            let state = |view: &View| view.subsystem.state;
+            if old.as_ref().map(state) != Some(state(&view)) || state(&view) != Health::Ok && new {
+                let subsystem = &view.subsystem;
                 info!(state = ?subsystem.state, "policy: {}", subsystem.message);
             }
-            *old = Some(subsystem);
+            *old = Some(view);
             new
         });
     }

@@ -13,6 +13,7 @@ use model::api::{Action, Applied};
 use model::block::Block;
 use model::kv::{Compare, KeyValue, Op, Revision, Txn};
 use model::object::ObjectId;
+use model::resources::tier::DEFAULT_TIER;
 use model::resources::{BgpPeerSpec, IpPoolSpec, NodeSpec, PolicySpec};
 use model::{Kind, Object, Resource, keys, manifest, validate};
 
@@ -30,12 +31,16 @@ pub enum ResourceError {
     /// The object is not valid, alone or beside what is stored.
     #[error("{0}")]
     Invalid(String),
-    /// The object is good, and nothing would come of it.
+    /// The object is policy, and this node cannot enforce any.
     #[error(
-        "{0}: is valid, and network policy is not enforced yet by this version: it was not stored, because a policy that \
-         is stored and not enforced protects nobody; check manifests with `routerctl validate`"
+        "{object}: is not stored, because this node cannot enforce it: {why}; mend that, or apply it at a node that can"
     )]
-    NotEnforced(ObjectId),
+    NotEnforced {
+        /// The object.
+        object: ObjectId,
+        /// Why not.
+        why: String,
+    },
     /// The object changed since it was read.
     #[error(
         "{object}: metadata.resourceVersion: {given} is not the stored {stored}: read it again, then apply"
@@ -88,9 +93,6 @@ pub trait Commit: Sync {
     ) -> impl Future<Output = Result<Option<Revision>>> + Send;
 }
 
-/// Whether network policy is enforced. While it is not, its kinds are checked and then refused.
-const POLICY_IS_ENFORCED: bool = false;
-
 /// The store alone.
 struct Plain<'a>(&'a dyn Datastore);
 
@@ -115,9 +117,6 @@ pub async fn apply_with(
 ) -> Result<Applied> {
     validate::validate(&object).map_err(|e| invalid(&e))?;
     let id = object.id();
-    if !POLICY_IS_ENFORCED && id.kind.belongs_to_policy() {
-        return Err(ResourceError::NotEnforced(id));
-    }
     let key = keys::resource(&id);
     for _ in 0..ATTEMPTS {
         let stored = store.get(&key).await?;
@@ -188,6 +187,7 @@ pub async fn delete(store: &dyn Datastore, id: ObjectId) -> Result<Applied> {
                 )));
             }
             Kind::Node => txn = txn.when(Compare::Absent(keys::owner(&id.name))),
+            Kind::Tier => check_unused(store, &id).await?,
             _ => {}
         }
         let outcome = store.txn(txn.then(Op::Delete(key.clone()))).await?;
@@ -374,6 +374,32 @@ async fn check_tier(
         Some(error) => Err(invalid(&[error])),
         None => Ok(()),
     }
+}
+
+/// A policy that is left behind would be asked after all tiers that are there.
+async fn check_unused(store: &dyn Datastore, tier: &ObjectId) -> Result<()> {
+    if tier.name == DEFAULT_TIER {
+        // It goes on without an object.
+        return Ok(());
+    }
+    for kind in Kind::ALL.into_iter().filter(|k| k.is_policy()) {
+        for kv in store.list(&keys::resources_of(kind)).await?.items {
+            if let Ok(
+                policy @ (Object::GlobalNetworkPolicy(of)
+                | Object::NetworkPolicy(of)
+                | Object::StagedGlobalNetworkPolicy(of)
+                | Object::StagedNetworkPolicy(of)),
+            ) = &manifest::decode_stored(&kv.value)
+                && of.spec.tier() == tier.name
+            {
+                return Err(ResourceError::Invalid(format!(
+                    "{tier}: {} belongs to it: delete its policies first, or move them to another tier",
+                    policy.id()
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn bump_pools(store: &dyn Datastore, txn: Txn) -> Result<Txn> {

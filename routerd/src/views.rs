@@ -10,7 +10,7 @@ use model::snapshot::Rejected;
 use model::state::NodeState;
 use tokio::sync::watch;
 
-use crate::reconcile;
+use crate::{policy, reconcile};
 
 /// Whether this daemon is the node: nothing while it asks the store.
 pub type Identity = Option<OwnershipState>;
@@ -66,7 +66,7 @@ pub struct Views {
     /// BGP, where there is somebody to speak to.
     pub bgp: watch::Receiver<Option<Subsystem>>,
     /// Policy, once it is known what there is.
-    pub policy: watch::Receiver<Option<Subsystem>>,
+    pub policy: watch::Receiver<Option<policy::View>>,
 }
 
 impl Views {
@@ -117,7 +117,8 @@ impl Views {
         subsystems.extend(reconcile.subsystems_for(&desired.kernel));
         subsystems.extend(self.exchange.borrow().clone());
         subsystems.extend(self.bgp.borrow().clone());
-        subsystems.extend(self.policy.borrow().clone());
+        let policy = self.policy.borrow();
+        subsystems.extend(policy.as_ref().map(|view| view.subsystem.clone()));
         Status {
             node: self.node.to_string(),
             ready: self.is_ready(),
@@ -204,7 +205,7 @@ pub(crate) mod tests {
         publish: watch::Sender<Option<String>>,
         exchange: watch::Sender<Option<Subsystem>>,
         bgp: watch::Sender<Option<Subsystem>>,
-        policy: watch::Sender<Option<Subsystem>>,
+        policy: watch::Sender<Option<policy::View>>,
     }
 
     impl Actors {

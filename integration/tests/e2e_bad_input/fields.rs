@@ -100,8 +100,8 @@ pub(crate) const OUT_OF_RANGE: &[(&str, &str, &str)] = &[
     ("MeshConfiguration", "encryption: Sometimes", "encryption"),
     (
         "MeshConfiguration",
-        "defaultEndpointToHostAction: Drop",
-        "defaultEndpointToHostAction",
+        "failsafeInboundHostPorts: [{protocol: SCTP, port: 9}]",
+        "failsafeInboundHostPorts",
     ),
     ("BGPPeer", "peerIP: 192.0.2.1", "asNumber"),
     ("BGPPeer", "peerIP: 192.0.2.1, asNumber: 0", "asNumber"),

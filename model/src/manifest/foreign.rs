@@ -296,18 +296,6 @@ const FIELDS: &[Field] = &[
         &[],
         "write vxlanMode in the IPPool",
     ),
-    field(
-        Kind::MeshConfiguration,
-        "spec.failsafeInboundHostPorts",
-        &[],
-        "remove it; host policy is not built yet",
-    ),
-    field(
-        Kind::MeshConfiguration,
-        "spec.failsafeOutboundHostPorts",
-        &[],
-        "remove it; host policy is not built yet",
-    ),
 ];
 
 /// Takes the foreign fields out of an object; a fault for each that asks for something.

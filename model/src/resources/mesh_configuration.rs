@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::workload_endpoint::Protocol;
 use crate::marks;
 
 /// Whether node-to-node traffic is encrypted.
@@ -40,6 +41,26 @@ pub enum EndpointToHostAction {
     Return,
     /// Accepted.
     Accept,
+}
+
+/// What becomes of a live connection that a changed policy denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LiveConnections {
+    /// It is cut, at its next packet.
+    #[default]
+    Cut,
+    /// It goes on until it ends.
+    Keep,
+}
+
+/// A port of hosts that no policy closes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HostPort {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
 }
 
 /// MTU of workload interfaces.
@@ -80,6 +101,16 @@ pub struct MeshConfigurationSpec {
     /// Packets from a workload to its own host.
     #[serde(default)]
     pub default_endpoint_to_host_action: EndpointToHostAction,
+    /// Live connections that a changed policy denies.
+    #[serde(default)]
+    pub live_connections: LiveConnections,
+    /// Ports of hosts that others may reach whatever policy says. Left out, those of SSH, DHCP, BGP, etcd and
+    /// Kubernetes; ports that the mesh itself needs are always among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failsafe_inbound_host_ports: Option<Vec<HostPort>>,
+    /// Ports that hosts may reach whatever policy says. Left out, those of DNS, DHCP, BGP, etcd and Kubernetes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failsafe_outbound_host_ports: Option<Vec<HostPort>>,
 }
 
 fn vxlan_port() -> u16 {
@@ -109,6 +140,9 @@ impl Default for MeshConfigurationSpec {
             post_quantum: PostQuantum::default(),
             post_quantum_port: post_quantum_port(),
             default_endpoint_to_host_action: EndpointToHostAction::default(),
+            live_connections: LiveConnections::default(),
+            failsafe_inbound_host_ports: None,
+            failsafe_outbound_host_ports: None,
         }
     }
 }

@@ -190,20 +190,24 @@ fn interface(check: &mut Check, spec: &HostEndpointSpec) {
     let (problem, mend) = match name {
         "" if spec.expected_ips.is_empty() => (
             "is required where there are no expectedIPs",
-            "write the interface, or * for all, or its expectedIPs",
+            "write the interface, or its expectedIPs",
         ),
-        "" | ALL_INTERFACES => return,
+        "" => return,
+        ALL_INTERFACES => (
+            "stands for all interfaces, which is not built",
+            "write a HostEndpoint for each interface, or its expectedIPs",
+        ),
         "lo" => (
             "is the loopback interface",
-            "write an interface to the outside, or * for all",
+            "write an interface to the outside",
         ),
         _ if name.parse::<LinkName>().is_err() => (
             "cannot name an interface",
-            "write 1 to 15 bytes without '/', ':' and white space, or * for all",
+            "write 1 to 15 bytes without '/', ':' and white space",
         ),
         _ if marks::is_our_link(name) => (
             "is an interface of a workload or of the daemon",
-            "write the workload's policies, or * for all interfaces of the host",
+            "write the workload's policies",
         ),
         _ => return,
     };

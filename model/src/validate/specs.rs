@@ -8,7 +8,7 @@ use crate::kernel::{LinkName, Mac};
 use crate::resources::node::InterfaceAddress;
 use crate::resources::workload_endpoint::{EndpointPort, Protocol};
 use crate::resources::{
-    AsNumber, Encryption, EndpointToHostAction, IpReservationSpec, IpamConfigurationSpec,
+    AsNumber, Encryption, HostPort, IpReservationSpec, IpamConfigurationSpec,
     MeshConfigurationSpec, Mtu, NodeSpec, PostQuantum, WorkloadEndpointSpec,
 };
 use crate::{Cidr, Family, marks};
@@ -20,6 +20,10 @@ const MAX_BLOCKS: u32 = 1_000_000;
 const MIN_MTU: u32 = 1280;
 const MAX_MTU: u32 = 65_535;
 const MAX_VNI: u32 = (1 << 24) - 1;
+/// With those of the mesh itself they fit into a map of the kernel.
+const MAX_FAILSAFE: usize = 64;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 pub(super) fn node(check: &mut Check, spec: &NodeSpec) {
     if let Some(bgp) = &spec.bgp {
@@ -142,14 +146,44 @@ pub(super) fn ipam(check: &mut Check, spec: &IpamConfigurationSpec) {
     );
 }
 
-pub(super) fn mesh(check: &mut Check, spec: &MeshConfigurationSpec) {
-    let action = spec.default_endpoint_to_host_action;
+fn failsafe(check: &mut Check, list: &str, ports: &Option<Vec<HostPort>>) {
+    for (i, port) in ports.iter().flatten().enumerate() {
+        let protocol = &port.protocol;
+        check.that(
+            matches!(protocol.number(), Some(TCP | UDP)),
+            format!("{list}[{i}].protocol"),
+            protocol,
+            "is not a protocol that hosts have failsafe ports of",
+            "write TCP or UDP",
+        );
+        check.that(
+            port.port != 0,
+            format!("{list}[{i}].port"),
+            0,
+            "is no port",
+            "write 1 to 65535",
+        );
+    }
+    let count = ports.as_ref().map_or(0, Vec::len);
     check.that(
-        action == EndpointToHostAction::Return,
-        "spec.defaultEndpointToHostAction",
-        format!("{action:?}"),
-        "is not built yet",
-        "write Return, and filter in the host's own firewall",
+        count <= MAX_FAILSAFE,
+        list,
+        format!("{count} ports"),
+        "are more than a node keeps open",
+        format!("write up to {MAX_FAILSAFE}"),
+    );
+}
+
+pub(super) fn mesh(check: &mut Check, spec: &MeshConfigurationSpec) {
+    failsafe(
+        check,
+        "spec.failsafeInboundHostPorts",
+        &spec.failsafe_inbound_host_ports,
+    );
+    failsafe(
+        check,
+        "spec.failsafeOutboundHostPorts",
+        &spec.failsafe_outbound_host_ports,
     );
     if let Mtu::Bytes(mtu) = spec.mtu {
         let problem = "is no MTU that carries IPv4 and IPv6 (RFC 8200)";

@@ -220,8 +220,13 @@ fn configurations() {
     // What is not used is in nobody's way.
     assert_eq!(mesh(json!({"wireguardPort": 51821})), [""; 0]);
     assert_eq!(
-        mesh(json!({"defaultEndpointToHostAction": "Drop"})),
-        ["spec.defaultEndpointToHostAction = Drop"]
+        mesh(
+            json!({"failsafeInboundHostPorts": [{"protocol": "SCTP", "port": 1}, {"protocol": "tcp", "port": 0}]})
+        ),
+        [
+            "spec.failsafeInboundHostPorts[0].protocol = SCTP",
+            "spec.failsafeInboundHostPorts[1].port = 0"
+        ]
     );
     assert_eq!(
         ipam(json!({"cooldownSeconds": 86400, "maxBlocksPerHost": 1_000_000})),

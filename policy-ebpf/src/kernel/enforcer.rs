@@ -1,6 +1,6 @@
 //! Writes what the compiler says into the maps, and what is known of interfaces.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use model::Cidr;
@@ -120,8 +120,8 @@ impl Enforcer {
     /// The kernel refuses.
     pub fn set_failsafe(
         &self,
-        inbound: &[(u8, u16)],
-        outbound: &[(u8, u16)],
+        inbound: &BTreeSet<(u8, u16)>,
+        outbound: &BTreeSet<(u8, u16)>,
     ) -> Result<(), KernelError> {
         let table = &self.programs.maps.failsafe;
         let key = |outbound| {
@@ -131,7 +131,7 @@ impl Enforcer {
                 port,
             }
         };
-        let wanted: Vec<FailsafeKey> = (inbound.iter().map(key(0)))
+        let wanted: BTreeSet<FailsafeKey> = (inbound.iter().map(key(0)))
             .chain(outbound.iter().map(key(1)))
             .collect();
         wanted.iter().try_for_each(|key| table.put(key, &1))?;

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ApiError, ApiResult, watch};
+use crate::resources::ResourceError;
 use crate::services::Services;
 use crate::{endpoints, resources};
 
@@ -109,6 +110,9 @@ pub(super) async fn put(
             object.id()
         )));
     }
+    if id.kind.belongs_to_policy() {
+        enforceable(&s, &id).await?;
+    }
     let applied = match object {
         Object::WorkloadEndpoint(endpoint) => endpoints::apply(&s, endpoint, query.dry_run).await?,
         object => resources::apply(&*s.store, object, query.dry_run).await?,
@@ -117,6 +121,23 @@ pub(super) async fn put(
         own_write(&s, &id, applied.revision).await?;
     }
     Ok(Json(applied))
+}
+
+/// A policy that is stored and not enforced protects nobody.
+async fn enforceable(s: &Services, object: &ObjectId) -> Result<(), ApiError> {
+    let mut view = s.views.policy.clone();
+    // Programs are loaded as the daemon starts.
+    let known = view.wait_for(Option::is_some).await;
+    let known =
+        known.map_err(|_| ApiError::unavailable("routerd is stopping: try again when it runs"))?;
+    match known.as_ref().and_then(|view| view.missing.clone()) {
+        None => Ok(()),
+        Some(why) => Err(ResourceError::NotEnforced {
+            object: object.clone(),
+            why,
+        }
+        .into()),
+    }
 }
 
 pub(super) async fn delete(State(s): State<Services>, params: Params) -> ApiResult<Applied> {

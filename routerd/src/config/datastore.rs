@@ -55,6 +55,18 @@ pub enum DatastoreKind {
 }
 
 impl DatastoreConfig {
+    /// The TCP ports of the endpoints.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.endpoints.iter().filter_map(|url| {
+            let (scheme, host) = url.split_once("://")?;
+            match host.rsplit_once(':').map(|(_, port)| port.parse()) {
+                Some(Ok(port)) => Some(port),
+                _ if scheme == "https" => Some(443),
+                _ => Some(80),
+            }
+        })
+    }
+
     pub(super) fn check(&self) -> Checked {
         if self.kind == DatastoreKind::Embedded {
             return match self.endpoints.is_empty() {

@@ -73,8 +73,16 @@ pub(super) fn wire(
     let (bgp_owner, bgp, bgp_view) =
         bgp::Owner::new(learnt, state.bgp()).context("routes learnt by BGP")?;
     let directory = config.bpf_dir.clone();
-    let load = move || policy::load(&directory);
-    let (policy_owner, policy, policy_view) = policy::Owner::new(&node, load);
+    // The kernel takes as long to verify the programs as the store to answer. Nothing is attached by it.
+    let loading = std::thread::Builder::new()
+        .name("policy-load".to_owned())
+        .spawn(move || policy::load(&directory))
+        .context("starting the thread that loads the programs of policy")?;
+    let load = move || {
+        let ended = |_| Err("loading the programs ended by a defect: report it".to_owned());
+        loading.join().unwrap_or_else(ended)
+    };
+    let (policy_owner, policy, policy_view) = policy::Owner::new(&node, store_ports(&config), load);
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
     let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);
@@ -199,6 +207,15 @@ fn tunnels(config: &Config, rotation: &Rotation) -> (Tunnels, bool) {
     let keepalive = config.wireguard.persistent_keepalive;
     let tunnels = Tunnels::new(backend, rotation.keys()).with_keepalive(keepalive);
     (tunnels, has_tunnel)
+}
+
+/// What this host has to reach for its store.
+fn store_ports(config: &Config) -> Vec<(u8, u16)> {
+    config
+        .datastore
+        .ports()
+        .map(|port| (policy::feed::TCP, port))
+        .collect()
 }
 
 impl Actors {

@@ -101,8 +101,9 @@ impl Enforce for Enforcer {
 
     fn configure(&mut self, wanted: &Wanted) -> Result<(), String> {
         let [inbound, outbound] = &wanted.failsafe;
-        self.set_failsafe(inbound, outbound).map_err(|e| told(&e))?;
-        self.allow_endpoint_to_host(wanted.endpoint_to_host)
+        (self.set_failsafe(inbound, outbound))
+            .and_then(|()| self.allow_endpoint_to_host(wanted.endpoint_to_host))
+            .and_then(|()| self.keep_connections(wanted.keep_connections))
             .map_err(|e| told(&e))
     }
 

@@ -1,10 +1,13 @@
 //! What the snapshot says, as the owner of policy is told it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use model::kernel::Mac;
 use model::object::{ObjectId, Resource};
-use model::resources::{EndpointToHostAction, HostEndpointSpec, WorkloadEndpointSpec};
+use model::resources::{
+    EndpointToHostAction, HostEndpointSpec, HostPort, LiveConnections, WorkloadEndpointSpec,
+};
 use model::snapshot::{EndpointKey, Snapshot};
 use model::{Cidr, Kind};
 use policy_ebpf::kernel::Interface;
@@ -43,14 +46,17 @@ pub struct Place {
 pub struct Wanted {
     /// Workloads may reach their own host, where their policy lets them.
     pub endpoint_to_host: bool,
+    /// A live connection goes on until it ends, whatever a changed policy says.
+    pub keep_connections: bool,
     /// Protocol and port that no policy of a host closes, for what comes in and for what goes out.
-    pub failsafe: [Vec<(u8, u16)>; 2],
+    pub failsafe: [BTreeSet<(u8, u16)>; 2],
 }
 
-const TCP: u8 = 6;
+/// Number of the protocol.
+pub const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// Calico's: SSH, DHCP, BGP, etcd, Typha, the API server of Kubernetes.
+/// Open where nothing else is written, as Calico's are: SSH, DHCP, BGP, etcd, Typha, the API server of Kubernetes.
 const FAILSAFE_IN: [(u8, u16); 9] = [
     (TCP, 22),
     (UDP, 68),
@@ -170,21 +176,47 @@ pub fn unknown(snapshot: &Snapshot) -> Input {
     Input::Change(feed::unknown(snapshot))
 }
 
-/// The mesh-wide settings. What this node needs to be one is never closed.
+/// The mesh-wide settings. What a node needs to be one is never closed.
 pub fn wanted(snapshot: &Snapshot) -> Input {
     let mesh = &snapshot.mesh;
-    let tunnels = [mesh.vxlan_port, mesh.wireguard_port, mesh.post_quantum_port];
-    let own: Vec<(u8, u16)> = (tunnels.into_iter().chain(BFD))
-        .map(|port| (UDP, port))
-        .collect();
-    let failsafe = [FAILSAFE_IN, FAILSAFE_OUT].map(|theirs| {
-        let mut all: Vec<_> = theirs.into_iter().chain(own.iter().copied()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    });
+    let failsafe = [
+        (&mesh.failsafe_inbound_host_ports, FAILSAFE_IN),
+        (&mesh.failsafe_outbound_host_ports, FAILSAFE_OUT),
+    ];
+    let own: Vec<(u8, u16)> = tunnels(snapshot).chain(bgp(snapshot)).collect();
     Input::Wanted(Wanted {
         endpoint_to_host: mesh.default_endpoint_to_host_action != EndpointToHostAction::Drop,
-        failsafe,
+        keep_connections: mesh.live_connections == LiveConnections::Keep,
+        failsafe: failsafe.map(|(written, usual)| {
+            let asked = match written {
+                Some(ports) => ports.iter().filter_map(number).collect(),
+                None => usual.to_vec(),
+            };
+            asked.into_iter().chain(own.iter().copied()).collect()
+        }),
     })
+}
+
+fn number(port: &HostPort) -> Option<(u8, u16)> {
+    Some((port.protocol.number()?, port.port))
+}
+
+fn tunnels(snapshot: &Snapshot) -> impl Iterator<Item = (u8, u16)> {
+    let mesh = &snapshot.mesh;
+    [mesh.vxlan_port, mesh.wireguard_port, mesh.post_quantum_port]
+        .into_iter()
+        .map(|port| (UDP, port))
+}
+
+/// Of all nodes and peers: either end may begin.
+fn bgp(snapshot: &Snapshot) -> impl Iterator<Item = (u8, u16)> {
+    let listening = snapshot.bgp_configurations.values();
+    let listening = listening.filter_map(|c| c.spec.listen_port);
+    let peers = snapshot.bgp_peers.values();
+    let peers = peers.filter_map(|p| p.spec.peer_ip.as_ref()?.port);
+    (listening
+        .chain(peers)
+        .chain([model::bgp::PORT])
+        .map(|p| (TCP, p)))
+    .chain(BFD.map(|port| (UDP, port)))
 }

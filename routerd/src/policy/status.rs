@@ -2,6 +2,15 @@
 
 use model::api::{Health, Subsystem};
 
+/// What the owner says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// For the status.
+    pub subsystem: Subsystem,
+    /// Why this node cannot enforce policy.
+    pub missing: Option<String>,
+}
+
 /// What is known.
 pub(super) struct Facts<'a> {
     pub(super) node: &'a str,

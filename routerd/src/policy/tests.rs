@@ -71,7 +71,7 @@ impl Enforce for Fake {
 struct Rig {
     handle: Handle,
     told: Receiver<Told>,
-    status: watch::Receiver<Option<Subsystem>>,
+    status: watch::Receiver<Option<View>>,
     thread: JoinHandle<()>,
 }
 
@@ -95,7 +95,7 @@ impl Rig {
         load: impl FnOnce() -> Result<Box<dyn Enforce>, String> + Send + 'static,
         told: Receiver<Told>,
     ) -> Rig {
-        let (owner, handle, status) = Owner::new("n1", load);
+        let (owner, handle, status) = Owner::new("n1", Vec::new(), load);
         let thread = std::thread::spawn(|| owner.run());
         Rig {
             handle,
@@ -106,7 +106,7 @@ impl Rig {
     }
 
     /// Ends the owner; what the kernel was told besides writes, and the last status.
-    fn end(self) -> (Vec<Told>, Option<Subsystem>) {
+    fn end(self) -> (Vec<Told>, Option<View>) {
         self.handle.stop();
         self.thread.join().unwrap();
         let told = self.told.try_iter().filter(|t| *t != Told::Apply).collect();
@@ -198,7 +198,7 @@ async fn a_start_attaches_what_is_there_and_then_takes_over() {
     status.wait_for(Option::is_some).await.unwrap();
     let (told, status) = rig.end();
     assert_eq!(told, [own(&["10.0.0.5/32"]), Told::TakeOver]);
-    assert_eq!(status.unwrap().state, Health::Ok);
+    assert_eq!(status.unwrap().subsystem.state, Health::Ok);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn nothing_is_taken_over_while_a_write_fails() {
     assert!(refused.contains("CELL is full"), "{refused}");
     let (told, status) = rig.end();
     assert!(!told.contains(&Told::TakeOver), "{told:?}");
-    assert_eq!(status.unwrap().state, Health::Failed);
+    assert_eq!(status.unwrap().subsystem.state, Health::Failed);
 }
 
 #[tokio::test]
@@ -223,5 +223,5 @@ async fn without_a_kernel_only_what_no_policy_is_about_is_admitted() {
     let refused = rig.handle.admit(web()).await.unwrap_err();
     assert!(refused.contains("no programs"), "{refused}");
     let (_, status) = rig.end();
-    assert_eq!(status.unwrap().state, Health::Degraded);
+    assert_eq!(status.unwrap().subsystem.state, Health::Degraded);
 }

@@ -81,45 +81,21 @@ async fn a_peer_needs_its_secret_and_a_dry_run_of_a_secret_shows_no_value() {
 }
 
 #[tokio::test]
-async fn policy_is_refused_until_it_is_enforced_and_its_faults_first() {
+async fn a_policy_needs_its_tier_and_keeps_it() {
     let store = store();
-    let policy = |spec: &str| {
-        object(&format!(
-            "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: p}}\nspec: {spec}"
-        ))
-    };
-    for dry_run in [false, true] {
-        let e = apply(&store, policy("{}"), dry_run).await.unwrap_err();
-        assert!(matches!(e, ResourceError::NotEnforced(_)), "{e}");
-        assert!(!e.is_retryable());
-        assert!(e.to_string().contains("not enforced yet"), "{e}");
-        let e = apply(&store, policy("{selector: a =}"), dry_run)
-            .await
-            .unwrap_err();
-        assert!(e.to_string().contains("spec.selector"), "{e}");
-    }
-    let kept = store.list(model::keys::RESOURCES).await.unwrap();
-    assert!(kept.items.is_empty());
-}
-
-#[tokio::test]
-async fn a_policy_needs_its_tier() {
-    let store = store();
-    let (id, policy) = match object(
+    let policy = object(
         "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: p, namespace: a}\nspec: {tier: t}",
-    ) {
-        Object::NetworkPolicy(r) => (Object::NetworkPolicy(r.clone()).id(), r),
-        other => panic!("{other:?}"),
-    };
-    let e = check_tier(&store, &id, &policy).await.unwrap_err();
+    );
+    let e = apply(&store, policy.clone(), false).await.unwrap_err();
     assert!(e.to_string().contains("there is no Tier/t"), "{e}");
     let tier = object("apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: t}");
-    let txn = Txn::new().then(Op::put(
-        keys::resource(&tier.id()),
-        manifest::encode_stored(&tier),
-    ));
-    assert!(store.txn(txn).await.unwrap().succeeded);
-    check_tier(&store, &id, &policy).await.unwrap();
+    apply(&store, tier.clone(), false).await.unwrap();
+    apply(&store, policy.clone(), false).await.unwrap();
+    let e = delete(&store, tier.id()).await.unwrap_err();
+    let wanted = "Tier/t: NetworkPolicy/a/p belongs to it";
+    assert!(e.to_string().starts_with(wanted), "{e}");
+    delete(&store, policy.id()).await.unwrap();
+    delete(&store, tier.id()).await.unwrap();
 }
 
 #[tokio::test]
