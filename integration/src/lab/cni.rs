@@ -354,7 +354,10 @@ impl Answer {
 }
 
 /// Addresses in a result of ADD.
-fn addresses(result: &Value) -> Result<Vec<IpAddr>> {
+///
+/// # Errors
+/// When it has none, or one that is none.
+pub fn addresses(result: &Value) -> Result<Vec<IpAddr>> {
     result
         .get("ips")
         .and_then(Value::as_array)

@@ -1,5 +1,6 @@
 //! Measuring what workloads see, with sockets made inside their namespaces and no process per pair.
 
+pub mod dial;
 pub mod reach;
 pub mod stream;
 pub mod tcp;

@@ -1,0 +1,93 @@
+//! Policy of the hosts themselves.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use integration::lab::probe::dial::{self, Doors, Outcome};
+use integration::lab::{self, MeshSpec, Netns, wait};
+use integration::scenario::{CONVERGE, mesh_configuration};
+
+use crate::rig::{PATIENCE, WEB, calico, delete, enforces, expect, mesh, pod};
+
+const SSH: u16 = 22;
+
+/// Waits until knocking at a host's ports gives this.
+fn host_is(from: &Netns, at: &[&str], wanted: &[(u16, Outcome)]) -> Result<()> {
+    wait("the host's policy to be as applied", CONVERGE, || {
+        for (ip, (port, wanted)) in at.iter().flat_map(|ip| wanted.iter().map(move |w| (ip, w))) {
+            let to = SocketAddr::new(ip.parse()?, *port);
+            let got = dial::tcp(from, to, PATIENCE)?;
+            ensure!(got == *wanted, "{to}: {got:?}, wanted {wanted:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_host_endpoint_closes_all_but_failsafe_ports_and_what_is_allowed() -> Result<()> {
+    lab::run("policy-host", |lab| {
+        let mut mesh = mesh(lab, &MeshSpec::flat(2), "Never")?;
+        let near = pod(lab, mesh.node(0)?, "near", &[])?;
+        let far = pod(lab, mesh.node(1)?, "far", &[])?;
+        let n2 = mesh.node(1)?;
+        let _doors = Doors::open(&n2.ns, &[WEB, SSH])?;
+        let outside = mesh.outside.clone();
+        let at = ["172.31.1.12", "fd31:0:0:1::12"];
+        let open = (SSH, Outcome::Answered);
+        host_is(&outside, &at, &[open, (WEB, Outcome::Answered)])?;
+        let host = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\n\
+                    metadata: { name: n2-eth0, labels: { role: host } }\nspec: { node: n2, interfaceName: eth0 }\n";
+        n2.apply(host)?;
+        host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
+        // What is forwarded is for the workloads' policies, and the host goes on as a node.
+        expect(&[(&near, &far, WEB, true), (&far, &near, WEB, true)])?;
+        let allow = "{ selector: role == 'host', types: [Ingress], ingress: [\
+                     { action: Allow, protocol: TCP, source: { nets: [172.31.0.0/24] }, destination: { ports: [8080] } } ] }";
+        n2.apply(&calico("GlobalNetworkPolicy", "host", allow))?;
+        let [v4, v6] = at;
+        host_is(&outside, &[v4], &[open, (WEB, Outcome::Answered)])?;
+        host_is(&outside, &[v6], &[open, (WEB, Outcome::Silent)])?;
+        // Locked out by a policy and by a restart, the operator still gets in, and the daemon to its store.
+        let shut = "{ order: 1, selector: role == 'host', types: [Ingress, Egress], \
+                    ingress: [{ action: Deny }], egress: [{ action: Deny }] }";
+        n2.apply(&calico("GlobalNetworkPolicy", "shut", shut))?;
+        host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
+        let n2 = mesh.node_mut(1)?;
+        n2.stop()?;
+        n2.start_ready()?;
+        enforces(n2)?;
+        host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
+        n2.apply(&mesh_configuration("failsafeInboundHostPorts: []"))?;
+        host_is(&outside, &at, &[(SSH, Outcome::Silent)])?;
+        delete(n2, "hostendpoint", "n2-eth0")?;
+        host_is(&outside, &at, &[open, (WEB, Outcome::Answered)])
+    })
+}
+
+#[test]
+fn workloads_reach_their_host_unless_that_is_dropped() -> Result<()> {
+    lab::run("policy-to-host", |lab| {
+        let mesh = mesh(lab, &MeshSpec::flat(2), "Never")?;
+        let n1 = mesh.node(0)?;
+        let near = pod(lab, n1, "near", &[])?;
+        let doors = [
+            Doors::open(&n1.ns, &[WEB])?,
+            Doors::open(&mesh.node(1)?.ns, &[WEB])?,
+        ];
+        let own = ["172.31.1.11", "fd31:0:0:1::11"];
+        let other = ["172.31.1.12", "fd31:0:0:1::12"];
+        let reached = [(WEB, Outcome::Answered)];
+        host_is(near.ns(), &own, &reached)?;
+        n1.apply(&mesh_configuration("defaultEndpointToHostAction: Drop"))?;
+        host_is(near.ns(), &own, &[(WEB, Outcome::Silent)])?;
+        host_is(near.ns(), &other, &reached)?;
+        // The host itself always reaches its workloads.
+        for v6 in [false, true] {
+            ensure!(dial::tcp(&n1.ns, near.at(v6, WEB)?, PATIENCE)? == Outcome::Answered);
+        }
+        n1.apply(&mesh_configuration("defaultEndpointToHostAction: Return"))?;
+        host_is(near.ns(), &own, &reached)?;
+        drop(doors);
+        Ok(())
+    })
+}

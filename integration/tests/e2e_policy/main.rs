@@ -1,0 +1,11 @@
+//! Policy between workloads, hosts and strangers, as whoever applies manifests sees it.
+
+mod faults;
+mod hosts;
+mod live;
+mod paths;
+mod restart;
+mod rig;
+mod rules;
+mod spoof;
+mod start;
