@@ -96,8 +96,10 @@ impl PrefixKey for V4 {
     const FAMILY: Family = Family::V4;
 
     fn from_bits(len: u8, bits: &[u8]) -> Option<V4> {
+        // Byte by byte in registers: an array of so many bytes would have to be written before it can be read as a number.
+        let byte = |at: usize| u32::from(bits.get(at).copied().unwrap_or(0));
         (len <= 32).then(|| V4 {
-            bits: u32::from_be_bytes(first(bits)) & mask4(len),
+            bits: (byte(0) << 24 | byte(1) << 16 | byte(2) << 8 | byte(3)) & mask4(len),
             len,
         })
     }

@@ -34,17 +34,23 @@ impl<T> Chunked<T> {
         self.pieces.get_mut(at / PIECE)?.get_mut(at % PIECE)
     }
 
+    /// Inlined, so that a value is written where it belongs: a copy of one just put together waits until its parts
+    /// have been written, and these wait for all that was written before.
+    #[inline]
     pub(crate) fn push(&mut self, value: T) {
         match self.pieces.last_mut() {
             Some(last) if last.len() < PIECE => last.push(value),
-            last => {
-                // The first grows as it has to: most tables are small.
-                let size = if last.is_some() { PIECE } else { 0 };
-                let mut piece = Vec::with_capacity(size);
-                piece.push(value);
-                self.pieces.push(piece);
-            }
+            _ => self.push_piece(value),
         }
+    }
+
+    #[cold]
+    fn push_piece(&mut self, value: T) {
+        // The first grows as it has to: most tables are small.
+        let size = if self.pieces.is_empty() { 0 } else { PIECE };
+        let mut piece = Vec::with_capacity(size);
+        piece.push(value);
+        self.pieces.push(piece);
     }
 }
 
