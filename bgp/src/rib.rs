@@ -18,9 +18,11 @@ pub mod filter;
 mod guard;
 mod hops;
 mod import;
+mod index;
 pub mod peer;
 mod pending;
 mod plane;
+mod prefetch;
 mod routes;
 mod store;
 mod table;
@@ -29,7 +31,6 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
 use model::{Cidr, Family};
 
 pub use decision::DecisionConfig;
@@ -44,7 +45,7 @@ pub use store::{AttrId, AttrStore};
 
 use crate::attributes::{Attributes, AttributesError, NextHop};
 use crate::prefix::{PrefixKey, V4, V6};
-use peer::Peer;
+use peer::{Peer, Peers};
 use plane::Plane;
 use table::path_flag;
 
@@ -81,12 +82,12 @@ impl RibConfig {
 pub(crate) struct Shared {
     config: RibConfig,
     store: AttrStore,
-    peers: HashMap<PeerId, Peer>,
+    peers: Peers,
 }
 
 impl Shared {
     pub(crate) fn peer(&self, id: PeerId) -> Option<&Peer> {
-        self.peers.get(&id)
+        self.peers.get(id)
     }
 }
 
@@ -129,7 +130,7 @@ impl Rib {
             shared: Shared {
                 config,
                 store: AttrStore::default(),
-                peers: HashMap::new(),
+                peers: Peers::default(),
             },
             v4: Plane::default(),
             v6: Plane::default(),
@@ -164,7 +165,7 @@ impl Rib {
     /// A session is up. Routes kept from before it ended (graceful restart) stay until
     /// [`Rib::sweep_stale`]. Everything that it may hear becomes pending for it.
     pub fn peer_up(&mut self, id: PeerId, config: PeerConfig) {
-        let old = self.shared.peers.remove(&id);
+        let old = self.shared.peers.remove(id);
         if old.as_ref().is_some_and(|p| p.up) {
             self.v4.leave(id);
             self.v6.leave(id);
@@ -185,7 +186,7 @@ impl Rib {
 
     /// A session ended. Routes of families in `keep` stay, marked stale; the others go.
     pub fn peer_down(&mut self, id: PeerId, keep: crate::PerFamily<bool>) {
-        if let Some(peer) = self.shared.peers.get_mut(&id) {
+        if let Some(peer) = self.shared.peers.get_mut(id) {
             peer.up = false;
         }
         self.v4.leave(id);
@@ -202,7 +203,7 @@ impl Rib {
     /// A neighbour is no longer configured: nothing is left of it.
     pub fn peer_remove(&mut self, id: PeerId) {
         self.peer_down(id, crate::PerFamily::default());
-        self.shared.peers.remove(&id);
+        self.shared.peers.remove(id);
     }
 
     /// Everything of a neighbour counts as not heard yet: a restart, or the begin mark of a refresh.
@@ -228,7 +229,7 @@ impl Rib {
 
     /// Changes what a neighbour hears while its session goes on: what it should not have any more is withdrawn.
     pub fn set_export(&mut self, id: PeerId, export: &Export) {
-        let Some(peer) = self.shared.peers.get_mut(&id).filter(|p| p.up) else {
+        let Some(peer) = self.shared.peers.get_mut(id).filter(|p| p.up) else {
             return;
         };
         if peer.config.export == *export {

@@ -104,6 +104,7 @@ fuzz_target!(|input: (u8, &[u8])| {
             }
             MessageType::Keepalive => {}
             MessageType::Update => {
+                rib.expect(frame.body, &context);
                 let Ok(update) = update::split(frame.body, &context, &mut scratch) else {
                     break;
                 };

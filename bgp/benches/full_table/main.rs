@@ -61,8 +61,16 @@ fn peer(asn: u32, address: IpAddr) -> PeerConfig {
     }
 }
 
+/// What is done with an UPDATE, in the order of the daemon.
+enum Step {
+    Expect,
+    Apply,
+    /// After each piece.
+    Settle,
+}
+
 /// Reads the feed in pieces and hands each UPDATE on.
-fn each_update(path: &str, mut each: impl FnMut(&[u8])) {
+fn each_update(path: &str, mut each: impl FnMut(&[u8], Step)) {
     let mut file = File::open(path).unwrap();
     let mut buffer = Vec::with_capacity(1 << 17);
     let mut piece = vec![0; 1 << 16];
@@ -72,14 +80,19 @@ fn each_update(path: &str, mut each: impl FnMut(&[u8])) {
             break;
         }
         buffer.extend_from_slice(&piece[..got]);
+        let mut ahead = 0;
+        while let Some(frame) = frame::next(&buffer[ahead..], 4096).unwrap() {
+            each(frame.body, Step::Expect);
+            ahead += frame.len;
+        }
         let mut at = 0;
         while let Some(frame) = frame::next(&buffer[at..], 4096).unwrap() {
             assert_eq!(frame.kind, MessageType::Update);
-            each(frame.body);
+            each(frame.body, Step::Apply);
             at += frame.len;
         }
         buffer.drain(..at);
-        each(&[]);
+        each(&[], Step::Settle);
     }
     assert!(buffer.is_empty());
 }
@@ -124,9 +137,11 @@ fn run(case: &str, path: &str) {
         0u16,
     );
     let start = Instant::now();
-    each_update(path, |body| {
-        if body.is_empty() {
-            return settle(&mut rib, &mut out);
+    each_update(path, |body, step| {
+        match step {
+            Step::Expect => return rib.expect(body, &context),
+            Step::Settle => return settle(&mut rib, &mut out),
+            Step::Apply => {}
         }
         let update = update::split(body, &context, &mut scratch).unwrap();
         prefixes += update.announced.iter().count();

@@ -13,10 +13,10 @@ use super::table::path_flag;
 use super::{Rib, Shared, on_plane};
 use crate::attributes::{AttrView, Edit, Keep, NextHop};
 use crate::prefix::PrefixKey;
-use crate::wire::Fault;
 use crate::wire::nlri::Nlri;
 use crate::wire::open::Role;
 use crate::wire::update::{MpNlri, Update};
+use crate::wire::{Context, Fault, update};
 
 /// What became of an UPDATE.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,6 +181,13 @@ fn announce_all<K: PrefixKey>(
 }
 
 impl Rib {
+    /// Says which UPDATE [`Rib::apply`] is going to get, by its body. Said of many before the first one of them comes, the time in
+    /// which their prefixes are fetched from memory is spent once and not for each.
+    pub fn expect(&self, body: &[u8], context: &Context) {
+        let (v4, v6) = (&self.v4.table, &self.v6.table);
+        update::preview(body, context, |key| v4.warm(key), |key| v6.warm(key));
+    }
+
     /// Takes an UPDATE of a neighbour whose session is up. Nothing is decided yet.
     pub fn apply(&mut self, peer: PeerId, update: &Update<'_>) -> Applied {
         let mut applied = Applied::default();
@@ -253,7 +260,7 @@ impl Rib {
             Ok(edit) => Some(Judged::new(received.id, edit, filter)),
             Err(refusal) => {
                 applied.refused = Some(refusal);
-                if let Some(peer) = self.shared.peers.get_mut(&peer) {
+                if let Some(peer) = self.shared.peers.get_mut(peer) {
                     peer.refused += 1;
                 }
                 None
@@ -263,7 +270,7 @@ impl Rib {
 
     /// Changes how a neighbour's routes are judged, and judges those held again.
     pub fn set_import(&mut self, peer: PeerId, import: Import) {
-        let Some(known) = self.shared.peers.get_mut(&peer) else {
+        let Some(known) = self.shared.peers.get_mut(peer) else {
             return;
         };
         known.config.import = import;

@@ -115,3 +115,32 @@ pub(crate) struct Peer {
     /// Whether its session is up; without one, only stale routes are left of it.
     pub(crate) up: bool,
 }
+
+/// Neighbours by number. They are asked for with each prefix, so nothing is hashed; numbers are small.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Vec<Option<Box<Peer>>>);
+
+impl Peers {
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.0.get(usize::from(id.0))?.as_deref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.0.get_mut(usize::from(id.0))?.as_deref_mut()
+    }
+
+    pub(crate) fn insert(&mut self, id: PeerId, peer: Peer) {
+        let at = usize::from(id.0);
+        if at >= self.0.len() {
+            self.0.resize_with(at + 1, || None);
+        }
+        if let Some(slot) = self.0.get_mut(at) {
+            *slot = Some(Box::new(peer));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: PeerId) -> Option<Peer> {
+        let peer = self.0.get_mut(usize::from(id.0))?.take();
+        peer.map(|peer| *peer)
+    }
+}

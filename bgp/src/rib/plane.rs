@@ -150,7 +150,7 @@ impl<K: PrefixKey> Plane<K> {
                 };
                 self.table.add_path(net, path);
                 count_filtered(shared, peer, K::FAMILY, 0, flags);
-                if let Some(peer) = shared.peers.get_mut(&peer) {
+                if let Some(peer) = shared.peers.get_mut(peer) {
                     peer.counters.get_mut(K::FAMILY).received += 1;
                 }
             }
@@ -172,7 +172,7 @@ impl<K: PrefixKey> Plane<K> {
         shared.store.release(gone.attrs);
         shared.store.release(gone.raw);
         count_filtered(shared, gone.peer, K::FAMILY, gone.flags, 0);
-        if let Some(peer) = shared.peers.get_mut(&gone.peer) {
+        if let Some(peer) = shared.peers.get_mut(gone.peer) {
             let received = &mut peer.counters.get_mut(K::FAMILY).received;
             *received = received.saturating_sub(1);
         }
@@ -274,7 +274,7 @@ impl<K: PrefixKey> Plane<K> {
 }
 
 fn count_filtered(shared: &mut Shared, peer: PeerId, family: model::Family, was: u8, is: u8) {
-    if let Some(peer) = shared.peers.get_mut(&peer) {
+    if let Some(peer) = shared.peers.get_mut(peer) {
         let counters = peer.counters.get_mut(family);
         let count = |number: &mut u32, flag: u8| {
             *number = number.saturating_sub(u32::from(was & flag != 0));

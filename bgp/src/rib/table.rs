@@ -1,15 +1,16 @@
 //! The prefixes of a family and their paths: adj-RIB-in of all peers and loc-RIB in one place.
 //!
-//! A prefix is 12 bytes (IPv4) and 5 bytes of index; a path is 20 bytes. The best path comes first in its
+//! A prefix is 12 bytes (IPv4) and 11 to 16 bytes of index; a path is 20 bytes. The best path comes first in its
 //! prefix's list.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
 use super::PeerId;
 use super::chunked::Chunked;
+use super::index::Index;
 use super::store::AttrId;
 use crate::prefix::PrefixKey;
 
@@ -63,7 +64,7 @@ pub(crate) struct Table<K> {
     pub(crate) paths: Chunked<Path>,
     free_nets: Vec<u32>,
     free_paths: Vec<u32>,
-    index: HashTable<u32>,
+    index: Index,
     hasher: DefaultHashBuilder,
     /// Prefixes without a path, which may still have to be withdrawn somewhere.
     dead: VecDeque<u32>,
@@ -76,7 +77,7 @@ impl<K> Default for Table<K> {
             paths: Chunked::default(),
             free_nets: Vec::new(),
             free_paths: Vec::new(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: DefaultHashBuilder::default(),
             dead: VecDeque::new(),
         }
@@ -105,18 +106,27 @@ impl<K: PrefixKey> Table<K> {
         &mut self.paths[path]
     }
 
+    fn hash(&self, key: K) -> u32 {
+        (self.hasher.hash_one(key) >> 32) as u32
+    }
+
+    /// Fetches what a look-up of the prefix will read.
+    pub(crate) fn warm(&self, key: K) {
+        self.index.warm(self.hash(key));
+    }
+
     pub(crate) fn find(&self, key: K) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
-        let same = |net: &u32| self.nets[*net].key == key;
-        self.index.find(hash, same).copied()
+        self.find_hashed(self.hash(key), key)
+    }
+
+    fn find_hashed(&self, hash: u32, key: K) -> Option<u32> {
+        self.index.find(hash, |net| self.nets[net].key == key)
     }
 
     pub(crate) fn find_or_insert(&mut self, key: K) -> u32 {
-        let hash = self.hasher.hash_one(key);
-        let nets = &self.nets;
-        let same = |net: &u32| nets[*net].key == key;
-        if let Some(net) = self.index.find(hash, same) {
-            return *net;
+        let hash = self.hash(key);
+        if let Some(net) = self.find_hashed(hash, key) {
+            return net;
         }
         let fresh = Net { key, head: NONE };
         let net = match self.free_nets.pop() {
@@ -129,9 +139,7 @@ impl<K: PrefixKey> Table<K> {
                 super::small(self.nets.len() - 1)
             }
         };
-        let (nets, hasher) = (&self.nets, &self.hasher);
-        let rehash = |net: &u32| hasher.hash_one(nets[*net].key);
-        self.index.insert_unique(hash, net, rehash);
+        self.index.insert(hash, net);
         net
     }
 
@@ -233,9 +241,7 @@ impl<K: PrefixKey> Table<K> {
                 self.dead.push_back(net);
                 continue;
             }
-            let hash = self.hasher.hash_one(key);
-            if let Ok(found) = self.index.find_entry(hash, |other| *other == net) {
-                found.remove();
+            if self.index.remove(self.hash(key), net) {
                 self.free_nets.push(net);
             }
         }

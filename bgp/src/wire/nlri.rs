@@ -30,11 +30,16 @@ impl<'a, K: PrefixKey> Nlri<'a, K> {
         while !reader.0.is_empty() {
             take::<K>(&mut reader, add_path)?;
         }
-        Some(Nlri {
+        Some(Nlri::unchecked(bytes, add_path))
+    }
+
+    /// Takes `bytes` as they are: what cannot be read ends the list.
+    pub(super) fn unchecked(bytes: &'a [u8], add_path: bool) -> Nlri<'a, K> {
+        Nlri {
             bytes,
             add_path,
             key: PhantomData,
-        })
+        }
     }
 
     /// Whether there is no prefix.

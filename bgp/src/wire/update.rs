@@ -5,6 +5,7 @@
 //! once for each distinct block.
 
 mod mp;
+mod preview;
 
 use std::net::Ipv4Addr;
 
@@ -14,6 +15,7 @@ use super::nlri::Nlri;
 use super::{Context, Disposition, Fault, Notification, Reader, notification};
 use crate::attributes::{NextHop, Tlv, Tlvs, code, flag};
 use crate::prefix::{V4, V6};
+pub use preview::preview;
 
 /// Most attributes in one UPDATE; more are treated as withdrawn.
 const MAX_ATTRIBUTES: usize = 128;

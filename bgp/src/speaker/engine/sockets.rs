@@ -168,6 +168,7 @@ impl Engine {
             }
         };
         let bytes = conn.lend();
+        self.expect(id, side, &bytes);
         let mut used = 0;
         // An input may end the connection, or begin another one on the same side with the next poll at the earliest.
         while self.has_conn(id, side) {
@@ -200,6 +201,22 @@ impl Engine {
                     *peer.conns.get_mut(side) = None;
                 }
             }
+        }
+    }
+
+    /// Tells the RIB of the UPDATEs of a turn before the first of them.
+    fn expect(&self, id: PeerId, side: Side, mut bytes: &[u8]) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        let Some((_, agreed)) = peer.up.as_ref().filter(|(up, _)| *up == side) else {
+            return;
+        };
+        while let Ok(Some(frame)) = frame::next(bytes, agreed.context.max_len()) {
+            if frame.kind == MessageType::Update {
+                self.rib.expect(frame.body, &agreed.context);
+            }
+            bytes = bytes.get(frame.len..).unwrap_or_default();
         }
     }
 

@@ -40,6 +40,23 @@ fn negotiated(reader: &mut Reader<'_>, context: &Context) -> Result<Option<Famil
     Ok(family.filter(|f| *context.families.get(*f)))
 }
 
+/// Where the prefixes of MP_UNREACH_NLRI stand.
+pub(super) fn prefixes_of_unreach(value: &[u8]) -> Option<(Family, &[u8])> {
+    let mut reader = Reader(value);
+    let family = family::from_wire(reader.u16()?, reader.u8()?)?;
+    Some((family, reader.0))
+}
+
+/// Where the prefixes of MP_REACH_NLRI stand.
+pub(super) fn prefixes_of_reach(value: &[u8]) -> Option<(Family, &[u8])> {
+    let (family, rest) = prefixes_of_unreach(value)?;
+    let mut reader = Reader(rest);
+    let hop = reader.u8()?;
+    reader.take(usize::from(hop))?;
+    reader.u8()?;
+    Some((family, reader.0))
+}
+
 fn flags_are_right(tlv: Tlv<'_>) -> bool {
     tlv.flags & (flag::OPTIONAL | flag::TRANSITIVE) == flag::OPTIONAL
 }
