@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod attach;
 pub mod bgp;
 pub mod overlay;
+pub mod policy;
 pub mod restart;
 pub mod scale;
 pub mod wireguard;

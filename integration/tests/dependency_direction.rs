@@ -43,6 +43,7 @@ const MAY: [(&str, &[&str]); 15] = [
             "datastore",
             "ipam",
             "model",
+            "policy-ebpf",
             "routerd",
             "wireguard",
         ],

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use integration::bench::{
-    Section, addresses, attach, bgp, overlay, page, restart, scale, wireguard,
+    Section, addresses, attach, bgp, overlay, page, policy, restart, scale, wireguard,
 };
 
 /// As the daemon has it, whose parts are measured here.
@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One of the benches and its word on the command line.
 type Bench = (&'static str, fn() -> Result<Section>);
 
-const ALL: [Bench; 9] = [
+const ALL: [Bench; 10] = [
     ("ipam", addresses::run),
     ("cni", attach::run),
     ("vxlan", overlay::run),
@@ -22,12 +22,16 @@ const ALL: [Bench; 9] = [
     ("restart", restart::run),
     ("bgp", bgp::table::run),
     ("fib", bgp::kernel::run),
+    ("policy", policy::run),
 ];
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let Some((bgp::speaker::WORD, rest)) = args.split_first().map(|(w, r)| (w.as_str(), r)) {
         return bgp::speaker::run(rest);
+    }
+    if args == [policy::compiler::WORD] {
+        return policy::compiler::run();
     }
     let (mut file, mut only) = (None, Vec::new());
     let mut rest = args.iter();
@@ -36,7 +40,7 @@ fn main() -> Result<()> {
             "--write" => file = Some(rest.next().context("--write needs a file")?),
             name if ALL.iter().any(|(known, _)| *known == name) => only.push(name),
             _ => bail!(
-                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [peers] [restart] [bgp] [fib]"
+                "usage: bench [--write FILE] [ipam] [cni] [vxlan] [scale] [wireguard] [peers] [restart] [bgp] [fib] [policy]"
             ),
         }
     }

@@ -1,0 +1,28 @@
+//! Policy: what it costs a packet, a connection and a change.
+
+pub mod change;
+pub mod compiler;
+pub mod path;
+
+use anyhow::Result;
+
+use super::Section;
+
+/// Measures the path of packets, then changes of policy, then the compiler.
+///
+/// # Errors
+/// When a daemon or the kernel refuses something.
+pub fn run() -> Result<Section> {
+    let mut rows = path::rows()?;
+    rows.extend(change::rows()?);
+    rows.extend(compiler::rows()?);
+    Ok(Section {
+        title: "Policy",
+        how: "Two workloads of one node, with policies of 1 and of 10,000 rules for the one that is reached; beside them a node \
+              whose daemon cannot enforce, with nothing at its interfaces, and such nodes with as many rules of nftables in \
+              the chain `forward`, behind one that accepts what is established. All take turns; median and extremes of the \
+              ratios of a round. A change: from the request until the last datagram to the last of 100 workloads. The \
+              compiler: its own CPU time and that of the writes into the kernel, in a process of its own.",
+        rows,
+    })
+}
