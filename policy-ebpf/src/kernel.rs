@@ -16,6 +16,7 @@ mod links;
 mod maps;
 mod pins;
 mod programs;
+mod reader;
 mod sys;
 mod table;
 
@@ -24,5 +25,6 @@ pub use error::KernelError;
 pub use links::Hook;
 pub use maps::{Maps, Sizes};
 pub use programs::{LAYOUT, Options, Programs, Test, is_built, is_present};
+pub use reader::Reader;
 pub use sys::{Plain, Prefix4, Prefix6};
 pub use table::Table;

@@ -12,6 +12,7 @@
 mod engine;
 mod error;
 pub mod feed;
+pub mod flows;
 pub mod kernel;
 pub mod memory;
 pub mod mirror;

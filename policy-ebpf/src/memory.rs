@@ -1,6 +1,6 @@
 //! The maps of the kernel in memory: what a program would do, without one.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -10,7 +10,9 @@ use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey, Event};
 use policy_common::packet::Packet;
 use policy_common::reason::Reason;
-use policy_common::tables::{Address, Cell, CellKey, Chain, ClassKey, Classes, PortKey, Tables};
+use policy_common::tables::{
+    Address, Cell as TableCell, CellKey, Chain, ClassKey, Classes, PortKey, Tables,
+};
 use policy_common::world::World;
 
 use crate::mirror::Mirror;
@@ -42,6 +44,8 @@ pub struct Memory {
     pub counters: RefCell<BTreeMap<CounterKey, Counter>>,
     /// What was dropped.
     pub drops: RefCell<BTreeMap<Reason, u64>>,
+    /// Connections that were let through.
+    pub admitted: Cell<u64>,
     /// What was told.
     pub events: RefCell<Vec<Event>>,
 }
@@ -59,7 +63,7 @@ impl Tables for Memory {
         self.tables.port(key)
     }
 
-    fn cell(&self, key: &CellKey) -> Option<Cell> {
+    fn cell(&self, key: &CellKey) -> Option<TableCell> {
         self.tables.cell(key)
     }
 }
@@ -126,15 +130,20 @@ impl World for Memory {
         self.fragments.borrow_mut().insert(*key, *fragment);
     }
 
-    fn count(&self, key: &CounterKey, packets: u64, bytes: u64) {
+    fn count(&self, key: &CounterKey, more: &Counter) {
         let mut counters = self.counters.borrow_mut();
         let counter = counters.entry(*key).or_default();
-        counter.packets += packets;
-        counter.bytes += bytes;
+        counter.packets += more.packets;
+        counter.bytes += more.bytes;
+        counter.connections += more.connections;
     }
 
     fn count_drop(&self, reason: Reason) {
         *self.drops.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    fn count_admitted(&self) {
+        self.admitted.set(self.admitted.get() + 1);
     }
 
     fn tell(&self, event: &Event) {

@@ -138,7 +138,7 @@ impl Judged {
 }
 
 /// What decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decided {
     /// As in [`crate::tables::Cell::rule`].
     pub rule: u32,

@@ -12,6 +12,8 @@ pub struct Event {
     pub ifindex: u32,
     /// What decided, or the `Log` rule; as in [`crate::tables::Cell::rule`], 0 where no rule had a say.
     pub rule: u32,
+    /// What would have decided, were the staged policies in force; 0 where there are none.
+    pub staged: u32,
     /// Bytes of the packet.
     pub length: u32,
     /// Of [`kind`].
@@ -33,7 +35,7 @@ pub struct Event {
     /// Type and code of ICMP.
     pub icmp: [u8; 2],
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: [u8; 6],
 }
 
 /// What an [`Event`] tells.
@@ -81,12 +83,14 @@ pub struct CounterKey {
     pub staged: u32,
 }
 
-/// Value of COUNTERS, of each CPU: what a rule decided. Later packets are counted by their connection.
+/// Value of COUNTERS, of each CPU: what a rule decided. Of a `Log` rule, what begins with it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counter {
-    /// Packets that began a connection, or were dropped.
+    /// Packets, of connections and dropped ones.
     pub packets: u64,
-    /// Their bytes.
+    /// Their bytes, with Ethernet headers.
     pub bytes: u64,
+    /// Connections that it let through, or cut.
+    pub connections: u64,
 }

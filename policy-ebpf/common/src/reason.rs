@@ -43,6 +43,8 @@ pub enum Reason {
 impl Reason {
     /// How many there are.
     pub const COUNT: u32 = 17;
+    /// Behind them in DROPS: connections that were let through.
+    pub const ADMITTED: u32 = Self::COUNT;
     /// All, by number.
     pub const ALL: [Reason; Self::COUNT as usize] = [
         Reason::Policy,

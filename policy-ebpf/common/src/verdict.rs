@@ -22,7 +22,7 @@ pub use neighbour::GATEWAY;
 use crate::classify::{Work, identify};
 use crate::connection::{Connection, Decided, Fragment, FragmentKey, Judged, Key};
 use crate::endpoint::{Endpoint, Settings};
-use crate::event::{CounterKey, Event, kind};
+use crate::event::{Counter, CounterKey, Event, kind};
 use crate::packet::{Bytes, IcmpKind, Packet, Piece, Version, protocol, tcp};
 use crate::reason::Reason;
 use crate::world::{Frame, Scratch, World};
@@ -74,6 +74,7 @@ pub fn judge<W: World, B: Bytes>(
     scratch.packet.transport = 0;
     scratch.event.kind = kind::DROP;
     scratch.event.rule = 0;
+    scratch.event.staged = 0;
     scratch.event.reason = 0;
     let result = match world.endpoint(frame.ifindex) {
         None => {
@@ -293,18 +294,23 @@ fn ask<W: World>(
     }
 }
 
-/// Counts what rules decided about a packet that begins something.
+/// Counts a packet for the rules that decided about it, and where they are new to it, a connection.
 #[inline(always)]
-fn count<W: World>(world: &W, case: &Case<'_>, decided: Decided) {
+fn count<W: World>(world: &W, case: &Case<'_>, decided: Decided, is_new: [bool; 2]) {
     let Decided { rule, staged } = decided;
-    let (packets, bytes) = (u64::from(case.frame.packets), u64::from(case.frame.length));
-    world.count(&CounterKey { rule, staged: 0 }, packets, bytes);
+    let mut more = Counter {
+        packets: u64::from(case.frame.packets),
+        bytes: u64::from(case.frame.length),
+        connections: u64::from(is_new[0]),
+    };
+    world.count(&CounterKey { rule, staged: 0 }, &more);
     if staged != 0 {
         let key = CounterKey {
             rule: staged,
             staged: 1,
         };
-        world.count(&key, packets, bytes);
+        more.connections = u64::from(is_new[1]);
+        world.count(&key, &more);
     }
 }
 

@@ -6,7 +6,7 @@ use core::ops::Deref;
 use crate::classify::{Work, classify};
 use crate::connection::{Connection, Fragment, FragmentKey, Key};
 use crate::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
-use crate::event::{Budget, CounterKey, Event};
+use crate::event::{Budget, Counter, CounterKey, Event};
 use crate::packet::Packet;
 use crate::reason::Reason;
 use crate::tables::{Chain, Tables};
@@ -41,9 +41,11 @@ pub trait World: Tables + Sized {
     fn remember(&self, key: &FragmentKey, fragment: &Fragment);
 
     /// Adds to COUNTERS.
-    fn count(&self, key: &CounterKey, packets: u64, bytes: u64);
+    fn count(&self, key: &CounterKey, more: &Counter);
     /// Adds to DROPS.
     fn count_drop(&self, reason: Reason);
+    /// Adds to what was let through, in DROPS.
+    fn count_admitted(&self);
     /// Puts an event into EVENTS, if there is room.
     fn tell(&self, event: &Event);
 

@@ -226,25 +226,28 @@ impl World for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn count(&self, key: &CounterKey, packets: u64, bytes: u64) {
+    fn count(&self, key: &CounterKey, more: &Counter) {
         match COUNTERS.get_ptr_mut(key) {
             // SAFETY: of this CPU only; a rule that is forgotten meanwhile loses a count.
             Some(counter) => unsafe {
-                (*counter).packets += packets;
-                (*counter).bytes += bytes;
+                (*counter).packets += more.packets;
+                (*counter).bytes += more.bytes;
+                (*counter).connections += more.connections;
             },
             None => {
-                unsafe { put(&COUNTERS, key, &Counter { packets, bytes }) };
+                unsafe { put(&COUNTERS, key, more) };
             }
         }
     }
 
     #[inline(always)]
     fn count_drop(&self, reason: Reason) {
-        if let Some(count) = DROPS.get_ptr_mut(reason as u32) {
-            // SAFETY: of this CPU only.
-            unsafe { *count += 1 };
-        }
+        count_one(reason as u32);
+    }
+
+    #[inline(always)]
+    fn count_admitted(&self) {
+        count_one(Reason::ADMITTED);
     }
 
     #[inline(always)]
@@ -263,6 +266,14 @@ impl World for Kernel<'_> {
         // SAFETY: as above.
         unsafe { asm!("{0} = {0}", in(reg) work) };
         asked != 0
+    }
+}
+
+#[inline(always)]
+fn count_one(place: u32) {
+    if let Some(count) = DROPS.get_ptr_mut(place) {
+        // SAFETY: of this CPU only.
+        unsafe { *count += 1 };
     }
 }
 

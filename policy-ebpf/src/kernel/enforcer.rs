@@ -13,6 +13,7 @@ use policy_common::tables::{Action, rule};
 
 use super::error::KernelError;
 use super::programs::Programs;
+use super::reader::Reader;
 use super::sys::{Plain, Prefix4, Prefix6};
 use super::table::Table;
 use crate::op::{Chains, Op, Update};
@@ -70,6 +71,14 @@ impl Enforcer {
     /// The programs and maps.
     pub fn programs(&mut self) -> &mut Programs {
         &mut self.programs
+    }
+
+    /// What somebody else reads connections, counters and events by.
+    ///
+    /// # Errors
+    /// Somebody has it already, or the kernel refuses.
+    pub fn reader(&mut self) -> Result<Reader, KernelError> {
+        self.programs.maps.reader(self.world)
     }
 
     /// Whether workloads may reach their own host, where their policy lets them.

@@ -7,9 +7,10 @@ use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey, Event};
 use policy_common::reason::Reason;
 use policy_common::tables::{Cell, CellKey, Chain, ClassKey, Classes, PortKey};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use super::error::KernelError;
+use super::reader::{self, Reader};
 use super::sys::{Plain, Prefix4, Prefix6};
 use super::table::Table;
 
@@ -86,7 +87,9 @@ pub struct Maps {
     pub fragments: Table<FragmentKey, Fragment>,
     counters: Table<CounterKey, Counter>,
     drops: Table<u32, u64>,
-    events: RingBuf<MapData>,
+    /// None once a [`Reader`] has it.
+    events: Option<RingBuf<MapData>>,
+    sizes: Sizes,
 }
 
 impl std::fmt::Debug for Maps {
@@ -96,7 +99,7 @@ impl std::fmt::Debug for Maps {
 }
 
 impl Maps {
-    pub(super) fn take(bpf: &mut Ebpf) -> Result<Maps, KernelError> {
+    pub(super) fn take(bpf: &mut Ebpf, sizes: Sizes) -> Result<Maps, KernelError> {
         Ok(Maps {
             global: table(bpf, "GLOBAL")?,
             endpoints: table(bpf, "ENDPOINTS")?,
@@ -112,21 +115,37 @@ impl Maps {
             fragments: table(bpf, "FRAGMENTS")?,
             counters: table(bpf, "COUNTERS")?,
             drops: table(bpf, "DROPS")?,
-            events: RingBuf::try_from(
+            events: Some(RingBuf::try_from(
                 bpf.take_map("EVENTS")
                     .ok_or(KernelError::NoSuchPart("EVENTS"))?,
-            )?,
+            )?),
+            sizes,
         })
     }
 
     /// What a program told about a packet, in order; `None` when there is nothing new.
     pub fn next_event(&mut self) -> Option<Event> {
-        Event::read(&self.events.next()?)
+        Event::read(&self.events.as_mut()?.next()?)
     }
 
-    /// What can be waited for until there is an event.
-    pub fn events_fd(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
+    /// What somebody else reads by, who is told all events from here on.
+    ///
+    /// # Errors
+    /// Somebody has it already, or the kernel refuses.
+    pub(super) fn reader(&mut self, world: u32) -> Result<Reader, KernelError> {
+        Ok(Reader {
+            connections: self.connections.again()?,
+            counters: self.counters.again()?,
+            drops: self.drops.again()?,
+            events: (self.events.take()).ok_or(KernelError::NoSuchPart("EVENTS"))?,
+            room: self.sizes.connections,
+            world,
+        })
+    }
+
+    /// How many entries maps have at most.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
     /// What a rule decided, of all CPUs.
@@ -134,11 +153,7 @@ impl Maps {
     /// # Errors
     /// The kernel refuses.
     pub fn counter(&self, key: CounterKey) -> Result<Counter, KernelError> {
-        let counters = self.counters.get_of_cpus(&key)?;
-        Ok(Counter {
-            packets: counters.iter().map(|c| c.packets).sum(),
-            bytes: counters.iter().map(|c| c.bytes).sum(),
-        })
+        Ok(reader::sum(&self.counters.get_of_cpus(&key)?))
     }
 
     /// The rules that have counted something.
@@ -163,6 +178,14 @@ impl Maps {
     /// The kernel refuses.
     pub fn drops(&self, reason: Reason) -> Result<u64, KernelError> {
         Ok(self.drops.get_of_cpus(&(reason as u32))?.iter().sum())
+    }
+
+    /// Connections that were let through, of all CPUs.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn admitted(&self) -> Result<u64, KernelError> {
+        Ok(self.drops.get_of_cpus(&Reason::ADMITTED)?.iter().sum())
     }
 }
 

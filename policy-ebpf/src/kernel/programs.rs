@@ -62,7 +62,8 @@ impl Programs {
             pins::drop_if_other(&directory.join(name), name, &options.sizes)?;
             loader.map_pin_path(name, directory.join(name));
         }
-        let mut programs = Programs::finish(&mut loader, Some(options.directory.clone()))?;
+        let mut programs =
+            Programs::finish(&mut loader, options.sizes, Some(options.directory.clone()))?;
         programs.before = before;
         Ok(programs)
     }
@@ -74,16 +75,17 @@ impl Programs {
     pub fn load_for_tests(sizes: &Sizes) -> Result<Programs, KernelError> {
         let mut loader = loader(sizes)?;
         loader.override_global(FROM_CONTROL_BUFFER, &1u32, true);
-        Programs::finish(&mut loader, None)
+        Programs::finish(&mut loader, *sizes, None)
     }
 
     fn finish(
         loader: &mut EbpfLoader<'_>,
+        sizes: Sizes,
         directory: Option<PathBuf>,
     ) -> Result<Programs, KernelError> {
         let mut bpf = loader.load(OBJECT)?;
         verify(&mut bpf)?;
-        let maps = Maps::take(&mut bpf)?;
+        let maps = Maps::take(&mut bpf, sizes)?;
         Ok(Programs {
             bpf,
             maps,

@@ -398,9 +398,9 @@ mod tests {
         assert_eq!(size_of::<Settings>(), 8 + 4 * 4);
         assert_eq!(size_of::<OwnKey>(), 4 + 4 + 16);
         assert_eq!(size_of::<FailsafeKey>(), 1 + 1 + 2);
-        assert_eq!(size_of::<Event>(), 8 + 3 * 4 + 4 + 2 * 16 + 4 * 2);
+        assert_eq!(size_of::<Event>(), 8 + 4 * 4 + 4 + 2 * 16 + 2 * 2 + 2 + 6);
         assert_eq!(size_of::<CounterKey>(), 4 + 4);
-        assert_eq!(size_of::<Counter>(), 8 + 8);
+        assert_eq!(size_of::<Counter>(), 3 * 8);
         assert_eq!(size_of::<ClassKey>(), 4 + 4);
         assert_eq!(size_of::<Classes>(), 4 + 4);
         assert_eq!(size_of::<PortKey>(), 4 + 4 + 1 + 1 + 2);

@@ -34,6 +34,12 @@ impl<K: Plain + Copy, V: Plain> Table<K, V> {
         }
     }
 
+    /// The same map once more.
+    pub(super) fn again(&self) -> Result<Table<K, V>, KernelError> {
+        let fd = self.fd.try_clone().map_err(|e| self.failed("open", e))?;
+        Table::new(self.name, fd)
+    }
+
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

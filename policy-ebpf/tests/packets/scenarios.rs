@@ -629,17 +629,25 @@ pub fn rules_count(j: &mut impl Judge) {
         &into(&Path::new(PEER4, 1, OWN4, 81).tcp(SYN)),
     );
     j.passes(&out(&Path::new(OWN4, 4000, PEER4, 5000).udp()));
+    // The first rule has nothing more to do with it.
+    j.change(close);
+    for _ in 0..2 {
+        j.drops(Reason::Policy, &into(&path.tcp(ACK)));
+    }
     let counters = j.memory().counters.borrow();
-    let packets = |rule, staged| {
-        counters
-            .get(&CounterKey { rule, staged })
-            .map(|c| c.packets)
+    let counted = |rule, staged| {
+        let counter = counters.get(&CounterKey { rule, staged });
+        counter.map(|c| (c.packets, c.connections))
     };
-    assert_eq!(packets(WEB, 0), Some(1));
-    assert_eq!(packets(NO_INGRESS, 0), Some(1));
-    assert_eq!(packets(ANY_UDP, 0), Some(1));
-    assert_eq!(packets(HTTPS, 0), None);
-    assert_eq!(packets(STAGED_DENY, 1), Some(2));
+    assert_eq!(counted(WEB, 0), Some((2, 1)));
+    assert_eq!(counted(NO_INGRESS, 0), Some((1 + 2, 1)));
+    assert_eq!(counted(ANY_UDP, 0), Some((1, 1)));
+    assert_eq!(counted(HTTPS, 0), None);
+    assert_eq!(counted(LOGGED, 0), Some((1, 1)));
+    assert_eq!(counted(STAGED_DENY, 1), Some((5, 1)));
+    assert_eq!(j.memory().admitted.get(), 2);
+    let bytes = counters.values().map(|c| c.bytes).sum::<u64>();
+    assert!(bytes > 0);
     let told = j.memory().events.borrow();
     assert!(
         told.iter().any(|e| e.kind == kind::LOG && e.rule == LOGGED),

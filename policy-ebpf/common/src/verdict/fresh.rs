@@ -36,6 +36,7 @@ pub(super) fn begin<W: World>(
     if of_host {
         begins.flags = state::OF_HOST;
         // An entry that is missing is the table's fault, and nothing to hold against the host.
+        count(world, case, begins.decided, [true; 2]);
         let _ = admit(world, case, begins, scratch);
         return Ok(());
     }
@@ -47,7 +48,7 @@ pub(super) fn begin<W: World>(
             begins.outbound = outbound;
             begins.flags = state::FAILSAFE;
             begins.decided.rule = rule::FAILSAFE;
-            count(world, case, begins.decided);
+            count(world, case, begins.decided, [true; 2]);
             return admit(world, case, begins, scratch);
         }
     } else if case.outbound
@@ -68,14 +69,21 @@ pub(super) fn begin<W: World>(
     scratch.work.tuple.of_packet(&scratch.packet, forward);
     begins.decided.staged = ask(world, case, begins.outbound, &mut scratch.work)?;
     begins.decided.rule = scratch.work.rule;
-    count(world, case, begins.decided);
+    let allowed = scratch.work.allowed();
+    count(world, case, begins.decided, [allowed; 2]);
+    scratch.event.staged = begins.decided.staged;
     if scratch.work.logged != 0 {
+        let logged = Decided {
+            rule: scratch.work.logged,
+            staged: 0,
+        };
+        count(world, case, logged, [allowed; 2]);
         scratch.event.kind = kind::LOG;
         scratch.event.rule = scratch.work.logged;
         tell(world, case.frame, &case.settings, case.now, scratch);
         scratch.event.kind = kind::DROP;
     }
-    if !scratch.work.allowed() {
+    if !allowed {
         scratch.event.rule = begins.decided.rule;
         return Err(Reason::Policy);
     }
@@ -156,6 +164,7 @@ fn admit<W: World>(
     if !world.admit(&scratch.key, &scratch.connection) {
         return Err(Reason::TableFull);
     }
+    world.count_admitted();
     remember(world, case, scratch);
     Ok(())
 }

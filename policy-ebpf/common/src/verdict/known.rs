@@ -1,6 +1,6 @@
 //! A packet of a connection that is in the table.
 
-use super::{About, Case, ask, neighbour, remember, tell};
+use super::{About, Case, ask, count, neighbour, remember, tell};
 use crate::connection::{Connection, Decided, state};
 use crate::endpoint::{FailsafeKey, setting};
 use crate::event::kind;
@@ -16,12 +16,19 @@ pub(super) fn go_on<W: World>(
     connection: &Connection,
     scratch: &mut Scratch,
 ) -> Result<(), Reason> {
+    let before = connection.decided();
     if !connection.is_of(case.judged()) {
         let verdict = judge_again(world, case, connection, scratch)?;
         settle(world, case, connection, &verdict, scratch);
     }
+    let decided = connection.decided();
+    if about != About::Error {
+        let is_new = [decided.rule != before.rule, decided.staged != before.staged];
+        count(world, case, decided, is_new);
+    }
     if connection.is_cut() {
-        scratch.event.rule = connection.decided().rule;
+        scratch.event.rule = decided.rule;
+        scratch.event.staged = decided.staged;
         return Err(Reason::Policy);
     }
     if about != About::Error {
@@ -114,6 +121,7 @@ fn settle<W: World>(
     if flags & !before & state::CUT != 0 {
         scratch.event.kind = kind::CUT;
         scratch.event.rule = again.decided.rule;
+        scratch.event.staged = again.decided.staged;
         tell(world, case.frame, &case.settings, case.now, scratch);
         scratch.event.kind = kind::DROP;
     }
