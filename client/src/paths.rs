@@ -42,6 +42,21 @@ pub fn bgp_routes() -> Target {
     Target::new("/v1/bgp/routes")
 }
 
+/// Who talks to whom.
+pub fn flows() -> Target {
+    Target::new("/v1/flows")
+}
+
+/// The rules in force at an endpoint.
+pub fn policy() -> Target {
+    Target::new("/v1/policy")
+}
+
+/// What objects would do to connections.
+pub fn policy_impact() -> Target {
+    Target::new("/v1/policy/impact")
+}
+
 /// All resources of a kind.
 pub fn resources(kind: Kind) -> Target {
     Target::new("/v1/resources").segment(kind.plural())

@@ -9,6 +9,9 @@
 //! | `POST /v1/tunnels/rotate` | [`Rotated`]: this node's key begins to change |
 //! | `GET /v1/bgp/peers` | [`BgpPeersShow`] |
 //! | `GET /v1/bgp/routes[?prefix=&peer=&advertised=&after=]` | [`BgpRoutesShow`], some thousand at a time; with `advertised=true`, what peers were told |
+//! | `GET /v1/flows[?denied=&staged=&since=&follow=]` | [`Flow`] lines, by their start; `?follow=true`: as they begin and end, without end |
+//! | `GET /v1/policy[?endpoint=&namespace=]` | [`PolicyShow`] |
+//! | `POST /v1/policy/impact` with a list of resources | [`PolicyImpact`] |
 //! | `GET /v1/resources/{plural}[?namespace=&labelSelector=]` | `List` of resources; `?watch=true`: [`WatchEvent`] lines |
 //! | `GET /v1/resources/{plural}/[{namespace}/]{name}` | the resource |
 //! | `PUT /v1/resources/{plural}/[{namespace}/]{name}` | [`Applied`]; `?dryRun=true` changes nothing |
@@ -24,12 +27,17 @@
 
 mod bgp;
 pub mod cni;
+mod flows;
 
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 pub use bgp::{BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow, BgpRoutesShow, BgpState};
+pub use flows::{
+    Flow, FlowBy, FlowChange, FlowEnd, FlowStaged, FlowVerdict, PolicyImpact, PolicyRuleShow,
+    PolicyShow, Reporter, RuleCount,
+};
 
 use crate::Cidr;
 use crate::resources::Encryption;

@@ -16,13 +16,13 @@
 mod denied;
 mod record;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use policy_common::classify::Tuple;
 use policy_common::connection::{Connection, Decided, Judged, Key, state};
-use policy_common::event::{Event, kind};
+use policy_common::event::{Counter, CounterKey, Event, kind};
 use policy_common::tables::{Address, rule};
 
 use denied::Denied;
@@ -107,6 +107,8 @@ pub struct Recorder {
     /// Opened, or decided by another rule, since then.
     unnamed: Vec<Key>,
     logged: Vec<Logged>,
+    /// What passed by rules behind the packets that they counted themselves, since it was last asked.
+    passed: HashMap<CounterKey, Counter>,
     /// What logged a packet whose record is not there yet: that begins after.
     logs: Logs,
     looked: Option<u64>,
@@ -122,6 +124,8 @@ struct Open {
     /// Counts of the table that are in an earlier record.
     packets: [u64; 2],
     bytes: [u64; 2],
+    /// Packets and bytes of the table that its rule has counted.
+    counted: [u64; 2],
     /// Number of the look that saw it last.
     seen: u64,
     /// It was told to who follows.
@@ -140,6 +144,7 @@ impl Recorder {
             ending: Vec::new(),
             unnamed: Vec::new(),
             logged: Vec::new(),
+            passed: HashMap::new(),
             logs: HashMap::new(),
             looked: None,
             looks: 0,
@@ -149,17 +154,17 @@ impl Recorder {
     }
 
     /// Takes in the whole table of connections as it was from `now` on, in nanoseconds of the monotonic clock, and the
-    /// interfaces that are there.
+    /// interfaces that are there, with the generations of their endpoints.
     pub fn look(
         &mut self,
         now: u64,
-        interfaces: &BTreeSet<u32>,
+        interfaces: &BTreeMap<u32, u32>,
         entries: impl IntoIterator<Item = (Key, Connection)>,
     ) {
         self.looks += 1;
         for (key, connection) in entries {
-            let gone = !interfaces.contains(&key.ifindex);
-            self.see(now, key, &connection, gone);
+            let generation = interfaces.get(&key.ifindex).copied();
+            self.see(now, key, &connection, generation);
         }
         self.looked = Some(now);
         let (looks, mut left) = (self.looks, Vec::new());
@@ -177,7 +182,7 @@ impl Recorder {
         self.cut.retain(|_, cut| cut.seen == looks);
     }
 
-    fn see(&mut self, now: u64, key: Key, connection: &Connection, gone: bool) {
+    fn see(&mut self, now: u64, key: Key, connection: &Connection, generation: Option<u32>) {
         let (began, last) = (connection.began.get(), connection.last.get());
         let looks = self.looks;
         let known = self.cut.get_mut(&key).filter(|cut| cut.began == began);
@@ -186,7 +191,7 @@ impl Recorder {
             return;
         }
         let quiet = now.saturating_sub(last);
-        let over = gone
+        let over = generation.is_none()
             || connection.is_over(key.protocol, now)
             || connection.is_closed() && quiet > LINGER;
         if self.open.get(&key).is_some_and(|o| o.began != began)
@@ -210,6 +215,11 @@ impl Recorder {
         };
         open.seen = looks;
         open.update(connection);
+        // What was judged before the last change may be under the number of another rule by now. It waits.
+        let judged = read_judged(connection.judged.get());
+        if generation.is_none_or(|g| g == judged.generation) {
+            open.count(connection, &mut self.passed);
+        }
         if connection.is_cut() {
             if let Some(open) = self.open.remove(&key) {
                 self.end(open.record, now);
@@ -268,8 +278,18 @@ impl Recorder {
             allowed: true,
             ..Record::default()
         };
+        let (packets, bytes) = counts(connection);
+        let counted = match (self.looked, before) {
+            // What passed before anybody looked was counted by others, or is in an earlier record.
+            (None, _) | (_, Some(_)) => [packets.iter().sum(), bytes.iter().sum()],
+            _ => [
+                u64::from(connection.first_packets),
+                u64::from(connection.first_bytes),
+            ],
+        };
         let open = Open {
             record,
+            counted,
             began,
             packets: before.map_or([0; 2], |c| c.packets),
             bytes: before.map_or([0; 2], |c| c.bytes),
@@ -397,6 +417,11 @@ impl Recorder {
         self.open.iter().map(|(key, open)| (key, &open.record))
     }
 
+    /// What passed by each rule behind the packets that it counted itself, since the last time.
+    pub fn take_passed(&mut self) -> HashMap<CounterKey, Counter> {
+        std::mem::take(&mut self.passed)
+    }
+
     /// Records that the ring had no room for any more.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -412,6 +437,25 @@ impl Open {
             record.bytes[side] = bytes[side].saturating_sub(self.bytes[side]);
         }
         record.last = connection.last.get();
+    }
+
+    /// Counts what passed since the last time.
+    fn count(&mut self, connection: &Connection, passed: &mut HashMap<CounterKey, Counter>) {
+        let (packets, bytes) = counts(connection);
+        let totals: [u64; 2] = [packets.iter().sum(), bytes.iter().sum()];
+        let [packets, bytes] = [0, 1].map(|n| totals[n].saturating_sub(self.counted[n]));
+        if packets == 0 {
+            return;
+        }
+        self.counted = totals;
+        let Decided { rule, staged } = connection.decided();
+        for (rule, staged) in [(rule, 0), (staged, 1)] {
+            if rule != 0 {
+                let counter = passed.entry(CounterKey { rule, staged }).or_default();
+                counter.packets += packets;
+                counter.bytes += bytes;
+            }
+        }
     }
 
     /// Takes over what decided; whether that is something else than before, or lacks a name.

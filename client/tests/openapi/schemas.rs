@@ -6,12 +6,13 @@ use std::fmt::Debug;
 use model::api::cni::{AddResult, Attachment, Request};
 use model::api::{
     Action, AddressShow, AddressState, Applied, BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow,
-    BgpRoutesShow, BgpState, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody, Health, IpamCheck,
-    IpamProblem, IpamShow, NodePath, PoolUse, Release, Released, Rotated, Status, Subsystem,
-    TunnelShow, TunnelsShow, WatchEvent,
+    BgpRoutesShow, BgpState, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody, Flow, FlowBy,
+    FlowChange, FlowEnd, FlowStaged, FlowVerdict, Health, IpamCheck, IpamProblem, IpamShow,
+    NodePath, PolicyImpact, PolicyRuleShow, PolicyShow, PoolUse, Release, Released, Reporter,
+    Rotated, RuleCount, Status, Subsystem, TunnelShow, TunnelsShow, WatchEvent,
 };
 use model::kernel::Mac;
-use model::resources::Encryption;
+use model::resources::{Encryption, PolicyType};
 use model::snapshot::Rejected;
 use model::state::Problem;
 use model::{Cidr, Kind, Metadata};
@@ -134,6 +135,98 @@ fn made() -> AddResult {
         ips: vec![cidr()],
         gateways: vec![[169, 254, 1, 1].into()],
     }
+}
+
+fn flows(s: &mut Schemas) {
+    s.words("FlowVerdict", &[FlowVerdict::Allow, FlowVerdict::Deny]);
+    s.words("Reporter", &[Reporter::Source, Reporter::Destination]);
+    let end = FlowEnd {
+        ip: [10, 0, 0, 1].into(),
+        kind: text("WorkloadEndpoint"),
+        namespace: text("default"),
+        name: text("a"),
+        labels: [(text("app"), text("web"))].into(),
+    };
+    let by = FlowBy {
+        by: text("Rule"),
+        tier: Some(text("default")),
+        kind: Some(text("NetworkPolicy")),
+        policy: Some(text("default/web")),
+        rule: Some(0),
+    };
+    let staged = FlowStaged {
+        verdict: FlowVerdict::Deny,
+        by: by.clone(),
+    };
+    let flow = Flow {
+        id: 1,
+        start: text("x"),
+        end: Some(text("x")),
+        last_seen: text("x"),
+        source: end.clone(),
+        destination: end.clone(),
+        protocol: text("TCP"),
+        port: Some(80),
+        source_port: Some(40_000),
+        icmp: Some([8, 0]),
+        verdict: FlowVerdict::Allow,
+        by: by.clone(),
+        reason: Some(text("Policy")),
+        kept: true,
+        bytes: 1,
+        packets: 1,
+        reply_bytes: 1,
+        reply_packets: 1,
+        reporter: Reporter::Source,
+        node: text("a"),
+        staged: Some(staged.clone()),
+        logged: vec![by.clone()],
+    };
+    s.object("FlowEnd", &end);
+    s.object("FlowBy", &by);
+    s.object("FlowStaged", &staged);
+    s.object("Flow", &flow);
+    let change = FlowChange {
+        flow,
+        would: staged,
+    };
+    s.object("FlowChange", &change);
+    s.object(
+        "PolicyImpact",
+        &PolicyImpact {
+            connections: 1,
+            cut: 1,
+            flows: 1,
+            changed: 1,
+            samples: vec![change],
+        },
+    );
+    let counted = RuleCount {
+        packets: 1,
+        bytes: 1,
+        connections: 1,
+    };
+    let rule = PolicyRuleShow {
+        direction: PolicyType::Ingress,
+        by,
+        action: model::resources::Action::Allow,
+        matches: text("x"),
+        staged: true,
+        counted: Some(counted),
+    };
+    s.object("RuleCount", &counted);
+    s.object("PolicyRuleShow", &rule);
+    s.object(
+        "PolicyShow",
+        &PolicyShow {
+            kind: text("WorkloadEndpoint"),
+            namespace: text("default"),
+            name: text("a"),
+            interface: Some(text("rtr1")),
+            problem: Some(text("x")),
+            rules: vec![rule],
+        },
+    );
 }
 
 #[test]
@@ -267,6 +360,8 @@ fn schemas_have_the_fields_of_the_types() {
             object: json!({}),
         },
     );
+
+    flows(&mut s);
 
     let pool = PoolUse {
         name: text("x"),

@@ -180,8 +180,10 @@ pub struct Connection {
     pub flags: Word,
     /// Type and code of ICMP, of the message that began it.
     pub icmp: [u8; 2],
-    /// Zero.
-    pub pad: [u8; 6],
+    /// Packets of the frame that began it, which its rule has counted.
+    pub first_packets: u16,
+    /// Bytes of that.
+    pub first_bytes: u32,
     /// Who began it, and who answers.
     pub sides: [Side; 2],
 }
@@ -223,7 +225,8 @@ impl Connection {
             decided: word(&self.decided),
             flags: word(&self.flags),
             icmp: self.icmp,
-            pad: self.pad,
+            first_packets: self.first_packets,
+            first_bytes: self.first_bytes,
             sides: [side(first), side(second)],
         }
     }

@@ -83,11 +83,11 @@ pub struct CounterKey {
     pub staged: u32,
 }
 
-/// Value of COUNTERS, of each CPU: what a rule decided. Of a `Log` rule, what begins with it.
+/// Value of COUNTERS, of each CPU: what a rule decided. Later packets of what it let through are in the connections.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counter {
-    /// Packets, of connections and dropped ones.
+    /// Packets that began a connection, or were dropped.
     pub packets: u64,
     /// Their bytes, with Ethernet headers.
     pub bytes: u64,

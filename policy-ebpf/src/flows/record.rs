@@ -23,7 +23,7 @@ pub struct Who {
 }
 
 /// What a rule's word stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Said {
     /// A rule of a policy, or the end of a tier.
     Rule(Rule),

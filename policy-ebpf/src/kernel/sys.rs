@@ -391,7 +391,7 @@ mod tests {
     #[test]
     fn nothing_has_padding() {
         assert_eq!(size_of::<Key>(), 4 + 2 * 16 + 2 * 2 + 1 + 3);
-        assert_eq!(size_of::<Connection>(), 5 * 8 + 2 + 6 + 2 * 3 * 8);
+        assert_eq!(size_of::<Connection>(), 5 * 8 + 2 + 2 + 4 + 2 * 3 * 8);
         assert_eq!(size_of::<FragmentKey>(), 2 * 4 + 2 * 16 + 1 + 1 + 2);
         assert_eq!(size_of::<Fragment>(), 8 + 4 * 2 + 1 + 7);
         assert_eq!(size_of::<Endpoint>(), 6 * 4 + 6 + 2);

@@ -196,6 +196,7 @@ fn timeless(connection: &Connection) -> impl PartialEq + std::fmt::Debug + use<>
         connection.decided.get(),
         connection.flags.get(),
         connection.icmp,
+        (connection.first_packets, connection.first_bytes),
         side(first),
         side(second),
     )

@@ -157,6 +157,9 @@ fn admit<W: World>(
         decided: Word::new(begins.decided.word()),
         flags: Word::new(begins.flags | direction),
         icmp: scratch.packet.icmp,
+        // Segments of one frame are far fewer.
+        first_packets: (case.frame.packets & 0xffff) as u16,
+        first_bytes: case.frame.length,
         ..Connection::default()
     };
     let from_first = begins.outbound == case.outbound;

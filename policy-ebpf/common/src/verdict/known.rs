@@ -3,7 +3,7 @@
 use super::{About, Case, ask, count, neighbour, remember, tell};
 use crate::connection::{Connection, Decided, state};
 use crate::endpoint::{FailsafeKey, setting};
-use crate::event::kind;
+use crate::event::{Counter, CounterKey, kind};
 use crate::reason::Reason;
 use crate::tables::rule;
 use crate::world::{Scratch, World};
@@ -16,17 +16,13 @@ pub(super) fn go_on<W: World>(
     connection: &Connection,
     scratch: &mut Scratch,
 ) -> Result<(), Reason> {
-    let before = connection.decided();
     if !connection.is_of(case.judged()) {
         let verdict = judge_again(world, case, connection, scratch)?;
         settle(world, case, connection, &verdict, scratch);
     }
-    let decided = connection.decided();
-    if about != About::Error {
-        let is_new = [decided.rule != before.rule, decided.staged != before.staged];
-        count(world, case, decided, is_new);
-    }
     if connection.is_cut() {
+        let decided = connection.decided();
+        count(world, case, decided, [false; 2]);
         scratch.event.rule = decided.rule;
         scratch.event.staged = decided.staged;
         return Err(Reason::Policy);
@@ -119,6 +115,15 @@ fn settle<W: World>(
     connection.flags.set(flags);
     connection.judged.set(case.judged().word());
     if flags & !before & state::CUT != 0 {
+        let one = Counter {
+            connections: 1,
+            ..Counter::default()
+        };
+        let key = CounterKey {
+            rule: again.decided.rule,
+            staged: 0,
+        };
+        world.count(&key, &one);
         scratch.event.kind = kind::CUT;
         scratch.event.rule = again.decided.rule;
         scratch.event.staged = again.decided.staged;
