@@ -58,10 +58,19 @@ impl Default for Limits {
 pub struct Wanted {
     /// Addresses of which it is asked who has them.
     pub addresses: BTreeSet<IpAddr>,
+    /// Interfaces of which it is asked whose they are.
+    pub interfaces: BTreeSet<u32>,
     /// Numbers of rules.
     pub rules: BTreeSet<u32>,
     /// `Log` rules that matched, first of their packets: others may have matched behind them.
     pub logged: Vec<Logged>,
+}
+
+impl Wanted {
+    /// Whether nothing is to be found out.
+    pub fn is_empty(&self) -> bool {
+        self.interfaces.is_empty() && self.logged.is_empty()
+    }
 }
 
 /// A packet that a `Log` rule matched.
@@ -366,6 +375,7 @@ impl Recorder {
             wanted.addresses.insert(ip(&logged.tuple.source));
             wanted.addresses.insert(ip(&logged.tuple.destination));
             wanted.rules.insert(rule::number(logged.rule));
+            wanted.interfaces.insert(logged.ifindex);
         }
         wanted
     }

@@ -21,5 +21,7 @@ mod party;
 
 pub use engine::{Change, Engine, Rule, Settings, Size};
 pub use error::PolicyError;
+pub use policy_common as common;
+
 pub use op::{Chains, Op, Update};
 pub use party::{Labels, NamedPort, Party, Role};

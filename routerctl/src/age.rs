@@ -25,6 +25,12 @@ pub(crate) fn span(seconds: u64) -> String {
     }
 }
 
+/// Seconds from then to now; `None` when the time does not parse.
+pub(crate) fn seconds_since(then: &str, now: SystemTime) -> Option<u64> {
+    let then = UNIX_EPOCH + Duration::from_secs(parse_rfc3339(then)?);
+    Some(now.duration_since(then).unwrap_or_default().as_secs())
+}
+
 /// Seconds since 1970 of `2024-05-01T12:00:00Z`, with a fraction or an offset if need be.
 fn parse_rfc3339(text: &str) -> Option<u64> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;

@@ -52,6 +52,11 @@ pub(crate) enum Command {
     /// Show BGP sessions and routes.
     #[command(subcommand)]
     Bgp(Bgp),
+    /// Show who talks to whom, and what was denied by which rule.
+    Flows(Flows),
+    /// Look at policy.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Look for what is wrong with this host, and how to mend it.
     Doctor(Format),
     /// Write completions for a shell.
@@ -167,6 +172,48 @@ pub(crate) enum OutputFormat {
     Yaml,
     /// JSON.
     Json,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Flows {
+    /// Go on and print flows as they begin and end; from now on, unless --since says otherwise.
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+    /// Only what was denied.
+    #[arg(long)]
+    pub(crate) denied: bool,
+    /// Only what staged policies would decide otherwise or by themselves, and how.
+    #[arg(long)]
+    pub(crate) staged: bool,
+    /// Only what was seen since then: a time such as 10m, or a date such as 2026-05-01T12:00:00Z.
+    #[arg(long, value_name = "T")]
+    pub(crate) since: Option<String>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value_t = LineFormat::Table)]
+    pub(crate) output: LineFormat,
+}
+
+/// How what comes line by line is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LineFormat {
+    /// For people.
+    Table,
+    /// JSON lines.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Show the rules in force at an endpoint of this node, in order, with what they decided.
+    Show {
+        /// Name of a workload endpoint, else of a host endpoint; or an address.
+        endpoint: String,
+        /// Namespace of the workload endpoint.
+        #[arg(short = 'n', long, value_name = "NS", default_value = "default")]
+        namespace: String,
+        #[command(flatten)]
+        format: Format,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,8 +6,10 @@ mod bgp;
 mod delete;
 mod diff;
 mod doctor;
+mod flows;
 mod get;
 mod ipam;
+mod policy;
 mod shell;
 mod status;
 mod tunnels;
@@ -44,6 +46,8 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result<Done, Failure> {
         Command::AcceptSnapshot { yes } => accept::run(&client, yes, out),
         Command::Ipam(command) => ipam::run(&client, command, out),
         Command::Bgp(command) => bgp::run(&client, command, out),
+        Command::Flows(args) => flows::run(&client, &args, out),
+        Command::Policy(command) => policy::run(&client, command, out),
         Command::Tunnels(args) => tunnels::run(&client, &args, out),
         Command::Doctor(format) => doctor::run(&client, format.output, out),
         Command::Completion { shell } => shell::completion(shell, out),

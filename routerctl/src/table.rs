@@ -57,6 +57,13 @@ impl Table {
         }
     }
 
+    /// Makes columns at least so wide.
+    pub(crate) fn widen(&mut self, widths: &[usize]) {
+        for (width, least) in self.widths.iter_mut().zip(widths) {
+            *width = (*width).max(*least);
+        }
+    }
+
     pub(crate) fn push(&mut self, row: Vec<Cell>) {
         for (width, cell) in self.widths.iter_mut().zip(&row) {
             *width = cell.width().max(*width);

@@ -1,6 +1,7 @@
 //! The daemon's socket: HTTP/1.1 with JSON bodies, for `routerctl`, the CNI plugin and `curl`.
 
 mod bgp;
+mod flows;
 mod ipam;
 mod resources;
 mod watch;
@@ -58,6 +59,7 @@ fn router(services: Services) -> Router {
         .route("/v1/tunnels/rotate", post(rotate))
         .route("/v1/bgp/peers", get(bgp::peers))
         .route("/v1/bgp/routes", get(bgp::routes))
+        .route("/v1/flows", get(flows::list))
         .route("/v1/resources/{plural}", get(resources::list))
         .route(
             "/v1/resources/{plural}/{name}",

@@ -5,7 +5,7 @@
 //!                       ▲  │
 //!  CNI plugin ─► cni ───┘  ├─► ipam ─► store        publish ─► store
 //!                          ├─► bgp ─► peers, kernel
-//!                          └─► policy ─► kernel
+//!                          └─► policy ─► kernel ─► flows
 //!  routerctl  ─► admin ─► resources ─► store
 //! ```
 //!
@@ -28,6 +28,7 @@ pub mod control;
 pub mod daemon;
 pub mod doctor;
 pub mod endpoints;
+pub mod flows;
 pub mod host;
 pub mod ipam;
 pub mod log;

@@ -39,6 +39,21 @@ const TICK: Duration = Duration::from_secs(2);
 
 type Answer = Result<(), String>;
 
+/// What the owner knows, for who asks.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    /// The compiler.
+    pub engine: &'a Engine,
+    /// Where the programs are.
+    pub attached: &'a BTreeMap<ObjectId, Interface>,
+    /// Where endpoints of this node are to be found.
+    pub places: &'a BTreeMap<ObjectId, Place>,
+    /// Why there is nothing to enforce policy with.
+    pub missing: Option<&'a str>,
+}
+
+type Question = Box<dyn FnOnce(&Seen<'_>) + Send>;
+
 enum Message {
     /// What changed.
     Fed(Vec<Input>),
@@ -49,6 +64,7 @@ enum Message {
     Hold(ObjectId, Interface, mpsc::SyncSender<Answer>),
     Admit(Box<Resource<WorkloadEndpointSpec>>, oneshot::Sender<Answer>),
     Release(ObjectId),
+    Ask(Question),
     Stop,
 }
 
@@ -106,6 +122,20 @@ impl Handle {
     /// Forgets a workload whose ADD failed.
     pub fn release(&self, id: &ObjectId) {
         let _ = self.outbox.send(Message::Release(id.clone()));
+    }
+
+    /// Asks the owner something; `None` when it has stopped.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Seen<'_>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Box::new(move |seen: &Seen<'_>| {
+            // Who asked may have gone.
+            let _ = reply.send(ask(seen));
+        });
+        let _ = self.outbox.send(Message::Ask(ask));
+        answer.await.ok()
     }
 
     /// Ends it; everything stays enforced.
@@ -257,6 +287,12 @@ impl Owner {
                 let _ = reply.send(self.admit(&endpoint));
             }
             Message::Release(id) => self.fed(Input::gone(&id).into_iter().collect()),
+            Message::Ask(ask) => ask(&Seen {
+                engine: &self.engine,
+                attached: &self.attached,
+                places: &self.places,
+                missing: self.kernel.as_ref().err().map(String::as_str),
+            }),
             Message::Look | Message::Stop => {}
         }
     }

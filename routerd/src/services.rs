@@ -36,6 +36,8 @@ pub struct Services {
     pub bgp: crate::bgp::Handle,
     /// Policy.
     pub policy: crate::policy::Handle,
+    /// Connections.
+    pub flows: crate::flows::Handle,
     /// CNI verbs.
     pub cni: Cni,
     /// Cancelled when the daemon stops: answers without an end then end.

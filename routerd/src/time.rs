@@ -23,6 +23,17 @@ pub fn rfc3339(t: SystemTime) -> String {
     )
 }
 
+/// As [`rfc3339`], to the millisecond.
+pub fn rfc3339_millis(t: SystemTime) -> String {
+    let millis = t.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let whole = rfc3339(t);
+    format!(
+        "{}.{:03}Z",
+        whole.trim_end_matches('Z'),
+        millis.subsec_millis()
+    )
+}
+
 /// Gregorian date of a day counted from 1970-01-01: years start in March so that leap days end them.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let z = days + 719_468;

@@ -123,6 +123,7 @@ impl Record {
     }
 
     pub(super) fn want(&self, wanted: &mut Wanted) {
+        wanted.interfaces.insert(self.ifindex);
         let ends = [
             (&self.names.source, &self.tuple.source),
             (&self.names.destination, &self.tuple.destination),

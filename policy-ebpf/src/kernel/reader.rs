@@ -51,6 +51,14 @@ impl Reader {
             .collect()
     }
 
+    /// How many rules have counted; staged ones count for themselves.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn counted(&self) -> Result<usize, KernelError> {
+        Ok(self.counters.keys()?.len())
+    }
+
     /// Packets dropped for each reason, of all CPUs.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::bgp;
 use crate::cni::Cni;
 use crate::config::{Config, LogFormat};
 use crate::control::{self, Control, Loop, Outputs};
+use crate::flows;
 use crate::host::{ReconcileHost, switches_set};
 use crate::ipam::{self, Ipam};
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ pub(super) struct Actors {
     guarded: crate::state_dir::Guarded,
     bgp: bgp::Owner,
     policy: policy::Owner,
+    flows: flows::Inbox,
 }
 
 /// The actors at work; dropping it stops listening to the store and to the kernel.
@@ -53,6 +55,8 @@ pub(super) struct Running {
     bgp_thread: std::thread::JoinHandle<()>,
     policy: policy::Handle,
     policy_thread: std::thread::JoinHandle<()>,
+    flows: flows::Handle,
+    flows_thread: std::thread::JoinHandle<()>,
     _monitor: Monitor,
 }
 
@@ -73,10 +77,12 @@ pub(super) fn wire(
     let (bgp_owner, bgp, bgp_view) =
         bgp::Owner::new(learnt, state.bgp()).context("routes learnt by BGP")?;
     let directory = config.bpf_dir.clone();
+    let (flows, flows_inbox) = flows::channel();
+    let seen_by = flows.clone();
     // The kernel takes as long to verify the programs as the store to answer. Nothing is attached by it.
     let loading = std::thread::Builder::new()
         .name("policy-load".to_owned())
-        .spawn(move || policy::load(&directory))
+        .spawn(move || policy::load(&directory, &seen_by))
         .context("starting the thread that loads the programs of policy")?;
     let load = move || {
         let ended = |_| Err("loading the programs ended by a defect: report it".to_owned());
@@ -174,6 +180,7 @@ pub(super) fn wire(
         exchange,
         bgp,
         policy,
+        flows,
         cni,
         stop: CancellationToken::new(),
     };
@@ -191,6 +198,7 @@ pub(super) fn wire(
         guarded: state.guarded(),
         bgp: bgp_owner,
         policy: policy_owner,
+        flows: flows_inbox,
     };
     Ok((services, actors))
 }
@@ -229,6 +237,7 @@ impl Actors {
             views,
             bgp,
             policy,
+            flows,
             ..
         } = self.services;
         let node = views.node.to_string();
@@ -259,6 +268,12 @@ impl Actors {
             .name("policy".to_owned())
             .spawn(|| policy_owner.run())
             .context("starting the thread of policy")?;
+        let runtime = tokio::runtime::Handle::current();
+        let flows_owner = flows::Owner::new(self.flows, control.clone(), policy.clone(), runtime);
+        let flows_thread = std::thread::Builder::new()
+            .name("flows".to_owned())
+            .spawn(|| flows_owner.run())
+            .context("starting the thread of flows")?;
         let told = (reconcile.clone(), bgp.clone(), policy.clone());
         let monitor =
             listen(self.ports, control.clone(), told).context("listening to the kernel")?;
@@ -270,6 +285,8 @@ impl Actors {
             bgp_thread,
             policy,
             policy_thread,
+            flows,
+            flows_thread,
             _monitor: monitor,
         })
     }
@@ -280,10 +297,12 @@ impl Running {
     pub(super) async fn stop(self) {
         self.reconcile.stop();
         self.bgp.stop();
+        self.flows.stop();
         self.policy.stop();
         for (thread, name) in [
             (self.reconciler, "the reconciler"),
             (self.bgp_thread, "BGP"),
+            (self.flows_thread, "the owner of flows"),
             (self.policy_thread, "the owner of policy"),
         ] {
             let ended = tokio::task::spawn_blocking(|| thread.join().is_ok()).await;

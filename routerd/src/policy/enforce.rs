@@ -14,6 +14,7 @@ use policy_ebpf::Update;
 use policy_ebpf::kernel::{Enforcer, Interface, KernelError, Options, Programs, Sizes};
 
 use super::feed::{Place, Wanted};
+use crate::flows;
 
 /// How long TCP may go on that is older than policy on this host.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -56,11 +57,11 @@ pub trait Enforce: Send {
     fn find(&self, place: &Place) -> Option<Interface>;
 }
 
-/// Loads the programs, beside those of a process before.
+/// Loads the programs, beside those of a process before, and lets flows read what they see.
 ///
 /// # Errors
 /// Why policy cannot be enforced here.
-pub fn load(directory: &Path) -> Result<Box<dyn Enforce>, String> {
+pub fn load(directory: &Path, flows: &flows::Handle) -> Result<Box<dyn Enforce>, String> {
     let options = Options {
         directory: directory.to_owned(),
         sizes: Sizes::default(),
@@ -75,6 +76,7 @@ pub fn load(directory: &Path) -> Result<Box<dyn Enforce>, String> {
     };
     let until = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
     enforcer.configure(until, EVENTS).map_err(|e| told(&e))?;
+    flows.read_by(enforcer.reader().map_err(|e| told(&e))?);
     Ok(Box::new(enforcer))
 }
 

@@ -1,0 +1,114 @@
+//! `/v1/flows`: JSON lines.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures::stream;
+use model::resources::GoDuration;
+use policy_ebpf::flows::Record;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::ApiError;
+use crate::flows::{Clock, Filter, FlowsError, flow};
+use crate::services::Services;
+
+/// Pieces waiting for a slow reader.
+const PIECES: usize = 4;
+/// Records in a piece.
+const PIECE: usize = 256;
+
+/// Which flows.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Flows {
+    denied: bool,
+    staged: bool,
+    since: Option<String>,
+    follow: bool,
+}
+
+impl From<FlowsError> for ApiError {
+    fn from(e: FlowsError) -> ApiError {
+        ApiError::unavailable(e.to_string())
+    }
+}
+
+pub(super) async fn list(
+    State(s): State<Services>,
+    Query(query): Query<Flows>,
+) -> Result<Response, ApiError> {
+    let filter = Filter {
+        denied: query.denied,
+        staged: query.staged,
+        since: query.since.as_deref().map(since).transpose()?,
+    };
+    let (before, changes, clock) = match query.follow {
+        true => {
+            let (before, changes, clock) = s.flows.follow(filter).await?;
+            (before, Some(changes), clock)
+        }
+        false => {
+            let (records, clock) = s.flows.records(filter).await?;
+            (records, None, clock)
+        }
+    };
+    let (told, mut pieces) = mpsc::channel(PIECES);
+    let node = Arc::clone(&s.views.node);
+    tokio::spawn(async move {
+        for records in before.chunks(PIECE) {
+            if told
+                .send(lines(records.iter(), &node, &clock))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        drop(before);
+        let Some(mut changes) = changes else { return };
+        let follow = async {
+            let mut batch = Vec::new();
+            while changes.recv_many(&mut batch, PIECE).await > 0 {
+                let piece = lines(batch.iter().map(|r| &**r), &node, &clock);
+                batch.clear();
+                if told.send(piece).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = follow => {}
+            () = told.closed() => {}
+            () = s.stop.cancelled() => {}
+        }
+    });
+    let body = Body::from_stream(stream::poll_fn(move |cx| pieces.poll_recv(cx)));
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn since(text: &str) -> Result<Duration, ApiError> {
+    let parsed: Result<GoDuration, _> = text.parse();
+    let refused = |e| ApiError::bad_request(format!("since: {e}"));
+    parsed.map(|d| d.0).map_err(refused)
+}
+
+fn lines<'a>(
+    records: impl Iterator<Item = &'a Record>,
+    node: &str,
+    clock: &Clock,
+) -> Result<Bytes, Infallible> {
+    let mut text = Vec::new();
+    for record in records {
+        // It always encodes: texts and numbers.
+        if serde_json::to_writer(&mut text, &flow(record, node, clock)).is_ok() {
+            text.push(b'\n');
+        }
+    }
+    Ok(text.into())
+}

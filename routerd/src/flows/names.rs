@@ -1,0 +1,244 @@
+//! Asks the others for names.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use calc::policy::{By, Mode, Packet, World};
+use model::Kind;
+use model::object::ObjectId;
+use model::resources::{Action, PolicyType};
+use model::snapshot::Snapshot;
+use policy_ebpf::Rule;
+use policy_ebpf::common::connection::Judged;
+use policy_ebpf::common::tables::rule;
+use policy_ebpf::flows::{Logged, Names, Said, Wanted, Who, ip};
+
+use super::people;
+use super::show::{policy_name, protocol};
+use crate::control::Control;
+use crate::policy::{self, Seen};
+
+/// What was asked for.
+pub(super) struct Known {
+    first_world: u32,
+    who: HashMap<IpAddr, Arc<Who>>,
+    at: HashMap<u32, Arc<Who>>,
+    generations: BTreeMap<u32, u32>,
+    rules: HashMap<u32, Arc<Said>>,
+    policies: BTreeSet<ObjectId>,
+    logged: Vec<(Logged, Vec<Arc<Said>>)>,
+}
+
+/// Interfaces with the programs, and the generation of each endpoint.
+pub(super) fn interfaces(seen: &Seen<'_>) -> BTreeMap<u32, u32> {
+    let each = seen.attached.iter();
+    each.map(|(id, interface)| {
+        let chains = seen.engine.chains(id).unwrap_or_default();
+        (interface.ifindex, chains.generation)
+    })
+    .collect()
+}
+
+impl Known {
+    /// Asks the owner of policy and control. `None` when they end.
+    pub(super) fn ask(
+        first_world: u32,
+        wanted: Wanted,
+        words: impl Iterator<Item = u32>,
+        (control, policy, runtime): (&Control, &policy::Handle, &tokio::runtime::Handle),
+    ) -> Option<Known> {
+        let Wanted {
+            addresses,
+            interfaces: ifindexes,
+            mut rules,
+            logged,
+        } = wanted;
+        rules.extend(words.map(rule::number));
+        let asked = policy.ask(move |seen| {
+            let described = |n: u32| Some((n, Arc::new(Said::Rule(seen.engine.describe(n)?))));
+            let attached = seen.attached.iter();
+            let ids: Vec<(u32, ObjectId)> = attached
+                .filter(|(_, i)| ifindexes.contains(&i.ifindex))
+                .map(|(id, i)| (i.ifindex, id.clone()))
+                .collect();
+            let rules: HashMap<_, _> = rules.into_iter().filter_map(described).collect();
+            let policies: BTreeSet<ObjectId> = seen.engine.policies().cloned().collect();
+            (interfaces(seen), ids, rules, policies)
+        });
+        let (generations, ids, rules, policies) = runtime.block_on(asked)?;
+        let mut known = Known {
+            first_world,
+            who: HashMap::new(),
+            at: HashMap::new(),
+            generations,
+            rules,
+            policies,
+            logged: Vec::new(),
+        };
+        if addresses.is_empty() && ids.is_empty() {
+            return Some(known);
+        }
+        let has_logs = !logged.is_empty();
+        let asked = control.query(move |snapshot, _| {
+            let who = people::who(snapshot, &addresses);
+            let local =
+                |(ifindex, id): &(u32, ObjectId)| Some((*ifindex, people::local(snapshot, id)?));
+            let at: HashMap<_, _> = ids.iter().filter_map(local).collect();
+            let about = has_logs.then(|| people::about(snapshot, &addresses));
+            (who, at, about)
+        });
+        let (who, at, about) = runtime.block_on(asked)?;
+        (known.who, known.at) = (who, at);
+        if let Some(about) = about {
+            known.take_logged(&about, logged);
+        }
+        Some(known)
+    }
+
+    /// Finds all `Log` rules that match what the kernel told about the first of.
+    fn take_logged(&mut self, about: &Snapshot, logged: Vec<Logged>) {
+        let world = World::new(about, Mode::Enforced);
+        for one in logged {
+            let mut rules = self.matching(&world, &one).unwrap_or_default();
+            let first = self.said(one.rule);
+            // Policy may have changed since.
+            if rules.first() != first.as_ref() {
+                rules = first.into_iter().collect();
+            }
+            self.logged.push((one, rules));
+        }
+    }
+
+    fn matching(&self, world: &World<'_>, logged: &Logged) -> Option<Vec<Arc<Said>>> {
+        let id = &self.at.get(&logged.ifindex)?.id;
+        let party = match id.kind {
+            Kind::HostEndpoint => world.host(&id.name)?,
+            _ => world.workload(id.namespace.as_deref().unwrap_or_default(), &id.name)?,
+        };
+        let direction = match logged.outbound {
+            true => PolicyType::Egress,
+            false => PolicyType::Ingress,
+        };
+        let verdict = world.evaluate(party, direction, &packet(logged));
+        let logs = verdict.steps.iter().filter(|s| s.action == Action::Log);
+        let said = logs.filter_map(|step| match step.by {
+            By::Rule { tier, policy, rule } => Some(Arc::new(Said::Rule(Rule::Of {
+                tier: tier.to_owned(),
+                policy: policy.clone(),
+                direction,
+                index: u32::try_from(rule).unwrap_or(u32::MAX),
+            }))),
+            _ => None,
+        });
+        Some(said.collect())
+    }
+
+    /// What a word stands for now.
+    pub(super) fn said(&self, word: u32) -> Option<Arc<Said>> {
+        let built_in = Said::built_in(word).map(Arc::new);
+        built_in.or_else(|| self.rules.get(&rule::number(word)).cloned())
+    }
+
+    /// Whether there is such a rule still, as far as its policy goes.
+    pub(super) fn is_there(&self, said: &Said) -> bool {
+        match said {
+            Said::Rule(Rule::Of { policy, .. }) => self.policies.contains(policy),
+            _ => true,
+        }
+    }
+
+    /// A line for each packet that was logged.
+    pub(super) fn log_lines(&self) -> Vec<String> {
+        self.logged
+            .iter()
+            .map(|(l, rules)| self.line(l, rules))
+            .collect()
+    }
+
+    fn line(&self, logged: &Logged, rules: &[Arc<Said>]) -> String {
+        let tuple = &logged.tuple;
+        let has_ports = matches!(tuple.protocol, 6 | 17 | 132 | 136);
+        let end = |address, port: u16, is_own| {
+            let own = self.at.get(&logged.ifindex).filter(|_| is_own);
+            let who = own.or_else(|| self.who.get(&ip(address)));
+            let who = who.map(|w| format!(" ({})", w.id)).unwrap_or_default();
+            match has_ports {
+                true => format!("{} port {port}{who}", ip(address)),
+                false => format!("{}{who}", ip(address)),
+            }
+        };
+        let source = end(&tuple.source, tuple.source_port, logged.outbound);
+        let destination = end(&tuple.destination, tuple.destination_port, !logged.outbound);
+        let rules: Vec<String> = rules.iter().filter_map(|said| named(said)).collect();
+        format!(
+            "{} from {source} to {destination}, {} bytes: logged by {}",
+            protocol(tuple.protocol),
+            logged.length,
+            match rules.as_slice() {
+                [] => "a rule that is gone".to_owned(),
+                rules => rules.join(", "),
+            }
+        )
+    }
+}
+
+fn named(said: &Said) -> Option<String> {
+    match said {
+        Said::Rule(Rule::Of {
+            policy,
+            direction,
+            index,
+            ..
+        }) => {
+            let direction = match direction {
+                PolicyType::Ingress => "ingress",
+                PolicyType::Egress => "egress",
+            };
+            let name = policy_name(policy);
+            Some(format!("{} {name} {direction}[{index}]", policy.kind))
+        }
+        _ => None,
+    }
+}
+
+/// The packet as the evaluator has it.
+pub(super) fn packet(logged: &Logged) -> Packet {
+    let tuple = &logged.tuple;
+    let is_icmp = matches!(tuple.protocol, 1 | 58);
+    let [icmp_type, code] = tuple.destination_port.to_be_bytes();
+    Packet {
+        source: ip(&tuple.source),
+        destination: ip(&tuple.destination),
+        protocol: tuple.protocol,
+        source_port: tuple.source_port,
+        destination_port: if is_icmp { 0 } else { tuple.destination_port },
+        icmp: is_icmp.then_some((icmp_type, code)),
+    }
+}
+
+impl Names for Known {
+    fn who(&self, ip: IpAddr) -> Option<Arc<Who>> {
+        self.who.get(&ip).cloned()
+    }
+
+    fn at(&self, ifindex: u32) -> Option<Arc<Who>> {
+        self.at.get(&ifindex).cloned()
+    }
+
+    fn rule(&self, word: u32, ifindex: u32, judged: Option<Judged>) -> Option<Arc<Said>> {
+        if let Some(judged) = judged {
+            let is_current = self.generations.get(&ifindex) == Some(&judged.generation);
+            let is_of_others = judged.world.wrapping_sub(self.first_world) > u32::MAX / 2;
+            if !is_current || is_of_others {
+                return None;
+            }
+        }
+        self.said(word)
+    }
+
+    fn logged(&self, logged: &Logged) -> Vec<Arc<Said>> {
+        let found = self.logged.iter().find(|(l, _)| l == logged);
+        found.map(|(_, rules)| rules.clone()).unwrap_or_default()
+    }
+}

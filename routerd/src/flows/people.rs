@@ -1,0 +1,131 @@
+//! Who has which address, as the snapshot knows it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use model::object::ObjectId;
+use model::resources::workload_endpoint::all_labels;
+use model::snapshot::{EndpointKey, Snapshot};
+use model::{Family, Kind};
+use policy_ebpf::Labels;
+use policy_ebpf::flows::Who;
+
+/// Who has each of these addresses: workloads, hosts, nodes, and the network set that says it most closely. One walk over
+/// everybody, however many are asked for.
+pub(super) fn who(snapshot: &Snapshot, wanted: &BTreeSet<IpAddr>) -> HashMap<IpAddr, Arc<Who>> {
+    let mut found = HashMap::new();
+    if wanted.is_empty() {
+        return found;
+    }
+    // From what says least.
+    let mut sets: Vec<_> = (snapshot.network_sets.iter())
+        .flat_map(|(id, set)| set.spec.nets.iter().map(move |net| (net, id, set)))
+        .collect();
+    sets.sort_by_key(|(net, ..)| net.prefix_len());
+    for (net, id, set) in sets {
+        let inside = wanted.iter().filter(|ip| net.contains(**ip));
+        for ip in inside {
+            found.insert(*ip, named(id.clone(), set.metadata.labels.clone().into()));
+        }
+    }
+    let mut put = |ip: IpAddr, who: &dyn Fn() -> Arc<Who>| {
+        if wanted.contains(&ip) {
+            found.insert(ip, who());
+        }
+    };
+    for (name, node) in &snapshot.nodes {
+        let who = || {
+            named(
+                global(Kind::Node, name),
+                node.metadata.labels.clone().into(),
+            )
+        };
+        for family in Family::ALL {
+            let own = node.spec.underlay(family).map(|a| a.ip);
+            for ip in own.into_iter().chain(node.spec.tunnel_addr(family)) {
+                put(ip, &who);
+            }
+        }
+    }
+    for (name, host) in &snapshot.host_endpoints {
+        let labels = &host.metadata.labels;
+        let who = || named(global(Kind::HostEndpoint, name), labels.clone().into());
+        (host.spec.expected_ips.iter()).for_each(|ip| put(*ip, &who));
+    }
+    for (key, remote) in &snapshot.remote_endpoints {
+        let who = || named(workload(key), remote.labels.clone());
+        remote.ips.iter().for_each(|ip| put(*ip, &who));
+    }
+    for (key, local) in &snapshot.local_endpoints {
+        let who = || {
+            let labels = all_labels(&local.metadata, &local.spec);
+            named(workload(key), labels.into())
+        };
+        for net in &local.spec.ip_networks {
+            put(net.network(), &who);
+        }
+    }
+    found
+}
+
+/// An endpoint of this node.
+pub(super) fn local(snapshot: &Snapshot, id: &ObjectId) -> Option<Arc<Who>> {
+    match id.kind {
+        Kind::HostEndpoint => {
+            let host = snapshot.host_endpoints.get(&id.name)?;
+            Some(named(id.clone(), host.metadata.labels.clone().into()))
+        }
+        _ => {
+            let local = snapshot.local_endpoints.get(&key_of(id))?;
+            let labels = all_labels(&local.metadata, &local.spec);
+            Some(named(id.clone(), labels.into()))
+        }
+    }
+}
+
+/// As much of a snapshot as policy looks at for packets between these addresses and endpoints of this node.
+pub(super) fn about(snapshot: &Snapshot, addresses: &BTreeSet<IpAddr>) -> Snapshot {
+    let remote = snapshot.remote_endpoints.iter();
+    let remote = remote.filter(|(_, r)| r.ips.iter().any(|ip| addresses.contains(ip)));
+    Snapshot {
+        mesh: snapshot.mesh.clone(),
+        tiers: snapshot.tiers.clone(),
+        policies: snapshot.policies.clone(),
+        network_sets: snapshot.network_sets.clone(),
+        host_endpoints: snapshot.host_endpoints.clone(),
+        namespaces: snapshot.namespaces.clone(),
+        local_endpoints: snapshot.local_endpoints.clone(),
+        remote_endpoints: remote.map(|(k, r)| (k.clone(), r.clone())).collect(),
+        rejected: snapshot.rejected.clone(),
+        ..Snapshot::default()
+    }
+}
+
+/// A workload as the snapshot names it.
+pub(super) fn key_of(id: &ObjectId) -> EndpointKey {
+    EndpointKey {
+        namespace: id.namespace.as_deref().unwrap_or_default().into(),
+        name: id.name.as_str().into(),
+    }
+}
+
+fn workload(key: &EndpointKey) -> ObjectId {
+    ObjectId {
+        kind: Kind::WorkloadEndpoint,
+        namespace: Some(key.namespace.to_string()),
+        name: key.name.to_string(),
+    }
+}
+
+fn global(kind: Kind, name: &str) -> ObjectId {
+    ObjectId {
+        kind,
+        namespace: None,
+        name: name.to_owned(),
+    }
+}
+
+fn named(id: ObjectId, labels: Arc<Labels>) -> Arc<Who> {
+    Arc::new(Who { id, labels })
+}
