@@ -132,7 +132,7 @@ fn of(all: &[Value], stream: &TcpStream, reporter: &str) -> Result<Value> {
 fn named(end: &Value, name: &str, app: &str, ip: IpAddr) -> Result<()> {
     ensure!(
         end["namespace"] == "default"
-            && end["name"] == *name
+            && (end["pod"] == *name || end["pod"] == "")
             && end["labels"]["app"] == *app
             && end["ip"] == *ip.to_string()
             && end["kind"] == "WorkloadEndpoint",
@@ -201,7 +201,9 @@ fn connections_are_told_by_both_ends() -> Result<()> {
         let line = log.lines().find(|l| l.contains("logged by NetworkPolicy default/web ingress[0], NetworkPolicy default/web ingress[1]"));
         let line = line.with_context(|| log.clone())?;
         ensure!(
-            line.contains("WorkloadEndpoint/default/client") && line.contains("port 80"),
+            line.contains("port 80 (default/web)")
+                && line.contains("(default/client)")
+                && line.contains("port 80"),
             "{line}"
         );
         // It ends.
@@ -240,7 +242,9 @@ fn what_is_denied_is_told_with_its_rule() -> Result<()> {
         n1.apply(&policy("NetworkPolicy", &web_policy()))?;
         let mut command = n1.ns.command(binaries::find("routerctl")?);
         command
-            .args(["flows", "--follow", "--denied", "-o", "json"])
+            .args([
+                "flows", "--follow", "--since", "1m", "--denied", "-o", "json",
+            ])
             .env("ROUTERD_SOCKET", n1.socket());
         let mut follow = Process::start(
             "routerctl flows",
@@ -347,6 +351,172 @@ fn staged_policies_are_told_and_not_enforced() -> Result<()> {
             table.contains("default/web:80") && table.contains("default/web rule 0"),
             "{table}"
         );
+        Ok(())
+    })
+}
+
+fn rule<'a>(shown: &'a Value, direction: &str, policy: &str, rule: u64) -> Result<&'a Value> {
+    let rules = shown["rules"].as_array().context("no rules")?;
+    let is_it =
+        |r: &&Value| r["direction"] == *direction && r["policy"] == *policy && r["rule"] == rule;
+    rules.iter().find(is_it).with_context(|| shown.to_string())
+}
+
+fn endpoint_of(node: &Node, workload: &Workload) -> Result<String> {
+    let list = node.json(&["get", "workloadendpoints"])?;
+    let items = list["items"].as_array().context("no endpoints")?;
+    let found = items.iter().find(|e| e["spec"]["pod"] == *workload.name);
+    let name = found.and_then(|e| e.pointer("/metadata/name")?.as_str());
+    name.map(str::to_owned).context("no such endpoint")
+}
+
+#[test]
+fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
+    lab::run("flows-rules", |lab| {
+        let Scene {
+            mesh, client, web, ..
+        } = scene(lab)?;
+        let n1 = mesh.node(0)?;
+        n1.apply(&policy("NetworkPolicy", &web_policy()))?;
+        let (mut near, mut there) = pair(&client, &web, 80)?;
+        exchange(&mut near, &mut there, 50_000)?;
+        let endpoint = endpoint_of(n1, &web)?;
+        let shown = n1.json(&["policy", "show", &endpoint])?;
+        ensure!(
+            shown["interface"] == *web.host_interface()? && shown["problem"].is_null(),
+            "{shown}"
+        );
+        let allow = rule(&shown, "Ingress", "default/web", 2)?;
+        ensure!(
+            allow["action"] == "Allow" && allow["tier"] == "default",
+            "{allow}"
+        );
+        ensure!(
+            allow["match"] == "TCP from app == 'shop' to port 80",
+            "{allow}"
+        );
+        // All packets both ways, to the last.
+        let flow = of(&flows(n1, &[])?, &near, "Destination")?;
+        let shown = n1.json(&["policy", "show", "web", "-n", "default"])?;
+        let counted = &rule(&shown, "Ingress", "default/web", 2)?["counted"];
+        ensure!(number(counted, "connections") == 1, "{counted} and {flow}");
+        for what in ["packets", "bytes"] {
+            ensure!(
+                number(counted, what) == number(&flow, what),
+                "{counted} and {flow}"
+            );
+        }
+        ensure!(
+            number(
+                &rule(&shown, "Ingress", "default/web", 0)?["counted"],
+                "packets"
+            ) == 1
+        );
+        // What ends goes on counting, and what is denied counts at the end of the tier.
+        exchange(&mut near, &mut there, 1000)?;
+        drop((near, there));
+        ensure!(connect(&client.ns, web.ip(false)?, 81, Duration::from_millis(500)).is_err());
+        let shown = n1.json(&["policy", "show", "web"])?;
+        let counted = &rule(&shown, "Ingress", "default/web", 2)?["counted"];
+        ensure!(
+            number(counted, "bytes") > number(&flow, "bytes") + 1000,
+            "{counted} and {flow}"
+        );
+        let rules = shown["rules"].as_array().context("no rules")?;
+        let end = rules
+            .iter()
+            .find(|r| r["by"] == "EndOfTier")
+            .context("no end of the tier")?;
+        ensure!(
+            end["action"] == "Deny" && number(&end["counted"], "packets") == 1,
+            "{end}"
+        );
+        let egress = rules
+            .iter()
+            .find(|r| r["direction"] == "Egress")
+            .context("no egress")?;
+        ensure!(
+            egress["by"] == "Profile" && egress["action"] == "Allow",
+            "{egress}"
+        );
+        let args = ["policy", "show", "web"];
+        let table = n1.ctl(&args)?.must_succeed(&args)?.stdout;
+        ensure!(
+            table.contains("TCP from app == 'shop' to port 80")
+                && table.contains("default/web rule 2"),
+            "{table}"
+        );
+        let args = ["policy", "show", "nobody"];
+        let out = n1.ctl(&args)?;
+        ensure!(
+            out.code == Some(1) && out.stderr.contains("no endpoint default/nobody"),
+            "{out:?}"
+        );
+        // The same in metrics, and nothing to complain about.
+        let metrics = n1.ns.output("curl", "-s http://127.0.0.1:9091/metrics")?;
+        for line in [
+            "routerd_policy_drops_total{reason=\"Policy\"} 1",
+            "routerd_policy_verdicts_total{verdict=\"Deny\"} 1",
+            "routerd_policy_map_room{map=\"CONNECTIONS\"} 131072",
+        ] {
+            ensure!(metrics.lines().any(|l| l == line), "no {line} in {metrics}");
+        }
+        let doctor = n1.json(&["doctor"])?;
+        let checks = doctor["checks"].as_array().context("no checks")?;
+        let ours: Vec<&Value> = checks.iter().filter(|c| c["name"] == "policy").collect();
+        let [only] = ours.as_slice() else {
+            bail!("{doctor}")
+        };
+        ensure!(only["state"] == "Ok", "{only}");
+        ensure!(
+            only["message"]
+                .as_str()
+                .is_some_and(|m| m.contains("programs at 2 interfaces")),
+            "{only}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_diff_tells_what_it_would_cut() -> Result<()> {
+    lab::run("flows-diff", |lab| {
+        let Scene {
+            mesh,
+            client,
+            web,
+            far,
+        } = scene(lab)?;
+        let n1 = mesh.node(0)?;
+        let (_near, _there) = pair(&client, &web, 80)?;
+        let (_far, _there) = pair(&far, &web, 8080)?;
+        let path = lab.subdir("diff")?.join("policy.json");
+        let name = path.to_str().context("a path")?;
+        let diff = |spec: &Value| -> Result<String> {
+            std::fs::write(&path, policy("NetworkPolicy", spec))?;
+            let out = n1.ctl(&["diff", "-f", name])?;
+            ensure!(out.code == Some(1), "{out:?}");
+            Ok(out.stdout)
+        };
+        // Three ends of two connections are here; port 8080 is in no rule.
+        let text = diff(&web_policy())?;
+        ensure!(text.contains("would cut 1 of 3 live connections"), "{text}");
+        ensure!(
+            text.contains("would cut TCP") && text.contains("web:8080: end of tier default"),
+            "{text}"
+        );
+        let all = json!({ "selector": "app == 'web'", "types": ["Ingress"], "ingress": [{ "action": "Allow" }] });
+        ensure!(diff(&all)?.contains("would cut 0 of 3 live connections"));
+        // What was denied would pass.
+        n1.apply(&policy("NetworkPolicy", &web_policy()))?;
+        let _listener = listen(&web.ns, web.ip(false)?, 81)?;
+        ensure!(connect(&client.ns, web.ip(false)?, 81, Duration::from_millis(500)).is_err());
+        let text = diff(&all)?;
+        ensure!(
+            text.contains("would allow TCP default/client -> default/web:81"),
+            "{text}"
+        );
+        ensure!(text.contains("would cut 0 of"), "{text}");
         Ok(())
     })
 }

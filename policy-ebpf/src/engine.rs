@@ -335,6 +335,28 @@ impl Engine {
         })
     }
 
+    /// The number that stands for a rule, if one in force here does.
+    pub fn number(&self, rule: &Rule) -> Option<u32> {
+        let name = match rule {
+            Rule::Of {
+                policy,
+                direction,
+                index,
+                ..
+            } => {
+                let slot = self.policies.slots.find(policy)?;
+                Numbered::Rule(slot, *direction, *index)
+            }
+            Rule::EndOfTier { tier, direction } => Numbered::End(tier.as_str().into(), *direction),
+        };
+        self.parts.numbers.find(&name)
+    }
+
+    /// How many batches of changes were taken in.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// Everybody who is known.
     pub fn parties(&self) -> impl Iterator<Item = &ObjectId> {
         self.parties.keys()

@@ -3,6 +3,7 @@
 mod bgp;
 mod flows;
 mod ipam;
+mod policy;
 mod resources;
 mod watch;
 
@@ -60,6 +61,8 @@ fn router(services: Services) -> Router {
         .route("/v1/bgp/peers", get(bgp::peers))
         .route("/v1/bgp/routes", get(bgp::routes))
         .route("/v1/flows", get(flows::list))
+        .route("/v1/policy", get(policy::show))
+        .route("/v1/policy/impact", post(policy::impact))
         .route("/v1/resources/{plural}", get(resources::list))
         .route(
             "/v1/resources/{plural}/{name}",

@@ -2,6 +2,7 @@
 
 mod bgp;
 mod host;
+mod policy;
 
 use std::time::{Duration, SystemTime};
 
@@ -41,6 +42,10 @@ pub async fn examine(s: &Services) -> Doctor {
     if let Some(peers) = s.bgp.peers().await {
         let netstat = std::fs::read_to_string("/proc/net/netstat").unwrap_or_default();
         checks.extend(bgp::checks(&peers, &netstat));
+    }
+    if let Some(fill) = s.policy.ask(crate::policy::fill::Fill::of).await {
+        let seen = s.flows.measured().await.ok();
+        checks.extend(policy::checks(&fill, seen.as_ref()));
     }
     checks.extend(status(s));
     Doctor { checks }

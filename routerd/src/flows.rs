@@ -12,7 +12,7 @@
 
 mod impact;
 mod names;
-mod people;
+pub(crate) mod people;
 mod show;
 
 use std::collections::BTreeMap;
@@ -29,7 +29,9 @@ use tracing::{info, warn};
 
 use crate::control::Control;
 use crate::policy;
+pub use impact::{ImpactError, impact};
 use names::Known;
+pub(crate) use show::by;
 pub use show::{Clock, Filter, flow};
 
 /// How often events are taken in: the ring of the kernel is to have room for what comes meanwhile.

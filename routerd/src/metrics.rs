@@ -17,6 +17,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use tokio::net::TcpListener;
 
+use crate::flows::Measured;
+use crate::policy::fill::Fill;
 use crate::services::Services;
 use crate::tunnel::view::Sources;
 use crate::views::Views;
@@ -35,6 +37,7 @@ pub struct CniLabels {
 pub struct Metrics {
     cni: Family<CniLabels, Histogram, fn() -> Histogram>,
     drift: Counter,
+    compile: Histogram,
 }
 
 impl Default for Metrics {
@@ -44,6 +47,8 @@ impl Default for Metrics {
         Metrics {
             cni: Family::new_with_constructor(histogram),
             drift: Counter::default(),
+            // 0.1 ms to 1.6 s.
+            compile: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
         }
     }
 }
@@ -55,6 +60,11 @@ impl Metrics {
         self.cni
             .get_or_create(&CniLabels { verb, result })
             .observe(time.as_secs_f64());
+    }
+
+    /// Notes how long a change of policy took to compile.
+    pub fn policy_compiled(&self, time: Duration) {
+        self.compile.observe(time.as_secs_f64());
     }
 
     /// Notes repaired kernel objects.
@@ -69,6 +79,7 @@ struct Served {
     views: Views,
     tunnels: Option<Sources>,
     bgp: Option<crate::bgp::Handle>,
+    policy: Option<(crate::flows::Handle, crate::policy::Handle)>,
 }
 
 /// What others were asked for this scrape.
@@ -77,12 +88,14 @@ struct Asked {
     tunnels: Option<TunnelsShow>,
     /// Peers, and learnt routes in the kernel.
     bgp: Option<(BgpPeersShow, usize)>,
+    policy: Option<(Measured, Fill)>,
 }
 
 /// Serves until cancelled.
 pub async fn serve(listener: TcpListener, metrics: Metrics, services: Services) {
     let (views, stop) = (services.views.clone(), services.stop.clone());
     let bgp = Some(services.bgp.clone());
+    let policy = Some((services.flows.clone(), services.policy.clone()));
     let tunnels = Some(services.into());
     let app = Router::new()
         .route("/metrics", get(scrape))
@@ -93,6 +106,7 @@ pub async fn serve(listener: TcpListener, metrics: Metrics, services: Services) 
             views,
             tunnels,
             bgp,
+            policy,
         });
     if let Err(e) = axum::serve(listener, app)
         .with_graceful_shutdown(stop.cancelled_owned())
@@ -121,6 +135,10 @@ async fn scrape(State(s): State<Served>) -> impl IntoResponse {
     }
     if let Some(bgp) = &s.bgp {
         asked.bgp = bgp.peers().await.zip(bgp.installed().await);
+    }
+    if let Some((flows, policy)) = &s.policy {
+        let seen = flows.measured().await.ok();
+        asked.policy = seen.zip(policy.ask(Fill::of).await);
     }
     let mut text = String::new();
     match encode(&mut text, &registry(&s, &asked)) {
@@ -221,6 +239,15 @@ fn registry(s: &Served, asked: &Asked) -> Registry {
     if let Some(shown) = &asked.tunnels {
         crate::tunnel::metrics::register(&mut registry, shown);
     }
+    registry.register_with_unit(
+        "policy_compile",
+        "Time that changes of policy took to compile",
+        Unit::Seconds,
+        s.metrics.compile.clone(),
+    );
+    if let Some((seen, fill)) = &asked.policy {
+        crate::policy::metrics::register(&mut registry, seen, fill);
+    }
     if let Some((shown, installed)) = &asked.bgp {
         crate::bgp::metrics::register(&mut registry, shown, *installed);
     }
@@ -252,10 +279,12 @@ mod tests {
             views,
             tunnels: None,
             bgp: None,
+            policy: None,
         };
         let asked = Asked {
             tunnels: Some(crate::tunnel::metrics::sample()),
             bgp: Some((crate::bgp::metrics::sample(), 2)),
+            policy: Some(crate::policy::metrics::sample()),
         };
         encode(&mut text, &registry(&served, &asked)).unwrap();
         let lines = |word: &'static str| {

@@ -12,13 +12,17 @@
 
 mod enforce;
 pub mod feed;
+pub mod fill;
+pub mod metrics;
+pub mod show;
 mod status;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::api::Health;
 use model::kernel::{LinkName, Mac};
@@ -30,6 +34,7 @@ use policy_ebpf::{Change, Engine, Party, Role, Settings, Update};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use crate::metrics::Metrics;
 pub use enforce::{Enforce, load};
 pub use feed::{Input, Place, Wanted};
 pub use status::View;
@@ -181,6 +186,7 @@ pub struct Owner {
     /// The kernel has it.
     configured: bool,
     view: watch::Sender<Option<View>>,
+    metrics: Metrics,
 }
 
 impl Owner {
@@ -210,8 +216,16 @@ impl Owner {
             wanted: None,
             configured: false,
             view,
+            metrics: Metrics::default(),
         };
         (owner, Handle { outbox }, seen)
+    }
+
+    /// Notes there how long it compiles.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Owner {
+        self.metrics = metrics;
+        self
     }
 
     /// Works until it is stopped or every [`Handle`] is gone. Blocks: give it a thread, in the network namespace of
@@ -345,7 +359,9 @@ impl Owner {
     }
 
     fn compile(&mut self, changes: Vec<Change>) {
+        let began = Instant::now();
         let update = self.engine.apply(changes);
+        self.metrics.policy_compiled(began.elapsed());
         if self.kernel.is_ok() && !update.is_empty() {
             self.unwritten.push(update);
         }

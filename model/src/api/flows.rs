@@ -84,6 +84,9 @@ pub struct FlowEnd {
     pub namespace: String,
     /// Name; empty when nobody is known there.
     pub name: String,
+    /// Name of its pod; empty when it has none, or is on another node than the one that reports.
+    #[serde(default)]
+    pub pod: String,
     /// Labels that selectors see, those of the namespace left out.
     pub labels: BTreeMap<String, String>,
 }

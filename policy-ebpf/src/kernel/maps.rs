@@ -39,6 +39,16 @@ impl Default for Sizes {
 }
 
 impl Sizes {
+    /// Chains: two directions, and as many staged ones, of endpoints that have nothing in common.
+    pub fn chains(&self) -> u32 {
+        self.endpoints.saturating_mul(4)
+    }
+
+    /// Rules that count.
+    pub fn counters(&self) -> u32 {
+        (self.rows / 8).max(1024)
+    }
+
     /// By name of map.
     pub(super) fn each(&self) -> [(&'static str, u32); 12] {
         [
@@ -49,11 +59,10 @@ impl Sizes {
             ("CLASS", self.rows),
             ("PORT", self.rows),
             ("CELL", self.rows),
-            // Two directions, and as many staged ones, of endpoints that have nothing in common.
-            ("CHAIN", self.endpoints.saturating_mul(4)),
+            ("CHAIN", self.chains()),
             ("CONNECTIONS", self.connections),
             ("FRAGMENTS", (self.connections / 16).max(64)),
-            ("COUNTERS", (self.rows / 8).max(1024)),
+            ("COUNTERS", self.counters()),
             ("FAILSAFE", 256),
         ]
     }

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use client::{Client, Error, paths};
-use model::api::{Action, Applied};
+use model::api::{Action, Applied, FlowChange, FlowVerdict, PolicyImpact};
 use serde_json::Value;
 
 use super::apply::named;
+use super::flows;
 use crate::failure::{Done, Failure};
 use crate::manifests;
 use crate::output::{Colour, Out};
@@ -18,6 +19,7 @@ pub(super) fn run(client: &Client, files: &[PathBuf], out: &mut Out) -> Result<D
     let objects = manifests::read(files)?;
     let mut errors = Vec::new();
     let mut done = Done::Well;
+    let mut policy = Vec::new();
     let progress = Progress::start("comparing");
     for (n, object) in objects.iter().enumerate() {
         let id = object.id();
@@ -30,16 +32,68 @@ pub(super) fn run(client: &Client, files: &[PathBuf], out: &mut Out) -> Result<D
                 done = Done::Differs;
                 let text = difference(&id.to_string(), applied)?;
                 print(&text, out);
+                if id.kind.belongs_to_policy() {
+                    policy.push(body);
+                }
             }
             Err(e @ Error::Refused { .. }) => errors.push(named(&id.to_string(), &e)),
             Err(e) => return Err(e.into()),
         }
+    }
+    drop(progress);
+    if !policy.is_empty() {
+        impact(client, &policy, out)?;
     }
     if errors.is_empty() {
         Ok(done)
     } else {
         Err(Failure::Failed(errors))
     }
+}
+
+/// What would become of connections and flows of this node.
+fn impact(client: &Client, objects: &[Value], out: &mut Out) -> Result<(), Failure> {
+    let impact: PolicyImpact = match client.post(&paths::policy_impact(), &objects) {
+        Ok(impact) => impact,
+        // A node without policy programs, or one of an older version.
+        Err(Error::Refused {
+            status: 404 | 503,
+            body,
+            ..
+        }) => {
+            eprintln!("what it would cut is not known: {}", body.error);
+            return Ok(());
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let PolicyImpact {
+        connections,
+        cut,
+        flows,
+        changed,
+        samples,
+    } = impact;
+    let text = format!("# this node: would cut {cut} of {connections} live connections");
+    out.line(&match cut {
+        0 => text,
+        _ => out.paint(Colour::Red, &text),
+    });
+    out.line(&format!(
+        "# this node: {changed} of {flows} flows that it remembers would get another verdict"
+    ));
+    for FlowChange { flow, would } in &samples {
+        let verdict = match would.verdict {
+            FlowVerdict::Allow => "allow",
+            FlowVerdict::Deny if flow.end.is_none() => "cut",
+            FlowVerdict::Deny => "deny",
+        };
+        let by = flows::decided(&would.by, None);
+        out.line(&format!(
+            "#   would {verdict} {}: {by}",
+            flows::between(flow)
+        ));
+    }
+    Ok(())
 }
 
 fn difference(id: &str, applied: Applied) -> Result<String, Failure> {

@@ -11,6 +11,7 @@ use crate::args::{Flows, LineFormat};
 use crate::failure::{Done, Failure};
 use crate::output::{Colour, Out};
 use crate::table::{Cell, Table};
+use crate::text;
 
 /// Widths that most rows fit in: what is followed cannot wait for the widest.
 const WIDTHS: [usize; 8] = [12, 7, 5, 28, 28, 34, 7, 7];
@@ -117,6 +118,13 @@ fn row(flow: &Flow, staged: bool) -> Vec<Cell> {
     ]
 }
 
+/// Who talks to whom: `TCP default/a -> default/b:80`.
+pub(super) fn between(flow: &Flow) -> String {
+    let source = end(&flow.source, None);
+    let destination = end(&flow.destination, flow.port);
+    text::clean(&format!("{} {source} -> {destination}", flow.protocol)).into_owned()
+}
+
 /// The time of a date: `12:30:45.123`.
 fn clock(date: &str) -> &str {
     let time = date.split_once('T').map_or(date, |(_, time)| time);
@@ -124,7 +132,11 @@ fn clock(date: &str) -> &str {
 }
 
 fn end(end: &FlowEnd, port: Option<u16>) -> String {
-    let name = match (end.namespace.as_str(), end.name.as_str()) {
+    let name = match end.pod.as_str() {
+        "" => end.name.as_str(),
+        pod => pod,
+    };
+    let name = match (end.namespace.as_str(), name) {
         (_, "") => return place(&end.ip.to_string(), end.ip.is_ipv6(), port),
         ("", name) => name.to_owned(),
         (namespace, name) => format!("{namespace}/{name}"),

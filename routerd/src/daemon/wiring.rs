@@ -89,6 +89,7 @@ pub(super) fn wire(
         loading.join().unwrap_or_else(ended)
     };
     let (policy_owner, policy, policy_view) = policy::Owner::new(&node, store_ports(&config), load);
+    let policy_owner = policy_owner.with_metrics(metrics.clone());
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
     let (reconciler, reconcile) = Reconciler::new(kernel, host, Timing::default(), seed);

@@ -162,7 +162,7 @@ impl Known {
         let end = |address, port: u16, is_own| {
             let own = self.at.get(&logged.ifindex).filter(|_| is_own);
             let who = own.or_else(|| self.who.get(&ip(address)));
-            let who = who.map(|w| format!(" ({})", w.id)).unwrap_or_default();
+            let who = who.map(|w| format!(" ({})", called(w))).unwrap_or_default();
             match has_ports {
                 true => format!("{} port {port}{who}", ip(address)),
                 false => format!("{}{who}", ip(address)),
@@ -180,6 +180,14 @@ impl Known {
                 rules => rules.join(", "),
             }
         )
+    }
+}
+
+/// A pod by its name, and all else by kind and name.
+fn called(who: &Who) -> String {
+    match (&who.id.namespace, who.pod.as_str()) {
+        (Some(namespace), pod) if !pod.is_empty() => format!("{namespace}/{pod}"),
+        _ => who.id.to_string(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use model::object::ObjectId;
+use model::object::{ObjectId, Resource};
+use model::resources::WorkloadEndpointSpec;
 use model::resources::workload_endpoint::all_labels;
 use model::snapshot::{EndpointKey, Snapshot};
 use model::{Family, Kind};
@@ -13,7 +14,7 @@ use policy_ebpf::flows::Who;
 
 /// Who has each of these addresses: workloads, hosts, nodes, and the network set that says it most closely. One walk over
 /// everybody, however many are asked for.
-pub(super) fn who(snapshot: &Snapshot, wanted: &BTreeSet<IpAddr>) -> HashMap<IpAddr, Arc<Who>> {
+pub(crate) fn who(snapshot: &Snapshot, wanted: &BTreeSet<IpAddr>) -> HashMap<IpAddr, Arc<Who>> {
     let mut found = HashMap::new();
     if wanted.is_empty() {
         return found;
@@ -58,10 +59,7 @@ pub(super) fn who(snapshot: &Snapshot, wanted: &BTreeSet<IpAddr>) -> HashMap<IpA
         remote.ips.iter().for_each(|ip| put(*ip, &who));
     }
     for (key, local) in &snapshot.local_endpoints {
-        let who = || {
-            let labels = all_labels(&local.metadata, &local.spec);
-            named(workload(key), labels.into())
-        };
+        let who = || here(workload(key), local);
         for net in &local.spec.ip_networks {
             put(net.network(), &who);
         }
@@ -70,7 +68,7 @@ pub(super) fn who(snapshot: &Snapshot, wanted: &BTreeSet<IpAddr>) -> HashMap<IpA
 }
 
 /// An endpoint of this node.
-pub(super) fn local(snapshot: &Snapshot, id: &ObjectId) -> Option<Arc<Who>> {
+pub(crate) fn local(snapshot: &Snapshot, id: &ObjectId) -> Option<Arc<Who>> {
     match id.kind {
         Kind::HostEndpoint => {
             let host = snapshot.host_endpoints.get(&id.name)?;
@@ -78,14 +76,13 @@ pub(super) fn local(snapshot: &Snapshot, id: &ObjectId) -> Option<Arc<Who>> {
         }
         _ => {
             let local = snapshot.local_endpoints.get(&key_of(id))?;
-            let labels = all_labels(&local.metadata, &local.spec);
-            Some(named(id.clone(), labels.into()))
+            Some(here(id.clone(), local))
         }
     }
 }
 
 /// As much of a snapshot as policy looks at for packets between these addresses and endpoints of this node.
-pub(super) fn about(snapshot: &Snapshot, addresses: &BTreeSet<IpAddr>) -> Snapshot {
+pub(crate) fn about(snapshot: &Snapshot, addresses: &BTreeSet<IpAddr>) -> Snapshot {
     let remote = snapshot.remote_endpoints.iter();
     let remote = remote.filter(|(_, r)| r.ips.iter().any(|ip| addresses.contains(ip)));
     Snapshot {
@@ -103,7 +100,7 @@ pub(super) fn about(snapshot: &Snapshot, addresses: &BTreeSet<IpAddr>) -> Snapsh
 }
 
 /// A workload as the snapshot names it.
-pub(super) fn key_of(id: &ObjectId) -> EndpointKey {
+pub(crate) fn key_of(id: &ObjectId) -> EndpointKey {
     EndpointKey {
         namespace: id.namespace.as_deref().unwrap_or_default().into(),
         name: id.name.as_str().into(),
@@ -126,6 +123,18 @@ fn global(kind: Kind, name: &str) -> ObjectId {
     }
 }
 
+fn here(id: ObjectId, local: &Resource<WorkloadEndpointSpec>) -> Arc<Who> {
+    Arc::new(Who {
+        id,
+        pod: local.spec.pod.clone(),
+        labels: all_labels(&local.metadata, &local.spec).into(),
+    })
+}
+
 fn named(id: ObjectId, labels: Arc<Labels>) -> Arc<Who> {
-    Arc::new(Who { id, labels })
+    Arc::new(Who {
+        id,
+        pod: String::new(),
+        labels,
+    })
 }

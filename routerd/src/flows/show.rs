@@ -97,6 +97,7 @@ fn end(ip: IpAddr, who: Option<&Arc<Who>>) -> FlowEnd {
         kind: id.map(|id| id.kind.to_string()).unwrap_or_default(),
         namespace: id.and_then(|id| id.namespace.clone()).unwrap_or_default(),
         name: id.map(|id| id.name.clone()).unwrap_or_default(),
+        pod: who.map(|w| w.pod.clone()).unwrap_or_default(),
         labels: who.map(|w| (*w.labels).clone()).unwrap_or_default(),
     }
 }

@@ -1,0 +1,85 @@
+//! Policy: programs, maps, endpoints.
+
+use model::api::{DoctorCheck, Health};
+
+use super::{check, ok};
+use crate::flows::Measured;
+use crate::policy::fill::Fill;
+
+/// Share of a map from which on it is worth a look, in percent.
+const FULL: usize = 80;
+
+/// What is wrong with the programs, their maps and the endpoints that they are for.
+pub(super) fn checks(fill: &Fill, seen: Option<&Measured>) -> Vec<DoctorCheck> {
+    const NAME: &str = "policy";
+    if let Some(why) = &fill.missing {
+        let message = format!("the policy programs are not loaded: {why}");
+        let fix = "see the kernel's log, and run a routerd that was built with `make`";
+        return vec![check(NAME, Health::Degraded, message, fix)];
+    }
+    let mut checks = Vec::new();
+    if let [first, rest @ ..] = fill.without.as_slice() {
+        let more = match rest.len() {
+            0 => String::new(),
+            n => format!(" (and {n} more)"),
+        };
+        checks.push(check(
+            NAME,
+            Health::Degraded,
+            format!("{first}{more}: its interface is not there, or has no programs"),
+            "see interfaceName, or expectedIPs of a host, and the daemon's log",
+        ));
+    }
+    // The oldest connections make way for new ones: a full table of them is no fault.
+    let maps: Vec<_> = seen.into_iter().flat_map(|seen| fill.maps(seen)).collect();
+    let share = |used: usize, room: usize| used.saturating_mul(100) / room.max(1);
+    for (map, used, room) in maps.iter().copied() {
+        let share = share(used, room);
+        if share >= FULL && map != "CONNECTIONS" {
+            checks.push(check(
+                NAME,
+                Health::Degraded,
+                format!("the map {map} has {used} of {room} entries"),
+                "use fewer prefixes and ports in policies and network sets: what does not fit is not put in force",
+            ));
+        }
+    }
+    if checks.is_empty() {
+        let fullest = maps.iter().map(|(_, used, room)| share(*used, *room)).max();
+        checks.push(ok(
+            NAME,
+            format!(
+                "programs at {} interfaces, maps full to {} %",
+                fill.interfaces,
+                fullest.unwrap_or_default()
+            ),
+        ));
+    }
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_and_what_is_full_is_told() {
+        let (seen, mut fill) = (Measured::default(), Fill::default());
+        assert_eq!(checks(&fill, Some(&seen))[0].state, Health::Ok);
+        fill.interfaces = 4000;
+        let found = checks(&fill, Some(&seen));
+        assert!(
+            found[0].message.contains("ENDPOINTS has 4000 of 4096"),
+            "{found:?}"
+        );
+        fill.without = vec!["HostEndpoint/a".to_owned(), "HostEndpoint/b".to_owned()];
+        let found = checks(&fill, None);
+        assert!(
+            found[0].message.starts_with("HostEndpoint/a (and 1 more)"),
+            "{found:?}"
+        );
+        fill.missing = Some("built without the policy programs".to_owned());
+        let found = checks(&fill, None);
+        assert_eq!((found.len(), found[0].state), (1, Health::Degraded));
+    }
+}

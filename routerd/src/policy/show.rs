@@ -1,0 +1,281 @@
+//! The rules in force at an endpoint, in order, with what they decided.
+
+use std::net::IpAddr;
+
+use calc::policy::{Mode, Party, World};
+use model::Kind;
+use model::api::{PolicyRuleShow, PolicyShow, RuleCount};
+use model::object::ObjectId;
+use model::resources::{Action, PolicyType, TierAction, tier::DEFAULT_TIER};
+use model::snapshot::Snapshot;
+use policy_ebpf::Rule;
+use policy_ebpf::common::event::CounterKey;
+use policy_ebpf::common::tables::{self, rule as word};
+use policy_ebpf::flows::Said;
+
+use super::words::in_words;
+use crate::flows::{Counted, by, people};
+use crate::services::Services;
+
+/// Why an endpoint is not shown.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShowError {
+    /// Nobody is called so.
+    #[error(
+        "no endpoint {0} on this node: see `routerctl get workloadendpoints` and `routerctl get hostendpoints`"
+    )]
+    NotFound(String),
+    /// It is another node's.
+    #[error("{0} is on node {1}: ask the daemon there")]
+    Elsewhere(String, String),
+    /// The daemon ends.
+    #[error("routerd is stopping: try again when it runs")]
+    Stopping,
+}
+
+/// A rule, and how it is found among the counters.
+struct Row {
+    shown: PolicyRuleShow,
+    said: Said,
+    action: Option<tables::Action>,
+}
+
+/// What is in force at an endpoint, by its name, the name of its pod, or an address.
+///
+/// # Errors
+/// As [`ShowError`] lists.
+pub async fn show(s: &Services, endpoint: &str, namespace: &str) -> Result<PolicyShow, ShowError> {
+    let (name, space) = (endpoint.to_owned(), namespace.to_owned());
+    let node = s.views.node.to_string();
+    let asked = s.control.query(move |snapshot, _| {
+        let id = find(snapshot, &node, &name, &space)?;
+        Ok((id, people::about(snapshot, &Default::default())))
+    });
+    let (id, about) = asked.await.ok_or(ShowError::Stopping)??;
+    let mut rows = rows(&about, &id);
+    let rule = |row: &Row| match &row.said {
+        Said::Rule(rule) => Some(rule.clone()),
+        _ => None,
+    };
+    let rules: Vec<Option<Rule>> = rows.iter().map(rule).collect();
+    let of = id.clone();
+    let asked = s.policy.ask(move |seen| {
+        let number = |rule: &Option<Rule>| seen.engine.number(rule.as_ref()?);
+        let numbers: Vec<Option<u32>> = rules.iter().map(number).collect();
+        let interface = seen.attached.get(&of).map(|i| i.name.clone());
+        (numbers, interface, problem(seen, &of))
+    });
+    let (numbers, interface, problem) = asked.await.ok_or(ShowError::Stopping)?;
+    if let Ok(counted) = s.flows.counted().await {
+        for (row, number) in rows.iter_mut().zip(numbers) {
+            row.shown.counted = count(row, number, &counted);
+        }
+    }
+    Ok(PolicyShow {
+        kind: id.kind.to_string(),
+        namespace: id.namespace.unwrap_or_default(),
+        name: id.name,
+        interface,
+        problem,
+        rules: rows.into_iter().map(|r| r.shown).collect(),
+    })
+}
+
+fn find(
+    snapshot: &Snapshot,
+    node: &str,
+    name: &str,
+    namespace: &str,
+) -> Result<ObjectId, ShowError> {
+    let workload = |namespace: &str, name: &str| ObjectId {
+        kind: Kind::WorkloadEndpoint,
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    };
+    let ip: Option<IpAddr> = name.parse().ok();
+    let local = snapshot.local_endpoints.iter().find(|(key, endpoint)| {
+        let here =
+            &*key.namespace == namespace && (&*key.name == name || endpoint.spec.pod == name);
+        here || ip.is_some_and(|ip| endpoint.spec.ip_networks.iter().any(|n| n.contains(ip)))
+    });
+    if let Some((key, _)) = local {
+        return Ok(workload(&key.namespace, &key.name));
+    }
+    let host = snapshot.host_endpoints.iter().find(|(host, spec)| {
+        *host == name || ip.is_some_and(|ip| spec.spec.expected_ips.contains(&ip))
+    });
+    if let Some((host, endpoint)) = host {
+        let on = &endpoint.spec.node;
+        return match on == node {
+            true => Ok(ObjectId {
+                kind: Kind::HostEndpoint,
+                namespace: None,
+                name: host.clone(),
+            }),
+            false => Err(ShowError::Elsewhere(
+                format!("HostEndpoint/{host}"),
+                on.clone(),
+            )),
+        };
+    }
+    let remote = snapshot.remote_endpoints.iter().find(|(key, remote)| {
+        let there = &*key.namespace == namespace && &*key.name == name;
+        there || ip.is_some_and(|ip| remote.ips.contains(&ip))
+    });
+    Err(match remote {
+        Some((key, remote)) => {
+            let id = workload(&key.namespace, &key.name);
+            ShowError::Elsewhere(id.to_string(), remote.node.to_string())
+        }
+        None => ShowError::NotFound(match ip {
+            Some(ip) => ip.to_string(),
+            None => format!("{namespace}/{name}"),
+        }),
+    })
+}
+
+fn problem(seen: &super::Seen<'_>, id: &ObjectId) -> Option<String> {
+    if let Some(why) = seen.missing {
+        return Some(format!("policy cannot be enforced on this node: {why}"));
+    }
+    let mut problems = seen.engine.problems();
+    if let Some((_, error)) = problems.find(|(of, _)| *of == id) {
+        return Some(format!("what stood before is in force: {error}"));
+    }
+    seen.engine
+        .is_in_doubt()
+        .then(|| "there are policies that cannot be read: what stood before is in force".to_owned())
+}
+
+/// Every rule that is asked, enforced ones first; empty when the endpoint is not there any more.
+fn rows(about: &Snapshot, id: &ObjectId) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for mode in [Mode::Enforced, Mode::Staged] {
+        let world = World::new(about, mode);
+        let party = match id.kind {
+            Kind::HostEndpoint => world.host(&id.name),
+            _ => world.workload(id.namespace.as_deref().unwrap_or_default(), &id.name),
+        };
+        let Some(party) = party else { return rows };
+        for direction in [PolicyType::Ingress, PolicyType::Egress] {
+            let part = of_direction(about, &world, party, (id, direction, mode));
+            rows.extend(part);
+        }
+    }
+    rows
+}
+
+fn of_direction(
+    about: &Snapshot,
+    world: &World<'_>,
+    party: &Party<'_>,
+    (id, direction, mode): (&ObjectId, PolicyType, Mode),
+) -> Vec<Row> {
+    let is_staged = mode == Mode::Staged;
+    let mut rows = Vec::new();
+    let mut ends = false;
+    for (tier, policies) in world.policies(party, direction) {
+        for policy in policies {
+            let Some(stored) = about.policies.get(policy) else {
+                continue;
+            };
+            if policy.kind.is_staged() != is_staged {
+                continue; // of the staged world only what is new in it
+            }
+            for (index, rule) in (0..).zip(stored.spec.rules(direction)) {
+                let said = Said::Rule(Rule::Of {
+                    tier: tier.to_owned(),
+                    policy: policy.clone(),
+                    direction,
+                    index,
+                });
+                rows.push(Row::of(
+                    direction,
+                    said,
+                    rule.action,
+                    in_words(rule),
+                    is_staged,
+                ));
+            }
+        }
+        let default = about.tiers.get(tier).filter(|_| tier != DEFAULT_TIER);
+        let default = default
+            .and_then(|t| t.spec.default_action)
+            .unwrap_or_default();
+        let action = match default {
+            TierAction::Deny => Action::Deny,
+            TierAction::Pass => Action::Pass,
+        };
+        ends |= action == Action::Deny;
+        if !is_staged {
+            let said = Said::Rule(Rule::EndOfTier {
+                tier: tier.to_owned(),
+                direction,
+            });
+            let words = "everything else that comes to this tier".to_owned();
+            rows.push(Row::of(direction, said, action, words, false));
+        }
+    }
+    if !is_staged && !ends {
+        let host = about
+            .host_endpoints
+            .get(&id.name)
+            .filter(|_| id.kind == Kind::HostEndpoint);
+        let action = match host.is_none_or(|h| h.spec.default_allow()) {
+            true => Action::Allow,
+            false => Action::Deny,
+        };
+        let words = "everything that no tier decides".to_owned();
+        rows.push(Row::of(direction, Said::Profile, action, words, false));
+    }
+    rows
+}
+
+impl Row {
+    fn of(direction: PolicyType, said: Said, action: Action, matches: String, staged: bool) -> Row {
+        let counted_as = match action {
+            Action::Allow => Some(tables::Action::Allow),
+            Action::Deny => Some(tables::Action::Deny),
+            // Counted where it is the first that matches.
+            Action::Log => Some(tables::Action::Pass),
+            Action::Pass => None,
+        };
+        Row {
+            shown: PolicyRuleShow {
+                direction,
+                by: by(Some(&said)),
+                action,
+                matches,
+                staged,
+                counted: None,
+            },
+            said,
+            action: counted_as,
+        }
+    }
+}
+
+fn count(row: &Row, number: Option<u32>, counted: &Counted) -> Option<RuleCount> {
+    let (said, action) = (&row.said, row.action?);
+    let rule = match (said, action) {
+        (Said::Profile, tables::Action::Allow) => word::PROFILE_ALLOW,
+        (Said::Profile, _) => word::PROFILE_DENY,
+        _ => match number {
+            Some(number) => word::word(number, action),
+            None => return Some(RuleCount::default()),
+        },
+    };
+    let staged = row.shown.staged;
+    let key = CounterKey {
+        rule,
+        staged: u32::from(staged),
+    };
+    let kernel = counted.kernel.get(&key).copied().unwrap_or_default();
+    let passed = counted.passed.get(&(said.clone(), staged));
+    let passed = passed.copied().unwrap_or_default();
+    Some(RuleCount {
+        packets: kernel.packets + passed.packets,
+        bytes: kernel.bytes + passed.bytes,
+        connections: kernel.connections,
+    })
+}
