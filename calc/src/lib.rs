@@ -10,6 +10,7 @@
 //!
 //!  links of the host ─► underlay::choose ─► Underlay
 //!  Snapshot ─► policy::World ─evaluate(packet)─► Verdict
+//!  all of these, two ends ─► explain ─► every decision on a packet's way
 //! ```
 //!
 //! Invariants:
@@ -22,6 +23,7 @@
 mod bgp;
 mod blocks;
 mod endpoints;
+pub mod explain;
 mod host;
 mod mtu;
 pub mod path;

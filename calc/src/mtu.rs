@@ -18,7 +18,7 @@ pub(crate) const fn vxlan_overhead(over: Family) -> u32 {
 }
 
 /// What WireGuard adds: outer IP header, UDP 8, and 32 of its own (header 16, tag 16 bytes).
-const fn wireguard_overhead(over: Family) -> u32 {
+pub(crate) const fn wireguard_overhead(over: Family) -> u32 {
     match over {
         Family::V4 => 20 + 8 + 32,
         Family::V6 => 40 + 8 + 32,

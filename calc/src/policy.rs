@@ -22,12 +22,15 @@ mod matching;
 mod order;
 mod party;
 mod verdict;
+mod walk;
 
 pub use party::{Party, PartyId};
 pub use verdict::{By, Step, Verdict};
+pub use walk::{Depth, Look, Said};
 
 use std::net::IpAddr;
 
+use model::Cidr;
 use model::resources::{Action, PolicyType, TierAction};
 use model::snapshot::Snapshot;
 
@@ -64,6 +67,8 @@ pub enum Mode {
 pub struct World<'a> {
     parties: Vec<Party<'a>>,
     tiers: Vec<Tier<'a>>,
+    /// What no policy of a host closes, inbound and outbound.
+    failsafe: [Vec<(u8, u16)>; 2],
 }
 
 /// Protocols and ports of a host that no policy closes, so that it can still be reached and mended. Calico's defaults.
@@ -92,13 +97,38 @@ pub const FAILSAFE_OUTBOUND: [(u8, u16); 9] = [
 ];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// BFD over one hop, its echo, and over many (RFC 5881, RFC 5883).
+const BFD: [u16; 3] = [3784, 3785, 4784];
+
+/// What no policy of a host closes, inbound and outbound: Calico's defaults, and what a node needs to be one.
+pub fn failsafe(snapshot: &Snapshot) -> [Vec<(u8, u16)>; 2] {
+    let mesh = &snapshot.mesh;
+    let tunnels = [mesh.vxlan_port, mesh.wireguard_port, mesh.post_quantum_port];
+    let own = tunnels.into_iter().chain(BFD).map(|port| (UDP, port));
+    [FAILSAFE_INBOUND, FAILSAFE_OUTBOUND].map(|theirs| {
+        let mut all: Vec<_> = theirs.into_iter().chain(own.clone()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    })
+}
 
 impl<'a> World<'a> {
     /// Reads the policy of a snapshot.
     pub fn new(snapshot: &'a Snapshot, mode: Mode) -> World<'a> {
+        World::of(snapshot, mode, |_| true)
+    }
+
+    /// Reads what matters for packets between some addresses: of workloads and sets, only those that have one.
+    pub fn around(snapshot: &'a Snapshot, mode: Mode, ips: &[IpAddr]) -> World<'a> {
+        World::of(snapshot, mode, |net| ips.iter().any(|ip| net.contains(*ip)))
+    }
+
+    fn of(snapshot: &'a Snapshot, mode: Mode, wanted: impl Fn(Cidr) -> bool) -> World<'a> {
         World {
-            parties: party::all(snapshot),
+            parties: party::all(snapshot, wanted),
             tiers: order::tiers(snapshot, mode),
+            failsafe: failsafe(snapshot),
         }
     }
 
@@ -122,6 +152,17 @@ impl<'a> World<'a> {
         parties.find(|p| matches!(p.id, PartyId::Workload(..)) && p.has(ip))
     }
 
+    /// The network sets that have an address.
+    pub fn sets_at(&self, ip: IpAddr) -> impl Iterator<Item = &Party<'a>> {
+        let parties = self.parties.iter();
+        parties.filter(move |p| matches!(p.id, PartyId::Set(..)) && p.has(ip))
+    }
+
+    /// The host endpoints that have an address.
+    pub fn hosts_at(&self, ip: IpAddr) -> impl Iterator<Item = &Party<'a>> {
+        self.parties.iter().filter(move |p| p.is_host() && p.has(ip))
+    }
+
     /// The policies that apply to an endpoint in a direction: tiers in order, in each its policies in order.
     pub fn policies<'w>(
         &'w self,
@@ -143,7 +184,7 @@ impl<'a> World<'a> {
         packet: &Packet,
     ) -> Verdict<'a> {
         let mut steps = Vec::new();
-        if endpoint.is_host() && is_failsafe(direction, packet) {
+        if endpoint.is_host() && self.is_failsafe(direction, packet) {
             return Verdict::end(steps, By::Failsafe, true);
         }
         'tiers: for tier in &self.tiers {
@@ -199,12 +240,13 @@ impl<'a> World<'a> {
             judge(packet.destination, PolicyType::Ingress),
         ]
     }
-}
 
-fn is_failsafe(direction: PolicyType, packet: &Packet) -> bool {
-    let open = match direction {
-        PolicyType::Ingress => FAILSAFE_INBOUND,
-        PolicyType::Egress => FAILSAFE_OUTBOUND,
-    };
-    open.contains(&(packet.protocol, packet.destination_port))
+    fn is_failsafe(&self, direction: PolicyType, packet: &Packet) -> bool {
+        let [inbound, outbound] = &self.failsafe;
+        let open = match direction {
+            PolicyType::Ingress => inbound,
+            PolicyType::Egress => outbound,
+        };
+        open.contains(&(packet.protocol, packet.destination_port))
+    }
 }

@@ -7,6 +7,7 @@
 //! | `GET /v1/diff` | the plan that the next reconcile would apply, a JSON list of operations |
 //! | `GET /v1/tunnels` | [`TunnelsShow`] |
 //! | `POST /v1/tunnels/rotate` | [`Rotated`]: this node's key begins to change |
+//! | `GET /v1/explain[?source=&destination=&protocol=&port=&sourcePort=&icmpType=&icmpCode=&all=]` | [`Explanation`] |
 //! | `GET /v1/bgp/peers` | [`BgpPeersShow`] |
 //! | `GET /v1/bgp/routes[?prefix=&peer=&advertised=&after=]` | [`BgpRoutesShow`], some thousand at a time; with `advertised=true`, what peers were told |
 //! | `GET /v1/flows[?denied=&staged=&since=&follow=]` | [`Flow`] lines, by their start; `?follow=true`: as they begin and end, without end |
@@ -27,6 +28,7 @@
 
 mod bgp;
 pub mod cni;
+mod explain;
 mod flows;
 
 use std::net::{IpAddr, SocketAddr};
@@ -34,6 +36,10 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 pub use bgp::{BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow, BgpRoutesShow, BgpState};
+pub use explain::{
+    ExplainAt, ExplainCheck, ExplainDecision, ExplainEnd, ExplainKind, ExplainPacket, ExplainPath,
+    ExplainPorts, ExplainRoute, ExplainStaged, ExplainStep, ExplainVerdict, Explanation,
+};
 pub use flows::{
     Flow, FlowBy, FlowChange, FlowEnd, FlowStaged, FlowVerdict, PolicyImpact, PolicyRuleShow,
     PolicyShow, Reporter, RuleCount,

@@ -19,7 +19,7 @@ pub(super) struct Tier<'a> {
     pub(super) name: &'a str,
     order: Option<Order>,
     pub(super) default_action: TierAction,
-    policies: Vec<Policy<'a>>,
+    pub(super) policies: Vec<Policy<'a>>,
 }
 
 /// A policy, read.
@@ -134,6 +134,33 @@ impl<'a> Policy<'a> {
             PolicyType::Ingress => &self.ingress,
             PolicyType::Egress => &self.egress,
         }
+    }
+
+    /// Why it does not apply to an endpoint in a direction; nothing where it does.
+    pub(super) fn passes_over(
+        &self,
+        endpoint: &Party<'_>,
+        direction: PolicyType,
+    ) -> Option<String> {
+        if !self.spec.applies_to(direction) {
+            return Some(format!("it is not for {direction:?}"));
+        }
+        if self.applies_to(endpoint) {
+            return None;
+        }
+        Some(match (self.namespace(), &self.spec.namespace_selector) {
+            (Some(own), _) if !endpoint.is_workload_of(own) => {
+                format!("it is for workloads of namespace {own}")
+            }
+            (None, Some(of)) => {
+                let selector = self.spec.selector.as_deref().unwrap_or("all()");
+                format!("{selector} in namespaces {of} does not select it")
+            }
+            _ => {
+                let selector = self.spec.selector.as_deref().unwrap_or("all()");
+                format!("{selector} does not select it")
+            }
+        })
     }
 
     fn applies_to(&self, endpoint: &Party<'_>) -> bool {

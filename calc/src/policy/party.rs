@@ -44,13 +44,17 @@ pub struct Party<'a> {
 }
 
 /// Workloads by namespace and name, then hosts, then sets.
-pub(super) fn all(snapshot: &Snapshot) -> Vec<Party<'_>> {
+/// Of workloads and sets only those with a prefix that is wanted.
+pub(super) fn all<'a>(snapshot: &'a Snapshot, wanted: impl Fn(Cidr) -> bool) -> Vec<Party<'a>> {
     let of = |namespace: Option<&str>| match namespace {
         Some(name) => namespace_labels(snapshot, name),
         None => Labels::new(),
     };
     let mut parties = Vec::new();
     for (key, r) in &snapshot.local_endpoints {
+        if !r.spec.ip_networks.iter().copied().any(&wanted) {
+            continue;
+        }
         parties.push(Party {
             id: PartyId::Workload(&key.namespace, &key.name),
             default_allow: true,
@@ -62,13 +66,17 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Party<'_>> {
         });
     }
     for (key, remote) in &snapshot.remote_endpoints {
+        let nets = || remote.ips.iter().copied().map(Cidr::host);
+        if !nets().any(&wanted) {
+            continue;
+        }
         parties.push(Party {
             id: PartyId::Workload(&key.namespace, &key.name),
             default_allow: true,
             labels: Cow::Borrowed(&remote.labels),
             namespace: Some(&key.namespace),
             namespace_labels: of(Some(&key.namespace)),
-            nets: remote.ips.iter().copied().map(Cidr::host).collect(),
+            nets: nets().collect(),
             ports: &remote.ports,
         });
     }
@@ -90,6 +98,9 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Party<'_>> {
         });
     }
     for (id, r) in &snapshot.network_sets {
+        if !r.spec.nets.iter().copied().any(&wanted) {
+            continue;
+        }
         let namespace = id.namespace.as_deref();
         let mut labels = own_labels(&r.metadata.labels);
         if let Some(name) = namespace {
@@ -161,6 +172,18 @@ impl Party<'_> {
             p.name == name && p.port == port && p.protocol.number() == Some(protocol)
         };
         self.ports.iter().any(is)
+    }
+
+    /// The numbers that a port's name stands for.
+    pub(super) fn ports_named(&self, name: &str, protocol: u8) -> impl Iterator<Item = u16> {
+        let named = self.ports.iter().filter(move |p| p.name == name);
+        let of_protocol = named.filter(move |p| p.protocol.number() == Some(protocol));
+        of_protocol.map(|p| p.port)
+    }
+
+    /// The labels that selectors see, without those of its namespace.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 
     /// Whether a selector selects it. Besides its own labels it has those of its namespace, behind `pcns.`.
