@@ -264,12 +264,21 @@ impl<'a> Case<'_, 'a> {
         let way = self.way;
         // A host's own programs are at its physical interfaces: they see what a tunnel carries by its outside.
         let is_bare = matches!(way.path, ExplainPath::Direct | ExplainPath::Host);
-        let same_node = self.source.node().is_some() && self.source.node() == self.destination.node();
+        let same_node =
+            self.source.node().is_some() && self.source.node() == self.destination.node();
         let mut ends = Vec::new();
         match self.source.who {
-            Who::Workload { .. } => ends.extend(Judge::workload(world, self.source, PolicyType::Egress)),
+            Who::Workload { .. } => {
+                ends.extend(Judge::workload(world, self.source, PolicyType::Egress))
+            }
             Who::Node { .. } if is_bare => {
-                ends.extend(Judge::host(self.inputs, world, self.source, way, PolicyType::Egress));
+                ends.extend(Judge::host(
+                    self.inputs,
+                    world,
+                    self.source,
+                    way,
+                    PolicyType::Egress,
+                ));
             }
             _ => {}
         }
@@ -277,10 +286,22 @@ impl<'a> Case<'_, 'a> {
             // What a host sends to its own workload passes always.
             Who::Workload { .. } if same_node && self.source.is_host() => {}
             Who::Workload { .. } => {
-                ends.extend(Judge::workload(world, self.destination, PolicyType::Ingress));
+                ends.extend(Judge::workload(
+                    world,
+                    self.destination,
+                    PolicyType::Ingress,
+                ));
             }
-            Who::Node { .. } | Who::Host { .. } if !same_node && (is_bare || self.source.node().is_none()) => {
-                ends.extend(Judge::host(self.inputs, world, self.destination, way, PolicyType::Ingress));
+            Who::Node { .. } | Who::Host { .. }
+                if !same_node && (is_bare || self.source.node().is_none()) =>
+            {
+                ends.extend(Judge::host(
+                    self.inputs,
+                    world,
+                    self.destination,
+                    way,
+                    PolicyType::Ingress,
+                ));
             }
             _ => {}
         }

@@ -160,7 +160,9 @@ impl<'a> World<'a> {
 
     /// The host endpoints that have an address.
     pub fn hosts_at(&self, ip: IpAddr) -> impl Iterator<Item = &Party<'a>> {
-        self.parties.iter().filter(move |p| p.is_host() && p.has(ip))
+        self.parties
+            .iter()
+            .filter(move |p| p.is_host() && p.has(ip))
     }
 
     /// The policies that apply to an endpoint in a direction: tiers in order, in each its policies in order.

@@ -225,7 +225,10 @@ impl<'a> End<'a> {
         let record = records.iter().find(|r| r.ip == ip);
         let state = match record {
             Some(r) if r.state == AddressState::Used && r.name.is_empty() => {
-                format!("{ip} is handed out (handle {}), but no workload has it", r.handle)
+                format!(
+                    "{ip} is handed out (handle {}), but no workload has it",
+                    r.handle
+                )
             }
             Some(r) if r.state == AddressState::Used => format!(
                 "{ip} is handed out to {}/{} on node {}, which has no WorkloadEndpoint: its ADD is under way or has failed",

@@ -23,7 +23,9 @@ pub enum ExplainError {
     #[error("{0} has no address yet: packets can neither come from it nor go to it")]
     NoAddress(String),
     /// They have no IP version in common.
-    #[error("{source_end} and {destination_end} have no IP version in common: no packet goes between them")]
+    #[error(
+        "{source_end} and {destination_end} have no IP version in common: no packet goes between them"
+    )]
     Versions {
         /// The source as it was written.
         source_end: String,

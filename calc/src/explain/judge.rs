@@ -287,7 +287,9 @@ pub(super) fn verdict(steps: &[ExplainStep]) -> (ExplainVerdict, String) {
         };
         return (ExplainVerdict::Deny, format!("denied {at}: {}", by(step)));
     }
-    let allowed = steps.iter().filter(|s| s.decision == ExplainDecision::Allow);
+    let allowed = steps
+        .iter()
+        .filter(|s| s.decision == ExplainDecision::Allow);
     let allowed = allowed.map(|s| {
         let at = match s.at {
             ExplainAt::Egress => "egress",

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use model::api::{ExplainAt, ExplainDecision, ExplainPath, ExplainStep};
 use model::kernel::{FdbEntry, Neighbour, NextHop, Route, RouteKey, RouteTarget};
 use model::resources::{Encryption, Mtu, VxlanMode};
+use model::snapshot::Snapshot;
 use model::state::{NodeState, Underlay, UnderlayLink};
 use model::tunnel::PublicKey;
 use model::{Cidr, Family};
@@ -112,12 +113,13 @@ pub(super) fn find(
         .or(destination.home())
         .unwrap_or(inputs.node);
     let is_here = node == inputs.node;
-    let far = (!is_here).then(|| published(inputs, node));
+    let far = (!is_here).then(|| (published(inputs, node), routing(inputs.snapshot)));
     let seen = match &far {
         None => *inputs,
-        Some(underlay) => Inputs {
+        Some((underlay, snapshot)) => Inputs {
             node,
             underlay,
+            snapshot,
             ..*inputs
         },
     };
@@ -134,6 +136,21 @@ pub(super) fn find(
         destination,
     }
     .find()
+}
+
+/// What ways between nodes hang on. Endpoints of this node are none of another's.
+fn routing(snapshot: &Snapshot) -> Snapshot {
+    Snapshot {
+        revision: snapshot.revision,
+        nodes: snapshot.nodes.clone(),
+        pools: snapshot.pools.clone(),
+        blocks: snapshot.blocks.clone(),
+        mesh: snapshot.mesh.clone(),
+        bgp_configurations: snapshot.bgp_configurations.clone(),
+        bgp_peers: snapshot.bgp_peers.clone(),
+        rejected: snapshot.rejected.clone(),
+        ..Snapshot::default()
+    }
 }
 
 /// The underlay of another node, as far as it has told: its links are taken to be as those here.
@@ -226,7 +243,13 @@ impl Finder<'_, '_> {
                 neighbour,
                 fdb,
                 carried_to: fdb.map(|e| e.dst),
-                ..self.way(ExplainPath::Vxlan, Some(to), found, reason, (device.mtu, reason_of_mtu))
+                ..self.way(
+                    ExplainPath::Vxlan,
+                    Some(to),
+                    found,
+                    reason,
+                    (device.mtu, reason_of_mtu),
+                )
             };
         }
         if kernel.tunnel.is_some_and(|t| t.name == hop.dev) {
@@ -244,7 +267,13 @@ impl Finder<'_, '_> {
             return Way {
                 peer: peer.map(|(key, _)| *key),
                 carried_to: endpoint,
-                ..self.way(ExplainPath::WireGuard, Some(to), found, reason, (mtu, reason_of_mtu))
+                ..self.way(
+                    ExplainPath::WireGuard,
+                    Some(to),
+                    found,
+                    reason,
+                    (mtu, reason_of_mtu),
+                )
             };
         }
         let is_local = key.dst.is_host()
@@ -264,7 +293,13 @@ impl Finder<'_, '_> {
             self.mode(VxlanMode::Never)
         );
         let reason_of_mtu = "that of the interface to the other nodes".to_owned();
-        self.way(ExplainPath::Direct, Some(to), found, reason, (mtu.unwrap_or(0), reason_of_mtu))
+        self.way(
+            ExplainPath::Direct,
+            Some(to),
+            found,
+            reason,
+            (mtu.unwrap_or(0), reason_of_mtu),
+        )
     }
 
     /// Why a pool's addresses go in VXLAN, or natively.
@@ -272,7 +307,8 @@ impl Finder<'_, '_> {
         let name = pool(self.inputs.snapshot, self.destination.ip);
         let found = name.and_then(|n| Some((n, self.inputs.snapshot.pools.get(n)?)));
         let Some((name, pool)) = found else {
-            return "its pool is deleted, and it is reached by the way that reaches most".to_owned();
+            return "its pool is deleted, and it is reached by the way that reaches most"
+                .to_owned();
         };
         let mode = pool.spec.vxlan_mode;
         let why = match (mode, chosen) {
@@ -285,7 +321,9 @@ impl Finder<'_, '_> {
 
     fn local(&self, found: Option<(RouteKey, Route)>, reason: String) -> Way {
         let to_host = self.destination.is_host();
-        let underlay = Family::ALL.into_iter().filter_map(|f| self.inputs.underlay.of(f));
+        let underlay = Family::ALL
+            .into_iter()
+            .filter_map(|f| self.inputs.underlay.of(f));
         let own = match to_host && self.source.node() != Some(self.node) {
             true => underlay.map(|l| l.mtu).min().unwrap_or(0),
             false => self.state.workload_mtu,
@@ -310,7 +348,9 @@ impl Finder<'_, '_> {
                 "{} has no route on its node: see the problems in `routerctl status`",
                 self.destination.text()
             ),
-            _ => format!("node {node} drops what goes to addresses of its block {block} that no workload has"),
+            _ => format!(
+                "node {node} drops what goes to addresses of its block {block} that no workload has"
+            ),
         }
     }
 
@@ -330,7 +370,9 @@ impl Finder<'_, '_> {
     /// By what is no route of the mesh.
     fn by_host(&self) -> Way {
         let ip = self.destination.ip;
-        let links = Family::ALL.into_iter().filter_map(|f| self.inputs.underlay.of(f));
+        let links = Family::ALL
+            .into_iter()
+            .filter_map(|f| self.inputs.underlay.of(f));
         let mtu = links.map(|l| l.mtu).min().unwrap_or(0);
         let why = "that of the interface to the other nodes; beyond, nobody here knows".to_owned();
         let (next, reason) = match self.destination.who {
@@ -340,11 +382,15 @@ impl Finder<'_, '_> {
             ),
             Who::Host { .. } | Who::Outside => (
                 None,
-                format!("{ip} is outside of the mesh: by the host's own routes, or what BGP has learnt"),
+                format!(
+                    "{ip} is outside of the mesh: by the host's own routes, or what BGP has learnt"
+                ),
             ),
             Who::Workload { .. } | Who::Nobody => (
                 self.destination.home().or(self.destination.node()),
-                format!("no route of the mesh leads to {ip}: by what BGP has learnt, or the host's own routes"),
+                format!(
+                    "no route of the mesh leads to {ip}: by what BGP has learnt, or the host's own routes"
+                ),
             ),
         };
         self.way(ExplainPath::Host, next, None, reason, (mtu, why))
@@ -401,9 +447,13 @@ impl Finder<'_, '_> {
 
     fn masquerade(&self) -> Option<IpAddr> {
         let nat = self.state.kernel.nat.as_ref()?;
-        let within = |cidrs: &std::collections::BTreeSet<Cidr>, ip| cidrs.iter().any(|c| c.contains(ip));
-        let applies = within(&nat.sources, self.source.ip) && !within(&nat.exempt, self.destination.ip);
+        let within =
+            |cidrs: &std::collections::BTreeSet<Cidr>, ip| cidrs.iter().any(|c| c.contains(ip));
+        let applies =
+            within(&nat.sources, self.source.ip) && !within(&nat.exempt, self.destination.ip);
         let family = Family::of(self.source.ip);
-        applies.then(|| underlay(self.inputs, self.node, family)).flatten()
+        applies
+            .then(|| underlay(self.inputs, self.node, family))
+            .flatten()
     }
 }

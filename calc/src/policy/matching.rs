@@ -8,8 +8,8 @@ use model::selector::Selector;
 use model::{Cidr, Family};
 
 use super::order::selector;
-use crate::problems::some_of;
 use super::{Packet, Party};
+use crate::problems::some_of;
 
 /// A rule, its selectors read.
 #[derive(Clone, Debug)]
@@ -165,7 +165,8 @@ impl<'a> Rule<'a> {
         };
         let unmet = (self.source).unmet(namespace, source, parties, Ports::Count);
         unmet.map(of(Side::Source)).or_else(|| {
-            let unmet = (self.destination).unmet(namespace, destination, parties, destination_ports);
+            let unmet =
+                (self.destination).unmet(namespace, destination, parties, destination_ports);
             unmet.map(of(Side::Destination))
         })
     }

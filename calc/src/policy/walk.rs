@@ -184,7 +184,8 @@ impl<'a> World<'a> {
                     let of = policy.namespace();
                     (r.unmet(of, packet, &self.parties, Ports::Ignore)).is_none()
                 });
-                for (first, last) in matching.flat_map(|r| r.destination_ports(packet, &self.parties))
+                for (first, last) in
+                    matching.flat_map(|r| r.destination_ports(packet, &self.parties))
                 {
                     edges.insert(first);
                     edges.extend(last.checked_add(1));

@@ -4,6 +4,7 @@
 
 mod bgp;
 mod endpoints;
+mod explain;
 mod policy;
 mod rules;
 mod simulation;
