@@ -269,7 +269,7 @@ impl<'a> Case<'_, 'a> {
         let mut ends = Vec::new();
         match self.source.who {
             Who::Workload { .. } => {
-                ends.extend(Judge::workload(world, self.source, PolicyType::Egress))
+                ends.extend(Judge::workload(world, self.source, PolicyType::Egress));
             }
             Who::Node { .. } if is_bare => {
                 ends.extend(Judge::host(

@@ -8,7 +8,7 @@ use model::kernel::{FdbEntry, Neighbour, NextHop, Route, RouteKey, RouteTarget};
 use model::resources::{Encryption, Mtu, VxlanMode};
 use model::snapshot::Snapshot;
 use model::state::{NodeState, Underlay, UnderlayLink};
-use model::tunnel::PublicKey;
+use model::tunnel::{PublicKey, TunnelPeer};
 use model::{Cidr, Family};
 
 use super::ends::{End, Who, pool, underlay};
@@ -255,8 +255,14 @@ impl Finder<'_, '_> {
         if kernel.tunnel.is_some_and(|t| t.name == hop.dev) {
             let peers = self.state.tunnel.iter().flat_map(|t| &t.peers);
             let ip = self.destination.ip;
-            let owns = |cidr: &Cidr| cidr.contains(ip);
-            let peer = peers.filter(|(_, p)| p.allowed_ips.iter().any(owns)).last();
+            // A lent address is its borrower's, whoever has the block.
+            let length = |p: &TunnelPeer| {
+                let owned = p.allowed_ips.iter().filter(|c| c.contains(ip));
+                owned.map(Cidr::prefix_len).max()
+            };
+            let owners = peers.filter_map(|(key, p)| Some((length(p)?, key, p)));
+            let peer = owners.max_by_key(|(length, ..)| *length);
+            let peer = peer.map(|(_, key, p)| (key, p));
             let to = peer.map_or(to, |(_, p)| &*p.node);
             let endpoint = peer.map(|(_, p)| p.endpoint.ip());
             let over = endpoint.map_or(Family::V4, Family::of);
@@ -406,7 +412,7 @@ impl Finder<'_, '_> {
     ) -> Way {
         let (key, route) = found.unzip();
         let leaves = !matches!(path, ExplainPath::Local | ExplainPath::None);
-        let (mtu, mtu_reason) = self.mtu(own, why);
+        let (mtu, mtu_reason) = self.mtu(own, &why);
         Way {
             node: self.node.to_owned(),
             is_here: self.is_here,
@@ -426,7 +432,7 @@ impl Finder<'_, '_> {
     }
 
     /// The least of the way and of the interfaces of workloads at its ends.
-    fn mtu(&self, own: u32, why: String) -> (u32, String) {
+    fn mtu(&self, own: u32, why: &str) -> (u32, String) {
         let is_workload = |end: &End<'_>| matches!(end.who, Who::Workload { .. });
         let workload = self.state.workload_mtu;
         let ends = is_workload(self.source) || is_workload(self.destination);

@@ -52,7 +52,7 @@ pub(super) fn all<'a>(snapshot: &'a Snapshot, wanted: impl Fn(Cidr) -> bool) -> 
     };
     let mut parties = Vec::new();
     for (key, r) in &snapshot.local_endpoints {
-        if !r.spec.ip_networks.iter().copied().any(&wanted) {
+        if !is_wanted(r.spec.ip_networks.iter().copied(), &wanted) {
             continue;
         }
         parties.push(Party {
@@ -67,7 +67,7 @@ pub(super) fn all<'a>(snapshot: &'a Snapshot, wanted: impl Fn(Cidr) -> bool) -> 
     }
     for (key, remote) in &snapshot.remote_endpoints {
         let nets = || remote.ips.iter().copied().map(Cidr::host);
-        if !nets().any(&wanted) {
+        if !is_wanted(nets(), &wanted) {
             continue;
         }
         parties.push(Party {
@@ -98,7 +98,7 @@ pub(super) fn all<'a>(snapshot: &'a Snapshot, wanted: impl Fn(Cidr) -> bool) -> 
         });
     }
     for (id, r) in &snapshot.network_sets {
-        if !r.spec.nets.iter().copied().any(&wanted) {
+        if !is_wanted(r.spec.nets.iter().copied(), &wanted) {
             continue;
         }
         let namespace = id.namespace.as_deref();
@@ -123,6 +123,12 @@ pub(super) fn all<'a>(snapshot: &'a Snapshot, wanted: impl Fn(Cidr) -> bool) -> 
         PartyId::Set(namespace, name) => (2, namespace, name),
     });
     parties
+}
+
+/// Who has no address at all counts: policies apply to it all the same.
+fn is_wanted(nets: impl Iterator<Item = Cidr>, wanted: &impl Fn(Cidr) -> bool) -> bool {
+    let mut nets = nets.peekable();
+    nets.peek().is_none() || nets.any(wanted)
 }
 
 /// The labels of what is no workload, without those that say that something is one.

@@ -5,6 +5,7 @@
 mod canonical;
 mod dice;
 mod errors;
+mod explained;
 mod feed;
 mod history;
 mod oracle;
