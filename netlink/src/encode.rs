@@ -22,6 +22,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
+use crate::lookup::Asked;
 use crate::workload::WorkloadAttach;
 
 /// Request flags of `linux/netlink.h`.
@@ -287,6 +288,24 @@ pub(crate) fn get_fib(ip: IpAddr) -> Message {
     m.header.destination_prefix_length = Family::of(ip).bits();
     m.header.flags = RouteFlags::FibMatch;
     m.attributes.push(RouteAttribute::Destination(ip.into()));
+    Message::GetRoute(m)
+}
+
+/// Asks for the entry of the routing table by which a packet goes that came in by an interface of this index, or that
+/// this host makes.
+pub(crate) fn get_way(asked: &Asked, came_by: Option<u32>) -> Message {
+    let mut m = RouteMessage::default();
+    let bits = Family::of(asked.destination).bits();
+    m.header.address_family = family(Family::of(asked.destination));
+    m.header.destination_prefix_length = bits;
+    m.header.flags = RouteFlags::FibMatch;
+    let destination = RouteAttribute::Destination(asked.destination.into());
+    m.attributes.push(destination);
+    if let Some(source) = asked.source {
+        m.header.source_prefix_length = bits;
+        m.attributes.push(RouteAttribute::Source(source.into()));
+    }
+    m.attributes.extend(came_by.map(RouteAttribute::Iif));
     Message::GetRoute(m)
 }
 

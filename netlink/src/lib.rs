@@ -11,6 +11,7 @@
 //!        └────────── kernel ◄── Kernel::apply(&ops)            batches, one answer an op
 //!
 //!   CNI ADD/DEL/CHECK ──► workload::{attach, detach, check}    own sockets, any thread
+//!   explain ──► Lookup: one packet's way                       own socket, any thread
 //!   BGP's best routes ──► LearntRoutes::{adopt, apply, check}  own socket, one thread
 //! ```
 //!
@@ -29,6 +30,7 @@ mod error;
 pub mod fake;
 mod kernel;
 pub mod learnt;
+pub mod lookup;
 pub mod monitor;
 pub mod nat;
 mod netns;
@@ -48,6 +50,7 @@ pub use error::{Error, Refusal};
 pub use fake::FakeKernel;
 pub use kernel::Netlink;
 pub use learnt::LearntRoutes;
+pub use lookup::Lookup;
 use model::kernel::{ClearText, Observed, Op};
 pub use monitor::{Event, Monitor};
 pub use plan::{Conflict, Plan, plan};

@@ -13,7 +13,7 @@ use model::kernel::{
 };
 use model::marks;
 pub(crate) use neighbours::{fdb, neighbours};
-pub(crate) use routes::{Routes, is_local, learnt, resolved, routes, routes_of};
+pub(crate) use routes::{Routes, is_local, learnt, matched, resolved, routes, routes_of};
 
 use crate::Error;
 use crate::socket::Socket;

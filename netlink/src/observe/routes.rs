@@ -13,6 +13,7 @@ use super::Names;
 use crate::attr::{Attrs, align, ip_of, u16_at, u32_at, u32_of};
 use crate::describe::TABLE_MAIN;
 use crate::encode::flags;
+use crate::lookup::Found;
 use crate::socket::{Batch, Socket};
 use crate::{Error, Refusal, encode};
 
@@ -56,10 +57,10 @@ pub(crate) fn routes_of(socket: &mut Socket, names: &Names, oif: u32) -> Result<
             .map_err(|e| e.during("dump", "routes"))?;
         for found in found {
             match found {
-                Found::Ours(key, route) => {
+                Sort::Ours(key, route) => {
                     routes.ours.insert(key, route);
                 }
-                Found::Alien(key, protocol) => {
+                Sort::Alien(key, protocol) => {
                     routes.aliens.entry(key).or_insert(protocol);
                 }
             }
@@ -100,6 +101,29 @@ pub(crate) fn resolved(payload: &[u8], names: &Names) -> Option<Option<(u8, Rout
     })
 }
 
+/// The entry of the routing table that a packet goes by.
+pub(crate) fn matched(payload: &[u8], names: &Names) -> Option<Found> {
+    let &[_, _, _, _, _, protocol, _, kind] = payload.first_chunk()?;
+    let attrs = Attributes::read(payload)?;
+    Some(match kind {
+        libc::RTN_LOCAL => Found::Local,
+        libc::RTN_BLACKHOLE => Found::Blackhole,
+        libc::RTN_UNREACHABLE | libc::RTN_PROHIBIT => Found::Unreachable,
+        _ => match (key(payload, &attrs), target(kind, &attrs, names)) {
+            (Some(key), Some(target)) => {
+                let route = Route {
+                    protocol,
+                    target,
+                    src: attrs.src,
+                    mtu: attrs.mtu,
+                };
+                Found::Route(key, route)
+            }
+            _ => Found::Other,
+        },
+    })
+}
+
 /// Whether packets to an address are for this namespace itself.
 pub(crate) fn is_local(socket: &mut Socket, ip: Ipv6Addr) -> Result<bool, Error> {
     let answer = socket.get(&mut Batch::of(&encode::get_route(ip), 0), |_, payload| {
@@ -116,13 +140,13 @@ pub(crate) fn is_local(socket: &mut Socket, ip: Ipv6Addr) -> Result<bool, Error>
     }
 }
 
-enum Found {
+enum Sort {
     Ours(RouteKey, Route),
     Alien(RouteKey, u8),
 }
 
 /// Reads a route, if it is of interest. The header says that of most, before anything is decoded.
-fn route(payload: &[u8], names: &Names) -> Option<Found> {
+fn route(payload: &[u8], names: &Names) -> Option<Sort> {
     let &[_, _, src_len, tos, table, protocol, _, kind] = payload.first_chunk()?;
     // What BGP learnt is `LearntRoutes`' to look after, and there may be a million of them.
     if table == libc::RT_TABLE_LOCAL || protocol == marks::BGP_ROUTE_PROTOCOL {
@@ -140,13 +164,13 @@ fn route(payload: &[u8], names: &Names) -> Option<Found> {
                 src: attrs.src,
                 mtu: attrs.mtu,
             };
-            Some(Found::Ours(key, route))
+            Some(Sort::Ours(key, route))
         }
         None => {
             let near = key.table == TABLE_MAIN
                 || (marks::TABLE_FIRST..=marks::TABLE_LAST).contains(&key.table)
                 || protocol == marks::ROUTE_PROTOCOL;
-            (near && tos == 0 && src_len == 0).then_some(Found::Alien(key, protocol))
+            (near && tos == 0 && src_len == 0).then_some(Sort::Alien(key, protocol))
         }
     }
 }
@@ -263,6 +287,7 @@ mod tests {
             let names = Names::from([(1, "lo".parse().unwrap())]);
             let _ = route(&bytes, &names);
             let _ = multipath(&bytes, &names);
+            let _ = matched(&bytes, &names);
         }
     }
 }
