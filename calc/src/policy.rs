@@ -28,10 +28,11 @@ pub use party::{Party, PartyId};
 pub use verdict::{By, Step, Verdict};
 pub use walk::{Depth, Look, Said};
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use model::Cidr;
-use model::resources::{Action, PolicyType, TierAction};
+use model::resources::{Action, HostPort, PolicyType, TierAction};
 use model::snapshot::Snapshot;
 
 use order::Tier;
@@ -68,7 +69,7 @@ pub struct World<'a> {
     parties: Vec<Party<'a>>,
     tiers: Vec<Tier<'a>>,
     /// What no policy of a host closes, inbound and outbound.
-    failsafe: [Vec<(u8, u16)>; 2],
+    failsafe: [BTreeSet<(u8, u16)>; 2],
 }
 
 /// Protocols and ports of a host that no policy closes, so that it can still be reached and mended. Calico's defaults.
@@ -100,17 +101,42 @@ const UDP: u8 = 17;
 /// BFD over one hop, its echo, and over many (RFC 5881, RFC 5883).
 const BFD: [u16; 3] = [3784, 3785, 4784];
 
-/// What no policy of a host closes, inbound and outbound: Calico's defaults, and what a node needs to be one.
-pub fn failsafe(snapshot: &Snapshot) -> [Vec<(u8, u16)>; 2] {
+/// What no policy of a host closes, as protocol and port, inbound and outbound: what the mesh says, or Calico's defaults,
+/// and always what a node needs to be one.
+pub fn failsafe(snapshot: &Snapshot) -> [BTreeSet<(u8, u16)>; 2] {
     let mesh = &snapshot.mesh;
-    let tunnels = [mesh.vxlan_port, mesh.wireguard_port, mesh.post_quantum_port];
-    let own = tunnels.into_iter().chain(BFD).map(|port| (UDP, port));
-    [FAILSAFE_INBOUND, FAILSAFE_OUTBOUND].map(|theirs| {
-        let mut all: Vec<_> = theirs.into_iter().chain(own.clone()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+    let both = [
+        (&mesh.failsafe_inbound_host_ports, FAILSAFE_INBOUND),
+        (&mesh.failsafe_outbound_host_ports, FAILSAFE_OUTBOUND),
+    ];
+    let own: Vec<(u8, u16)> = tunnels(snapshot).chain(bgp(snapshot)).collect();
+    both.map(|(written, usual)| {
+        let asked = match written {
+            Some(ports) => ports.iter().filter_map(number).collect(),
+            None => usual.to_vec(),
+        };
+        asked.into_iter().chain(own.iter().copied()).collect()
     })
+}
+
+fn number(port: &HostPort) -> Option<(u8, u16)> {
+    Some((port.protocol.number()?, port.port))
+}
+
+fn tunnels(snapshot: &Snapshot) -> impl Iterator<Item = (u8, u16)> {
+    let mesh = &snapshot.mesh;
+    let ports = [mesh.vxlan_port, mesh.wireguard_port, mesh.post_quantum_port];
+    ports.into_iter().map(|port| (UDP, port))
+}
+
+/// Of all nodes and peers: either end may begin.
+fn bgp(snapshot: &Snapshot) -> impl Iterator<Item = (u8, u16)> {
+    let listening = snapshot.bgp_configurations.values();
+    let listening = listening.filter_map(|c| c.spec.listen_port);
+    let peers = snapshot.bgp_peers.values();
+    let peers = peers.filter_map(|p| p.spec.peer_ip.as_ref()?.port);
+    let sessions = listening.chain(peers).chain([model::bgp::PORT]);
+    (sessions.map(|port| (TCP, port))).chain(BFD.map(|port| (UDP, port)))
 }
 
 impl<'a> World<'a> {

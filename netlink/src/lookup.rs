@@ -83,7 +83,10 @@ impl Lookup {
             None => None,
             Some(name) => {
                 let link = self.links.get(&name);
-                Some(link.ok_or_else(|| failed(Refusal::errno(libc::ENODEV)))?.index)
+                Some(
+                    link.ok_or_else(|| failed(Refusal::errno(libc::ENODEV)))?
+                        .index,
+                )
             }
         };
         let mut request = Batch::of(&encode::get_way(asked, index), 0);

@@ -6,12 +6,14 @@ use std::net::IpAddr;
 use model::Cidr;
 use model::kernel::Mac;
 use model::object::ObjectId;
+use policy_common::classify::Tuple;
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings, flag, setting};
 use policy_common::event::CounterKey;
 use policy_common::packet::mapped;
 use policy_common::tables::{Action, rule};
 
 use super::error::KernelError;
+use super::loaded::Loaded;
 use super::programs::Programs;
 use super::reader::Reader;
 use super::sys::{Plain, Prefix4, Prefix6};
@@ -79,6 +81,22 @@ impl Enforcer {
     /// Somebody has it already, or the kernel refuses.
     pub fn reader(&mut self) -> Result<Reader, KernelError> {
         self.programs.maps.reader(self.world)
+    }
+
+    /// What the maps say about the first packet of a connection at an endpoint; `outbound`: the endpoint sends it.
+    ///
+    /// # Errors
+    /// The kernel refuses to be read.
+    pub fn judge(
+        &self,
+        id: &ObjectId,
+        outbound: bool,
+        tuple: &Tuple,
+    ) -> Result<Loaded, KernelError> {
+        match self.interfaces.get(id) {
+            Some(interface) => self.programs.judge(interface.ifindex, outbound, tuple),
+            None => Ok(Loaded::Detached),
+        }
     }
 
     /// Whether workloads may reach their own host, where their policy lets them.

@@ -125,6 +125,12 @@ fn ifindex_of(pin: &Path) -> io::Result<u32> {
     Ok(sys::link_info(sys::open(pin)?.as_fd())?.ifindex)
 }
 
+/// Whether a program is at a hook. A link that somebody ended has its name still, and no interface; filters of
+/// clsact cannot be told from those of others, and are taken to be there.
+pub(super) fn is_there(directory: &Path, ifindex: u32, hook: Hook) -> bool {
+    !has_tcx() || ifindex_of(&pin(directory, ifindex, hook)).is_ok_and(|at| at == ifindex)
+}
+
 fn attach_filter(
     program: &mut SchedClassifier,
     interface: &str,

@@ -125,6 +125,11 @@ impl Programs {
         (self.attached.get(&ifindex)).is_some_and(|name| name == interface)
     }
 
+    /// Where the names of links are; none for programs that are for tests.
+    pub(super) fn links(&self) -> Option<PathBuf> {
+        self.directory.as_deref().map(links_of)
+    }
+
     /// Takes the programs away from an interface, or forgets one that is gone.
     ///
     /// # Errors

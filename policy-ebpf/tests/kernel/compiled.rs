@@ -6,8 +6,11 @@ use model::kernel::Mac;
 use model::object::ObjectId;
 use model::resources::PolicyType;
 use model::snapshot::Snapshot;
+use policy_common::classify::Tuple;
 use policy_common::packet::{IcmpKind, Version, icmp_kind, protocol};
-use policy_ebpf::kernel::{Enforcer, Hook, Interface, Programs, Sizes, Test};
+use policy_common::tables::Action;
+use policy_ebpf::kernel::{Enforcer, Hook, Interface, Loaded, Programs, Sizes, Test};
+use policy_ebpf::mirror::address;
 use policy_ebpf::{Engine, Settings, feed};
 
 use crate::dice::Dice;
@@ -56,6 +59,14 @@ fn the_programs_say_what_the_resources_say() {
                 found, expected.allowed,
                 "seed {seed}: {id} {direction:?} {packet:?}"
             );
+            let read = enforcer.judge(id, direction == PolicyType::Egress, &tuple(&packet));
+            match read.expect("maps that can be read") {
+                Loaded::Decided(word) => {
+                    let allows = Action::of(word) == Action::Allow;
+                    assert_eq!(allows, found, "seed {seed}: {id} {direction:?} {packet:?}");
+                }
+                other => panic!("seed {seed}: {id} {direction:?} {packet:?}: {other:?}"),
+            }
             match found {
                 true => passed += 1,
                 false => dropped += 1,
@@ -66,6 +77,19 @@ fn the_programs_say_what_the_resources_say() {
         passed * 10 > dropped && dropped * 10 > passed,
         "{passed} {dropped}"
     );
+}
+
+/// The packet as tables know it.
+fn tuple(packet: &Packet) -> Tuple {
+    let of_icmp = packet.icmp.map(|(t, c)| u16::from_be_bytes([t, c]));
+    Tuple {
+        source: address(packet.source),
+        destination: address(packet.destination),
+        source_port: packet.source_port,
+        destination_port: of_icmp.unwrap_or(packet.destination_port),
+        protocol: packet.protocol,
+        pad: [0; 3],
+    }
 }
 
 fn endpoints<'w>(world: &'w World<'_>, snapshot: &'w Snapshot) -> Vec<Endpoint<'w>> {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use model::kernel::Mac;
 use model::object::{ObjectId, Resource};
 use model::resources::{
-    EndpointToHostAction, HostEndpointSpec, HostPort, LiveConnections, WorkloadEndpointSpec,
+    EndpointToHostAction, HostEndpointSpec, LiveConnections, WorkloadEndpointSpec,
 };
 use model::snapshot::{EndpointKey, Snapshot};
 use model::{Cidr, Kind};
@@ -54,34 +54,6 @@ pub struct Wanted {
 
 /// Number of the protocol.
 pub const TCP: u8 = 6;
-const UDP: u8 = 17;
-
-/// Open where nothing else is written, as Calico's are: SSH, DHCP, BGP, etcd, Typha, the API server of Kubernetes.
-const FAILSAFE_IN: [(u8, u16); 9] = [
-    (TCP, 22),
-    (UDP, 68),
-    (TCP, 179),
-    (TCP, 2379),
-    (TCP, 2380),
-    (TCP, 5473),
-    (TCP, 6443),
-    (TCP, 6666),
-    (TCP, 6667),
-];
-/// As [`FAILSAFE_IN`], with DNS.
-const FAILSAFE_OUT: [(u8, u16); 9] = [
-    (UDP, 53),
-    (UDP, 67),
-    (TCP, 179),
-    (TCP, 2379),
-    (TCP, 2380),
-    (TCP, 5473),
-    (TCP, 6443),
-    (TCP, 6666),
-    (TCP, 6667),
-];
-/// BFD over one hop, its echo, and over many (RFC 5881, RFC 5883).
-const BFD: [u16; 3] = [3784, 3785, 4784];
 
 impl Input {
     /// The object that it is about.
@@ -179,44 +151,9 @@ pub fn unknown(snapshot: &Snapshot) -> Input {
 /// The mesh-wide settings. What a node needs to be one is never closed.
 pub fn wanted(snapshot: &Snapshot) -> Input {
     let mesh = &snapshot.mesh;
-    let failsafe = [
-        (&mesh.failsafe_inbound_host_ports, FAILSAFE_IN),
-        (&mesh.failsafe_outbound_host_ports, FAILSAFE_OUT),
-    ];
-    let own: Vec<(u8, u16)> = tunnels(snapshot).chain(bgp(snapshot)).collect();
     Input::Wanted(Wanted {
         endpoint_to_host: mesh.default_endpoint_to_host_action != EndpointToHostAction::Drop,
         keep_connections: mesh.live_connections == LiveConnections::Keep,
-        failsafe: failsafe.map(|(written, usual)| {
-            let asked = match written {
-                Some(ports) => ports.iter().filter_map(number).collect(),
-                None => usual.to_vec(),
-            };
-            asked.into_iter().chain(own.iter().copied()).collect()
-        }),
+        failsafe: calc::policy::failsafe(snapshot),
     })
-}
-
-fn number(port: &HostPort) -> Option<(u8, u16)> {
-    Some((port.protocol.number()?, port.port))
-}
-
-fn tunnels(snapshot: &Snapshot) -> impl Iterator<Item = (u8, u16)> {
-    let mesh = &snapshot.mesh;
-    [mesh.vxlan_port, mesh.wireguard_port, mesh.post_quantum_port]
-        .into_iter()
-        .map(|port| (UDP, port))
-}
-
-/// Of all nodes and peers: either end may begin.
-fn bgp(snapshot: &Snapshot) -> impl Iterator<Item = (u8, u16)> {
-    let listening = snapshot.bgp_configurations.values();
-    let listening = listening.filter_map(|c| c.spec.listen_port);
-    let peers = snapshot.bgp_peers.values();
-    let peers = peers.filter_map(|p| p.spec.peer_ip.as_ref()?.port);
-    (listening
-        .chain(peers)
-        .chain([model::bgp::PORT])
-        .map(|p| (TCP, p)))
-    .chain(BFD.map(|port| (UDP, port)))
 }
