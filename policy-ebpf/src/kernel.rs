@@ -24,7 +24,7 @@ mod table;
 pub use enforcer::{Enforcer, Interface};
 pub use error::KernelError;
 pub use links::Hook;
-pub use loaded::Loaded;
+pub use loaded::{Behind, First, Loaded};
 pub use maps::{Maps, Sizes};
 pub use programs::{LAYOUT, Options, Programs, Test, is_built, is_present};
 pub use reader::Reader;

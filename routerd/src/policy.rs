@@ -13,6 +13,7 @@
 mod enforce;
 pub mod feed;
 pub mod fill;
+pub mod judge;
 pub mod metrics;
 pub mod show;
 mod status;
@@ -70,6 +71,7 @@ enum Message {
     Admit(Box<Resource<WorkloadEndpointSpec>>, oneshot::Sender<Answer>),
     Release(ObjectId),
     Ask(Question),
+    Judge(Vec<judge::Asked>, oneshot::Sender<Vec<judge::Ruled>>),
     Stop,
 }
 
@@ -140,6 +142,13 @@ impl Handle {
             let _ = reply.send(ask(seen));
         });
         let _ = self.outbox.send(Message::Ask(ask));
+        answer.await.ok()
+    }
+
+    /// What is in force says about packets, one answer each; none when routerd stops. It knows all that was fed before.
+    pub async fn judge(&self, asked: Vec<judge::Asked>) -> Option<Vec<judge::Ruled>> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.outbox.send(Message::Judge(asked, reply));
         answer.await.ok()
     }
 
@@ -307,6 +316,11 @@ impl Owner {
                 places: &self.places,
                 missing: self.kernel.as_ref().err().map(String::as_str),
             }),
+            Message::Judge(asked, reply) => {
+                let kernel = self.kernel.as_deref().map_err(String::as_str);
+                let answers = asked.iter().map(|a| judge::ask(&self.engine, kernel, a));
+                let _ = reply.send(answers.collect());
+            }
             Message::Look | Message::Stop => {}
         }
     }

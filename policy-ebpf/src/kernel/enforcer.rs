@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use model::Cidr;
 use model::kernel::Mac;
 use model::object::ObjectId;
-use policy_common::classify::Tuple;
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings, flag, setting};
 use policy_common::event::CounterKey;
 use policy_common::packet::mapped;
 use policy_common::tables::{Action, rule};
 
 use super::error::KernelError;
-use super::loaded::Loaded;
+use super::loaded::{First, Loaded};
 use super::programs::Programs;
 use super::reader::Reader;
 use super::sys::{Plain, Prefix4, Prefix6};
@@ -91,10 +90,10 @@ impl Enforcer {
         &self,
         id: &ObjectId,
         outbound: bool,
-        tuple: &Tuple,
+        packet: &First,
     ) -> Result<Loaded, KernelError> {
         match self.interfaces.get(id) {
-            Some(interface) => self.programs.judge(interface.ifindex, outbound, tuple),
+            Some(interface) => self.programs.judge(interface.ifindex, outbound, packet),
             None => Ok(Loaded::Detached),
         }
     }

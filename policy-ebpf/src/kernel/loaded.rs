@@ -1,12 +1,13 @@
 //! What the maps say about a packet, read from them as the programs do. Nothing is written: no connection, no counter.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 
 use policy_common::classify::{Tuple, Work, classify, identify};
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey};
 use policy_common::packet::is_mapped;
 use policy_common::tables::{
-    Address, Cell, CellKey, ClassKey, Classes, NO_CLASS, NO_IDENTITY, PortKey, Tables, rule,
+    Action, Address, Cell, CellKey, ClassKey, Classes, NO_CLASS, NO_IDENTITY, PortKey, Tables, rule,
 };
 
 use super::error::KernelError;
@@ -14,6 +15,7 @@ use super::links::{self, Hook};
 use super::maps::Maps;
 use super::programs::Programs;
 use super::sys::{Prefix4, Prefix6};
+use crate::mirror::address;
 
 /// What becomes of the first packet of a connection at an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,71 @@ pub enum Loaded {
     NotProgrammed,
     /// The workload may not send from this address.
     Spoofed,
+}
+
+/// What stands behind a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// A rule or the end of a tier, by its number: [`Engine::describe`](crate::Engine::describe) knows it.
+    Number(u32),
+    /// The profile of the endpoint.
+    Profile,
+    /// A port of the host that no policy closes.
+    Failsafe,
+    /// Nothing that rules say.
+    Nothing,
+}
+
+impl Loaded {
+    /// Whether the packet passes.
+    pub fn allows(self) -> bool {
+        match self {
+            Loaded::Decided(word) => Action::of(word) == Action::Allow,
+            Loaded::Detached => true,
+            Loaded::Unknown | Loaded::NotProgrammed | Loaded::Spoofed => false,
+        }
+    }
+
+    /// By what.
+    pub fn behind(self) -> Behind {
+        match self {
+            Loaded::Decided(rule::FAILSAFE) => Behind::Failsafe,
+            Loaded::Decided(rule::PROFILE_ALLOW | rule::PROFILE_DENY) => Behind::Profile,
+            Loaded::Decided(word) => Behind::Number(rule::number(word)),
+            _ => Behind::Nothing,
+        }
+    }
+}
+
+/// The first packet of a connection, as policy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct First {
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Where it goes; of the same family.
+    pub destination: IpAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Source port; 0 where the protocol has none.
+    pub source_port: u16,
+    /// Destination port; 0 where the protocol has none.
+    pub destination_port: u16,
+    /// Type and code of ICMP and ICMPv6.
+    pub icmp: Option<(u8, u8)>,
+}
+
+impl First {
+    fn tuple(&self) -> Tuple {
+        let of_icmp = self.icmp.map(|(t, c)| u16::from_be_bytes([t, c]));
+        Tuple {
+            source: address(self.source),
+            destination: address(self.destination),
+            source_port: self.source_port,
+            destination_port: of_icmp.unwrap_or(self.destination_port),
+            protocol: self.protocol,
+            pad: [0; 3],
+        }
+    }
 }
 
 /// The tables of the maps. The first error is kept, since reading cannot fail where programs read.
@@ -86,12 +153,13 @@ impl Maps {
         &self,
         ifindex: u32,
         outbound: bool,
-        tuple: &Tuple,
+        packet: &First,
     ) -> Result<Loaded, KernelError> {
+        let tuple = packet.tuple();
         let Some(endpoint) = self.endpoints.get(&ifindex)? else {
             return Ok(Loaded::Unknown);
         };
-        if let Some(early) = self.before_rules(&endpoint, ifindex, outbound, tuple)? {
+        if let Some(early) = self.before_rules(&endpoint, ifindex, outbound, &tuple)? {
             return Ok(early);
         }
         let number = match outbound {
@@ -106,7 +174,7 @@ impl Maps {
             error: RefCell::new(None),
         };
         let mut work = Work {
-            tuple: *tuple,
+            tuple,
             ..Work::default()
         };
         identify(&reader, &mut work);
@@ -153,7 +221,7 @@ impl Programs {
         &self,
         ifindex: u32,
         outbound: bool,
-        tuple: &Tuple,
+        packet: &First,
     ) -> Result<Loaded, KernelError> {
         let hook = match outbound {
             true => Hook::FromWire,
@@ -161,7 +229,7 @@ impl Programs {
         };
         let is_there = (self.links()).is_none_or(|links| links::is_there(&links, ifindex, hook));
         match is_there {
-            true => self.maps.judge(ifindex, outbound, tuple),
+            true => self.maps.judge(ifindex, outbound, packet),
             false => Ok(Loaded::Detached),
         }
     }

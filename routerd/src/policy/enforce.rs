@@ -11,7 +11,9 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, SockaddrLike};
 use nix::time::{ClockId, clock_gettime};
 use policy_ebpf::Update;
-use policy_ebpf::kernel::{Enforcer, Interface, KernelError, Options, Programs, Sizes};
+use policy_ebpf::kernel::{
+    Enforcer, First, Interface, KernelError, Loaded, Options, Programs, Sizes,
+};
 
 use super::feed::{Place, Wanted};
 use crate::flows;
@@ -52,6 +54,12 @@ pub trait Enforce: Send {
     /// # Errors
     /// The kernel refuses.
     fn configure(&mut self, wanted: &Wanted) -> Result<(), String>;
+
+    /// What is in force says about the first packet of a connection; `outbound`: the endpoint sends it.
+    ///
+    /// # Errors
+    /// The kernel refuses to be read.
+    fn judge(&self, id: &ObjectId, outbound: bool, packet: &First) -> Result<Loaded, String>;
 
     /// The interface of a place, if there is one now.
     fn find(&self, place: &Place) -> Option<Interface>;
@@ -107,6 +115,10 @@ impl Enforce for Enforcer {
             .and_then(|()| self.allow_endpoint_to_host(wanted.endpoint_to_host))
             .and_then(|()| self.keep_connections(wanted.keep_connections))
             .map_err(|e| told(&e))
+    }
+
+    fn judge(&self, id: &ObjectId, outbound: bool, packet: &First) -> Result<Loaded, String> {
+        Enforcer::judge(self, id, outbound, packet).map_err(|e| told(&e))
     }
 
     fn find(&self, place: &Place) -> Option<Interface> {

@@ -56,6 +56,13 @@ impl Enforce for Fake {
         Ok(())
     }
 
+    fn judge(&self, _: &ObjectId, outbound: bool, _: &First) -> Result<Loaded, String> {
+        match outbound {
+            true => Err("no such map".to_owned()),
+            false => Ok(Loaded::NotProgrammed),
+        }
+    }
+
     fn find(&self, place: &Place) -> Option<Interface> {
         let there = self.links.contains(&place.interface.as_str());
         there.then(|| Interface {
