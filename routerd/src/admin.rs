@@ -2,6 +2,7 @@
 
 mod bgp;
 mod flows;
+mod explain;
 mod ipam;
 mod policy;
 mod resources;
@@ -58,6 +59,7 @@ fn router(services: Services) -> Router {
         .route("/v1/diff", get(diff))
         .route("/v1/tunnels", get(tunnels))
         .route("/v1/tunnels/rotate", post(rotate))
+        .route("/v1/explain", get(explain::explain))
         .route("/v1/bgp/peers", get(bgp::peers))
         .route("/v1/bgp/routes", get(bgp::routes))
         .route("/v1/flows", get(flows::list))

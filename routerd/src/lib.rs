@@ -29,6 +29,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod endpoints;
 pub mod flows;
+pub mod explain;
 pub mod host;
 pub mod ipam;
 pub mod log;

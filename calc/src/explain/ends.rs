@@ -47,6 +47,17 @@ impl Ends {
     }
 }
 
+impl Ends {
+    /// The ends that nobody is known to have though they are of the mesh, with the blocks that have them: what the
+    /// records of addresses say of them is worth knowing.
+    pub fn unassigned(&self, inputs: &Inputs<'_>) -> Vec<(IpAddr, Option<Cidr>)> {
+        let ends = [self.source, self.destination].map(|ip| End::at(inputs, ip));
+        let ends = ends.into_iter().filter(|e| e.who == Who::Nobody);
+        ends.map(|e| (e.ip, e.block.map(|(cidr, _)| cidr)))
+            .collect()
+    }
+}
+
 /// The addresses of whom a text names, IPv4 first.
 fn addresses(inputs: &Inputs<'_>, text: &str) -> Result<Vec<IpAddr>, ExplainError> {
     if let Ok(ip) = text.parse::<IpAddr>() {

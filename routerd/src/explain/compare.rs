@@ -1,0 +1,106 @@
+//! What was expected beside what was found: policy, and peers of the encrypted tunnel.
+
+use calc::explain::{Explained, Judged};
+use model::api::ExplainCheck;
+use model::resources::PolicyType;
+use wireguard::control::DeviceState;
+use wireguard::keys::PublicKey;
+
+use crate::policy::judge::Ruled;
+
+/// Policy of the endpoints here: each once, and every packet of which something else was found.
+pub(super) fn policies<'j>(all: impl Iterator<Item = (&'j Judged, Ruled)>) -> Vec<ExplainCheck> {
+    let mut checks: Vec<ExplainCheck> = Vec::new();
+    for (judged, ruled) in all {
+        let direction = match judged.direction {
+            PolicyType::Egress => "egress",
+            PolicyType::Ingress => "ingress",
+        };
+        let object = format!("{direction} policy of {}", judged.endpoint);
+        let expected = judged.decided.to_string();
+        let (agrees, found) = match ruled {
+            Ruled::Decided(decided) => (decided == judged.decided, decided.to_string()),
+            Ruled::Otherwise { allowed, why } => (allowed && judged.decided.allowed, why),
+            Ruled::Unread(why) => (false, format!("cannot be read: {why}")),
+        };
+        let is_first = !checks.iter().any(|c| c.object == object);
+        let object = match is_first || agrees {
+            true => object,
+            false => format!("{object}, port {}", judged.packet.destination_port),
+        };
+        if is_first || !agrees {
+            checks.push(ExplainCheck {
+                object,
+                agrees,
+                expected,
+                found,
+            });
+        }
+    }
+    checks
+}
+
+/// The peer that the encrypted tunnel sends to.
+pub(super) fn peer(
+    explained: &Explained,
+    device: Option<&DeviceState>,
+    now_millis: u64,
+) -> Option<ExplainCheck> {
+    let way = &explained.way;
+    let key = way.peer.filter(|_| way.is_here)?;
+    let ip = explained.packet.destination;
+    let node = way.next.as_deref().unwrap_or_default();
+    let known = device.map(|d| d.peers.get(&PublicKey::new(*key.as_bytes())));
+    let (agrees, found) = match known {
+        None => (
+            false,
+            "there is no device, or it cannot be asked".to_owned(),
+        ),
+        Some(None) => (false, "the device has no such peer".to_owned()),
+        Some(Some(peer)) if !peer.allowed_ips.iter().any(|c| c.contains(ip)) => {
+            (false, format!("the peer does not own {ip}"))
+        }
+        Some(Some(peer)) => {
+            let age = peer.last_handshake.map(|at| {
+                let now = std::time::Duration::from_millis(now_millis);
+                format!("last handshake {} s ago", now.saturating_sub(at).as_secs())
+            });
+            let age = age.unwrap_or_else(|| "no handshake yet".to_owned());
+            (true, format!("it is there, {age}"))
+        }
+    };
+    Some(ExplainCheck {
+        object: "peer of the encrypted tunnel".to_owned(),
+        agrees,
+        expected: format!("{key} of node {node}, which owns {ip}"),
+        found,
+    })
+}
+
+/// What other nodes have to be asked about.
+pub(super) fn elsewhere(explained: &Explained, here: &str, far: &[&Judged]) -> Vec<String> {
+    let e = &explained.explanation;
+    let command = format!("routerctl explain {} {}", e.source.ip, e.destination.ip);
+    let mut lines = Vec::new();
+    let way = &explained.way;
+    if !way.is_here {
+        lines.push(format!(
+            "the way is decided on node {}, not on {here}: run `{command}` there",
+            way.node
+        ));
+    }
+    for judged in far {
+        let direction = match judged.direction {
+            PolicyType::Egress => "egress",
+            PolicyType::Ingress => "ingress",
+        };
+        let line = format!(
+            "{direction} policy of {} is enforced on node {}: run `{command}` there",
+            judged.endpoint, judged.node
+        );
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines
+}
