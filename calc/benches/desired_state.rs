@@ -94,6 +94,7 @@ fn snapshot() -> Snapshot {
                     ips: ips.iter().map(Cidr::network).collect(),
                     labels: labels.clone(),
                     ports: [].into(),
+                    workload: "".into(),
                 };
                 s.remote_endpoints.insert(key, remote);
             }

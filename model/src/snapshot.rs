@@ -111,6 +111,8 @@ pub struct RemoteEndpoint {
     pub labels: Arc<BTreeMap<String, String>>,
     /// Named ports.
     pub ports: Arc<[EndpointPort]>,
+    /// What its workload is called, as [`WorkloadEndpointSpec::called`] has it.
+    pub workload: Box<str>,
 }
 
 /// A stored value that was skipped.

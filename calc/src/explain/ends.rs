@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use model::api::{AddressShow, AddressState, ExplainEnd};
 use model::block::BlockSummary;
-use model::snapshot::Snapshot;
+use model::snapshot::{EndpointKey, Snapshot};
 use model::{Cidr, Family};
 
 use super::error::ExplainError;
@@ -89,21 +89,25 @@ fn addresses(inputs: &Inputs<'_>, text: &str) -> Result<Vec<IpAddr>, ExplainErro
 /// Everybody with a name, and their addresses.
 fn named(inputs: &Inputs<'_>, text: &str) -> BTreeMap<String, Vec<IpAddr>> {
     let snapshot = inputs.snapshot;
-    let is_meant = |namespace: &str, name: &str| match text.split_once('/') {
-        Some(both) => both == (namespace, name),
-        None => text == name,
+    let is_meant = |key: &EndpointKey, called: &str| {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        let is_there = namespace.is_none_or(|n| n == &*key.namespace);
+        is_there && (name == &*key.name || name == called)
     };
     let mut found = BTreeMap::new();
     for (key, r) in &snapshot.local_endpoints {
-        if is_meant(&key.namespace, &key.name) {
+        if is_meant(key, r.spec.called()) {
             let ips = r.spec.ip_networks.iter().map(Cidr::network).collect();
-            found.insert(format!("workload {}/{}", key.namespace, key.name), ips);
+            found.insert(candidate(key, r.spec.called()), ips);
         }
     }
     for (key, remote) in &snapshot.remote_endpoints {
-        if is_meant(&key.namespace, &key.name) {
-            let who = format!("workload {}/{}", key.namespace, key.name);
-            found.insert(who, remote.ips.to_vec());
+        if is_meant(key, &remote.workload) {
+            let ips = remote.ips.to_vec();
+            found.insert(candidate(key, &remote.workload), ips);
         }
     }
     if text.contains('/') {
@@ -126,6 +130,16 @@ fn named(inputs: &Inputs<'_>, text: &str) -> BTreeMap<String, Vec<IpAddr>> {
     found
 }
 
+/// A workload as people know it, told from others that are called the same.
+fn candidate(key: &EndpointKey, called: &str) -> String {
+    let EndpointKey { namespace, name } = key;
+    match called {
+        "" => format!("workload {namespace}/{name}"),
+        called if called == &**name => format!("workload {namespace}/{name}"),
+        called => format!("workload {namespace}/{called} (WorkloadEndpoint {namespace}/{name})"),
+    }
+}
+
 /// The address that a node is reached by.
 pub(super) fn underlay(inputs: &Inputs<'_>, node: &str, family: Family) -> Option<IpAddr> {
     if node == inputs.node
@@ -143,6 +157,9 @@ pub(super) enum Who<'a> {
     /// A workload.
     Workload {
         namespace: &'a str,
+        /// What people call it.
+        called: &'a str,
+        /// Name of its endpoint.
         name: &'a str,
         node: &'a str,
     },
@@ -216,9 +233,10 @@ impl<'a> End<'a> {
         match self.who {
             Who::Workload {
                 namespace,
-                name,
+                called,
                 node,
-            } => format!("workload {namespace}/{name} on node {node}"),
+                ..
+            } => format!("workload {namespace}/{called} on node {node}"),
             Who::Node {
                 name,
                 of_tunnel: false,
@@ -273,8 +291,8 @@ impl<'a> End<'a> {
     ) -> ExplainEnd {
         let (namespace, name) = match self.who {
             Who::Workload {
-                namespace, name, ..
-            } => (namespace, name),
+                namespace, called, ..
+            } => (namespace, called),
             Who::Node { name, .. } | Who::Host { name } => ("", name),
             Who::Nobody | Who::Outside => ("", ""),
         };
@@ -300,6 +318,10 @@ impl<'a> End<'a> {
             node: self.node().unwrap_or_default().to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
+            endpoint: match self.who {
+                Who::Workload { name, .. } => name.to_owned(),
+                _ => String::new(),
+            },
             labels: party.map(|p| p.labels().clone()).unwrap_or_default(),
             sets: sets.collect(),
             pool: pool(inputs.snapshot, self.ip).map(str::to_owned),
@@ -319,9 +341,10 @@ pub(super) fn pool(snapshot: &Snapshot, ip: IpAddr) -> Option<&str> {
 fn workload<'a>(inputs: &Inputs<'a>, ip: IpAddr) -> Option<Who<'a>> {
     let own = Cidr::host(ip);
     let mut local = inputs.snapshot.local_endpoints.iter();
-    if let Some((key, _)) = local.find(|(_, r)| r.spec.ip_networks.contains(&own)) {
+    if let Some((key, r)) = local.find(|(_, r)| r.spec.ip_networks.contains(&own)) {
         return Some(Who::Workload {
             namespace: &key.namespace,
+            called: or(r.spec.called(), &key.name),
             name: &key.name,
             node: inputs.node,
         });
@@ -330,9 +353,14 @@ fn workload<'a>(inputs: &Inputs<'a>, ip: IpAddr) -> Option<Who<'a>> {
     let (key, remote) = remote.find(|(_, r)| r.ips.contains(&ip))?;
     Some(Who::Workload {
         namespace: &key.namespace,
+        called: or(&remote.workload, &key.name),
         name: &key.name,
         node: &remote.node,
     })
+}
+
+fn or<'a>(called: &'a str, name: &'a str) -> &'a str {
+    if called.is_empty() { name } else { called }
 }
 
 fn node<'a>(inputs: &Inputs<'a>, ip: IpAddr) -> Option<Who<'a>> {

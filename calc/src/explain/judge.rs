@@ -114,6 +114,7 @@ impl<'w, 'a> Judge<'w, 'a> {
             namespace,
             name,
             node,
+            ..
         } = end.who
         else {
             return None;

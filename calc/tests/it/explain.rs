@@ -38,7 +38,7 @@ fn mesh() -> Store {
 fn remote(s: &mut Snapshot, name: &str, node: &str, ip: &str) {
     let key = EndpointKey {
         namespace: "shop".into(),
-        name: name.into(),
+        name: format!("{node}-cni-{name}-eth0").into(),
     };
     let labels = [("app".to_owned(), name.to_owned())];
     let remote = RemoteEndpoint {
@@ -46,6 +46,7 @@ fn remote(s: &mut Snapshot, name: &str, node: &str, ip: &str) {
         ips: [ip.parse().unwrap()].into(),
         labels: Arc::new(labels.into()),
         ports: [].into(),
+        workload: name.into(),
     };
     s.remote_endpoints.insert(key, remote);
 }

@@ -96,9 +96,12 @@ pub struct ExplainEnd {
     /// Namespace of the workload; empty when none.
     #[serde(default)]
     pub namespace: String,
-    /// Name of the workload, the node or the host endpoint; empty when none.
+    /// Name of the workload (its pod, or container), the node or the host endpoint; empty when none.
     #[serde(default)]
     pub name: String,
+    /// Name of the workload's endpoint in its namespace; empty when none.
+    #[serde(default)]
+    pub endpoint: String,
     /// Labels that selectors see.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

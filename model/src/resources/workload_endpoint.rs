@@ -63,6 +63,16 @@ pub struct WorkloadEndpointSpec {
     pub allow_spoofed_source_prefixes: Vec<Cidr>,
 }
 
+impl WorkloadEndpointSpec {
+    /// What people call the workload: its pod, else its container; empty where the endpoint's own name has to do.
+    pub fn called(&self) -> &str {
+        match self.pod.as_str() {
+            "" => &self.container_id,
+            pod => pod,
+        }
+    }
+}
+
 /// Label of every workload: its namespace.
 pub const NAMESPACE_LABEL: &str = "projectcalico.org/namespace";
 /// Label of every workload: who made it.

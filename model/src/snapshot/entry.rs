@@ -158,6 +158,7 @@ impl Entry {
                     ips: r.spec.ip_networks.iter().map(Cidr::network).collect(),
                     labels: interner.labels(workload_endpoint::all_labels(&r.metadata, &r.spec)),
                     ports: interner.ports(&r.spec.ports),
+                    workload: r.spec.called().into(),
                 };
                 Entry::RemoteEndpoint(key, remote)
             }

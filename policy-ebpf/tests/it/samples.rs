@@ -375,6 +375,7 @@ fn workload(
                 ips: spec.ip_networks.iter().map(Cidr::network).collect(),
                 labels: all_labels(&metadata, &spec).into(),
                 ports: spec.ports.into(),
+                workload: "".into(),
             };
             s.remote_endpoints.insert(key, remote);
         }
@@ -445,6 +446,7 @@ pub(crate) fn rows(s: &mut Snapshot) {
             ips: [IpAddr::from([10, 5, 0, 4 * n])].into(),
             labels: labels.into(),
             ports: [].into(),
+            workload: "".into(),
         };
         let key = EndpointKey {
             namespace: "red".into(),
