@@ -32,6 +32,11 @@ pub fn rotate() -> Target {
     Target::new("/v1/tunnels/rotate")
 }
 
+/// What becomes of a packet, and why.
+pub fn explain() -> Target {
+    Target::new("/v1/explain")
+}
+
 /// The BGP sessions.
 pub fn bgp_peers() -> Target {
     Target::new("/v1/bgp/peers")

@@ -1,6 +1,8 @@
 //! `docs/openapi.yaml` says what `model::api` does.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests stand outside `#[test]`
 
+#[path = "openapi/explain.rs"]
+mod explain;
 #[path = "openapi/paths.rs"]
 mod paths;
 #[path = "openapi/schemas.rs"]

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Ipam(Ipam),
     /// Show how each other node is reached, and what is encrypted.
     Tunnels(Tunnels),
+    /// Tell what becomes of a packet, and every policy, route and tunnel on its way that decides.
+    #[command(after_help = EXPLAIN_HELP)]
+    Explain(Explain),
     /// Show BGP sessions and routes.
     #[command(subcommand)]
     Bgp(Bgp),
@@ -70,6 +73,40 @@ pub(crate) enum Command {
         /// Directory to write to.
         dir: PathBuf,
     },
+}
+
+const EXPLAIN_HELP: &str = "An end is an address, NAMESPACE/NAME of a workload, or the name of a node or a host \
+endpoint. Policy, routes and tunnels of this node are compared with what its kernel has; run it on the node of the \
+other end to have those of that one compared.";
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    /// Who sends.
+    #[arg(value_name = "SRC")]
+    pub(crate) source: String,
+    /// Who is to get it.
+    #[arg(value_name = "DST")]
+    pub(crate) destination: String,
+    /// Protocol: tcp, udp, sctp, icmp or a number.
+    #[arg(long = "proto", value_name = "P", default_value = "tcp")]
+    pub(crate) protocol: String,
+    /// Destination port; without, what becomes of every port is told.
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+    /// Source port; without, one that clients use.
+    #[arg(long, value_name = "N")]
+    pub(crate) source_port: Option<u16>,
+    /// Type of ICMP; without, an echo request.
+    #[arg(long, value_name = "N")]
+    pub(crate) icmp_type: Option<u8>,
+    /// Code of ICMP.
+    #[arg(long, value_name = "N", requires = "icmp_type")]
+    pub(crate) icmp_code: Option<u8>,
+    /// Show every rule that does not match, and policies that do not select an end.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, ClapArgs)]

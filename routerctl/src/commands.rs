@@ -7,6 +7,7 @@ mod delete;
 mod diff;
 mod doctor;
 mod flows;
+mod explain;
 mod get;
 mod ipam;
 mod policy;
@@ -49,6 +50,7 @@ pub(crate) fn run(args: Args, out: &mut Out) -> Result<Done, Failure> {
         Command::Flows(args) => flows::run(&client, &args, out),
         Command::Policy(command) => policy::run(&client, command, out),
         Command::Tunnels(args) => tunnels::run(&client, &args, out),
+        Command::Explain(args) => explain::run(&client, &args, out),
         Command::Doctor(format) => doctor::run(&client, format.output, out),
         Command::Completion { shell } => shell::completion(shell, out),
         Command::Man { dir } => shell::man(&dir),

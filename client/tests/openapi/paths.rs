@@ -106,6 +106,7 @@ fn every_path_of_the_client_is_in_the_document_and_the_other_way_round() {
         paths::diff(),
         paths::tunnels(),
         paths::rotate(),
+        paths::explain(),
         paths::bgp_peers(),
         paths::bgp_routes(),
         paths::flows(),

@@ -20,10 +20,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{document, resolve};
+use crate::{document, explain, resolve};
 
 /// Collects the schemas that were compared, so that none is forgotten.
-struct Schemas {
+pub(crate) struct Schemas {
     document: Value,
     seen: BTreeSet<String>,
 }
@@ -37,7 +37,11 @@ impl Schemas {
     }
 
     /// `sample` has every field filled, so that none is skipped.
-    fn object<T: Serialize + DeserializeOwned + Debug>(&mut self, name: &str, sample: &T) {
+    pub(crate) fn object<T: Serialize + DeserializeOwned + Debug>(
+        &mut self,
+        name: &str,
+        sample: &T,
+    ) {
         let schema = self.schema(name);
         let value = serde_json::to_value(sample).unwrap();
         self.fits(name, &value, &schema);
@@ -62,7 +66,7 @@ impl Schemas {
         assert_eq!(required, needed, "required of {name}");
     }
 
-    fn words<T: Serialize>(&mut self, name: &str, all: &[T]) {
+    pub(crate) fn words<T: Serialize>(&mut self, name: &str, all: &[T]) {
         let words = serde_json::to_value(all).unwrap();
         assert_eq!(self.schema(name)["enum"], words, "{name}");
     }
@@ -311,6 +315,7 @@ fn schemas_have_the_fields_of_the_types() {
             NodePath::Barred,
         ],
     );
+    explain::compare(&mut s);
     s.object("TunnelShow", &tunnel);
     s.object(
         "TunnelsShow",
