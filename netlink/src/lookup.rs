@@ -97,6 +97,18 @@ impl Lookup {
         match answer {
             Ok(found) => Ok(found.unwrap_or(Found::Other)),
             Err(e) => match e.errno {
+                // Of what comes in it may mean that the source is wrong.
+                libc::EINVAL if asked.came_by.is_some() => {
+                    let anybody = Asked {
+                        source: None,
+                        came_by: None,
+                        ..*asked
+                    };
+                    Ok(match self.route(&anybody)? {
+                        Found::Blackhole => Found::Blackhole,
+                        _ => Found::Martian,
+                    })
+                }
                 libc::EINVAL => Ok(Found::Blackhole),
                 libc::EHOSTUNREACH | libc::EACCES => Ok(Found::Unreachable),
                 libc::ENETUNREACH => Ok(Found::Nothing),

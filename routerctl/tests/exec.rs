@@ -6,6 +6,8 @@ mod harness;
 
 #[path = "exec/bgp.rs"]
 mod bgp;
+#[path = "exec/explain.rs"]
+mod explain;
 #[path = "exec/get.rs"]
 mod get;
 #[path = "exec/node.rs"]

@@ -4,6 +4,7 @@
 
 mod guard;
 mod learnt;
+mod lookup;
 mod monitor;
 mod nft;
 mod objects;

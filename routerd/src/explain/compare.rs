@@ -104,3 +104,91 @@ pub(super) fn elsewhere(explained: &Explained, here: &str, far: &[&Judged]) -> V
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use calc::explain::{Decided, Decider};
+    use calc::policy::Packet;
+    use model::Kind;
+    use model::object::ObjectId;
+
+    use super::*;
+
+    fn judged(port: u16, allowed: bool) -> Judged {
+        Judged {
+            endpoint: ObjectId {
+                kind: Kind::WorkloadEndpoint,
+                namespace: Some("shop".to_owned()),
+                name: "web".to_owned(),
+            },
+            node: "a".to_owned(),
+            direction: PolicyType::Egress,
+            packet: Packet {
+                source: [10, 0, 0, 1].into(),
+                destination: [10, 0, 0, 2].into(),
+                protocol: 6,
+                source_port: 49_152,
+                destination_port: port,
+                icmp: None,
+            },
+            decided: Decided {
+                allowed,
+                by: Decider::Profile,
+            },
+        }
+    }
+
+    fn told(all: &[(Judged, Ruled)]) -> Vec<String> {
+        let all = all.iter().map(|(j, r)| (j, r.clone()));
+        let checks = policies(all);
+        let text = |c: &ExplainCheck| format!("{}: {} {}", c.object, c.agrees, c.found);
+        checks.iter().map(text).collect()
+    }
+
+    #[test]
+    fn each_endpoint_is_told_once_and_every_difference() {
+        let decided = |allowed, by| Ruled::Decided(Decided { allowed, by });
+        let same = || decided(true, Decider::Profile);
+        let tier = || Decider::EndOfTier {
+            tier: "t".to_owned(),
+        };
+        let all = [
+            (judged(0, true), same()),
+            (judged(80, true), same()),
+            (judged(443, true), decided(false, tier())),
+            // The same verdict by another rule is another thing, too.
+            (judged(444, true), decided(true, tier())),
+        ];
+        let object = "egress policy of WorkloadEndpoint/shop/web";
+        assert_eq!(
+            told(&all),
+            [
+                format!("{object}: true Allow by the profile"),
+                format!("{object}, port 443: false Deny by the end of tier t"),
+                format!("{object}, port 444: false Allow by the end of tier t"),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_passes_anyway_agrees_with_what_may_pass() {
+        let open = || Ruled::Otherwise {
+            allowed: true,
+            why: "nobody enforces".to_owned(),
+        };
+        let closed = || Ruled::Otherwise {
+            allowed: false,
+            why: "closed".to_owned(),
+        };
+        let agrees = |allowed, ruled| {
+            let judged = judged(80, allowed);
+            policies([(&judged, ruled)].into_iter())[0].agrees
+        };
+        assert!(agrees(true, open()));
+        assert!(!agrees(false, open()));
+        assert!(!agrees(true, closed()));
+        // What is dropped for want of its policy is not denied by it.
+        assert!(!agrees(false, closed()));
+        assert!(!agrees(true, Ruled::Unread("refused".to_owned())));
+    }
+}

@@ -192,10 +192,13 @@ fn told(found: &Found) -> String {
             }
         }
         Found::Local => "it is for this host itself".to_owned(),
-        Found::Blackhole => "dropped by a blackhole, or as from a wrong source".to_owned(),
+        Found::Blackhole => "dropped by a blackhole".to_owned(),
         Found::Unreachable => "unreachable, or forwarding is off".to_owned(),
         Found::Nothing => "there is no route".to_owned(),
-        Found::Martian => "dropped by the reverse-path filter".to_owned(),
+        Found::Martian => {
+            "dropped: an answer to its source would not go back that way (reverse-path filter)"
+                .to_owned()
+        }
         Found::Other => "a route of another type".to_owned(),
     }
 }
@@ -244,5 +247,71 @@ pub(super) fn go_by_host(explanation: &mut Explanation, host: &HostWay) {
     if explanation.verdict == ExplainVerdict::Allow {
         explanation.verdict = ExplainVerdict::Deny;
         explanation.summary = format!("denied on the way: {way}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::kernel::NextHop;
+
+    use super::*;
+
+    fn route(dst: &str, dev: &str, protocol: u8) -> (RouteKey, Route) {
+        let key = RouteKey {
+            table: 254,
+            dst: dst.parse().unwrap(),
+            metric: 0,
+        };
+        let hop = NextHop {
+            via: "192.0.2.2".parse().ok(),
+            dev: dev.parse().unwrap(),
+            onlink: false,
+        };
+        let route = Route {
+            protocol,
+            target: RouteTarget::Hop(hop),
+            src: None,
+            mtu: None,
+        };
+        (key, route)
+    }
+
+    fn found(dst: &str, dev: &str, protocol: u8) -> Found {
+        let (key, route) = route(dst, dev, protocol);
+        Found::Route(key, route)
+    }
+
+    #[test]
+    fn a_route_agrees_when_prefix_owner_and_hop_do() {
+        let (key, ours) = route("10.0.1.0/26", "eth0", marks::ROUTE_PROTOCOL);
+        let agrees = |found: &Found| compare(Some((&key, &ours)), found, "route").agrees;
+        assert!(agrees(&found("10.0.1.0/26", "eth0", marks::ROUTE_PROTOCOL)));
+        for other in [
+            found("10.0.1.7/32", "eth0", marks::ROUTE_PROTOCOL),
+            found("10.0.1.0/26", "eth1", marks::ROUTE_PROTOCOL),
+            found("10.0.1.0/26", "eth0", 3),
+            Found::Nothing,
+            Found::Blackhole,
+            Found::Martian,
+        ] {
+            assert!(!agrees(&other), "{other:?}");
+        }
+        let dropped = Route {
+            target: RouteTarget::Blackhole,
+            ..ours.clone()
+        };
+        assert!(compare(Some((&key, &dropped)), &Found::Blackhole, "route").agrees);
+        assert!(!compare(Some((&key, &dropped)), &Found::Unreachable, "route").agrees);
+        assert!(compare(None, &Found::Local, "route").agrees);
+        assert!(!compare(None, &Found::Nothing, "route").agrees);
+    }
+
+    #[test]
+    fn the_hosts_own_routes_are_any_but_left_overs_of_ours() {
+        assert!(of_host(&found("0.0.0.0/0", "eth0", 3)).agrees);
+        let learnt = of_host(&found("10.0.1.0/26", "eth0", marks::BGP_ROUTE_PROTOCOL));
+        assert!(learnt.agrees && learnt.found.ends_with("learnt by BGP"));
+        assert!(!of_host(&found("10.0.1.0/26", "eth0", marks::ROUTE_PROTOCOL)).agrees);
+        assert!(!of_host(&Found::Nothing).agrees);
     }
 }

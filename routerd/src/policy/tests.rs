@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use model::api::Health;
-use model::resources::PolicySpec;
+use model::resources::{PolicySpec, PolicyType};
 use model::{Object, manifest};
 
 use super::*;
@@ -231,4 +231,52 @@ async fn without_a_kernel_only_what_no_policy_is_about_is_admitted() {
     assert!(refused.contains("no programs"), "{refused}");
     let (_, status) = rig.end();
     assert_eq!(status.unwrap().subsystem.state, Health::Degraded);
+}
+
+fn asked(direction: PolicyType) -> judge::Asked {
+    judge::Asked {
+        endpoint: id(),
+        direction,
+        packet: calc::policy::Packet {
+            source: [10, 0, 0, 5].into(),
+            destination: [10, 0, 0, 6].into(),
+            protocol: 6,
+            source_port: 1,
+            destination_port: 2,
+            icmp: None,
+        },
+    }
+}
+
+fn answers(rig: &Rig, asked: Vec<judge::Asked>) -> Vec<judge::Ruled> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let answers = runtime.unwrap().block_on(rig.handle.judge(asked));
+    answers.unwrap()
+}
+
+#[test]
+fn what_is_in_force_is_asked_of_the_kernel_or_it_is_said_that_there_is_none() {
+    let rig = Rig::with(&["rtd0"], false);
+    rig.handle.listed(listed());
+    let both = vec![asked(PolicyType::Egress), asked(PolicyType::Ingress)];
+    let said = answers(&rig, both.clone());
+    assert_eq!(said[0], judge::Ruled::Unread("no such map".to_owned()));
+    let judge::Ruled::Otherwise {
+        allowed: false,
+        why,
+    } = &said[1]
+    else {
+        panic!("{said:?}");
+    };
+    assert!(why.contains("not in the maps"), "{why}");
+    rig.end();
+
+    let rig = Rig::without_kernel();
+    for answer in answers(&rig, both) {
+        let judge::Ruled::Otherwise { allowed: true, why } = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(why.ends_with("no programs"), "{why}");
+    }
+    rig.end();
 }
