@@ -1,7 +1,7 @@
 //! `routerctl explain`: why packets go where they go, and whether the kernel does what was stored.
 
 use anyhow::{Context, Result, ensure};
-use integration::lab::{self, Lab, Mesh, MeshSpec, Node, Workload, wait};
+use integration::lab::{self, Cni, Lab, Mesh, MeshSpec, Node, Workload, wait};
 use integration::scenario::{self, CONVERGE};
 use serde_json::Value;
 
@@ -68,8 +68,8 @@ fn native_and_local_ways_and_ends_of_every_sort() -> Result<()> {
         scenario::start(&mut mesh, "Never")?;
         mesh.node(0)?.apply(&scenario::pools("Never", true))?;
         let [here, there] = two(lab, &mesh)?;
-        let beside = scenario::populate_node(lab, mesh.node(0)?, 2)?;
         let node = mesh.node(0)?;
+        let beside = Cni::of(node)?.add(lab, "beside")?;
 
         let told = explain(node, &pod(&here), &pod(&there), &["--port", "80"])?;
         agrees(&told, "Allow", "Direct")?;
@@ -105,9 +105,8 @@ fn native_and_local_ways_and_ends_of_every_sort() -> Result<()> {
             "Allow",
             "Direct",
         )?;
-        let other = beside.last().context("another")?;
         agrees(
-            &explain(node, &pod(&here), &pod(other), &[])?,
+            &explain(node, &pod(&here), &pod(&beside), &[])?,
             "Allow",
             "Local",
         )?;
