@@ -100,6 +100,28 @@ pub(super) fn accepted(stream: TcpStream, peer: &Peer) -> io::Result<TcpStream> 
     Ok(socket.into())
 }
 
+/// Whether accepting failed for what became of the one connection, which is out of the queue with that: Linux passes on
+/// what its network said of it (accept(2)). The next one may be well.
+pub(super) fn is_of_connection(error: &io::Error) -> bool {
+    use nix::errno::Errno as E;
+    let code = error.raw_os_error().map(E::from_raw);
+    matches!(
+        code,
+        Some(
+            E::ECONNABORTED
+                | E::EINTR
+                | E::ENETDOWN
+                | E::EPROTO
+                | E::ENOPROTOOPT
+                | E::EHOSTDOWN
+                | E::ENONET
+                | E::EHOSTUNREACH
+                | E::EOPNOTSUPP
+                | E::ENETUNREACH
+        )
+    )
+}
+
 /// Whether a connection from `from` is this peer's.
 pub(super) fn is_from(peer: &Peer, from: SocketAddr) -> bool {
     if from.ip() != peer.address {
@@ -188,4 +210,20 @@ pub(super) fn bad_signatures() -> u64 {
         .filter(|(name, _)| name.starts_with("TCPMD5"))
         .filter_map(|(_, value)| value.parse::<u64>().ok())
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn without_descriptors_the_next_connection_is_no_better() {
+        let is = |errno: Errno| is_of_connection(&io::Error::from_raw_os_error(errno as i32));
+        assert!([Errno::ECONNABORTED, Errno::EHOSTUNREACH].map(is) == [true; 2]);
+        let lack = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+        assert!(lack.map(is) == [false; 4]);
+        assert!(!is_of_connection(&io::ErrorKind::WouldBlock.into()));
+    }
 }

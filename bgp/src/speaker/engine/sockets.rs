@@ -88,18 +88,10 @@ impl Engine {
             let (stream, from) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return,
-                // The other side went at once.
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        ErrorKind::ConnectionAborted | ErrorKind::Interrupted
-                    ) =>
-                {
-                    continue;
-                }
+                Err(e) if socket::is_of_connection(&e) => continue,
                 Err(e) => {
                     // Out of descriptors or memory: the connection stays in the queue, so looking at once again would
-                    // only spin.
+                    // only spin. Listeners alone are left out meanwhile; sessions go on.
                     warn!("cannot accept a BGP connection: {e}");
                     self.accept_at = Some(self.now + ACCEPT_AGAIN);
                     return;
