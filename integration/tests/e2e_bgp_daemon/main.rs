@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod cleanup;
+mod fabric;
 mod failover;
 mod faults;
 mod hostile;
