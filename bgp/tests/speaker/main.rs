@@ -5,3 +5,4 @@
 mod rig;
 mod sessions;
 mod strangers;
+mod table;

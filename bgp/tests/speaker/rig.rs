@@ -1,17 +1,14 @@
 //! Speakers at loopback addresses of their own, and what their kernel would have.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bgp::attributes::Attributes;
 use bgp::fsm::{SessionConfig, State};
-use bgp::speaker::{
-    Config, Peer, PeerStatus, RouteChange, RouteFailure, RouteQuery, RouteSink, Speaker, Via, View,
-};
-use model::Cidr;
+use bgp::speaker::{Config, Peer, PeerStatus, RouteQuery, Speaker, Via, View};
+
+pub(crate) use crate::table::Table;
 
 pub(crate) const PORT: u16 = 1790;
 /// Long enough for a busy machine; nothing waits for it when all is well.
@@ -30,39 +27,14 @@ pub(crate) fn next_hop(address: Ipv4Addr) -> Ipv4Addr {
     Ipv4Addr::new(10, b, c, d)
 }
 
-/// What the kernel would have.
-#[derive(Clone, Default)]
-pub(crate) struct Table(
-    pub(crate) Arc<Mutex<BTreeMap<Cidr, Vec<Via>>>>,
-    Arc<AtomicBool>,
-);
-
-impl RouteSink for Table {
-    fn apply(&mut self, batch: &[RouteChange]) -> Vec<RouteFailure> {
-        let mut table = self.0.lock().unwrap();
-        for change in batch {
-            if change.via.is_empty() {
-                table.remove(&change.prefix);
-            } else {
-                table.insert(change.prefix, change.via.clone());
-            }
-        }
-        Vec::new()
-    }
-
-    fn settled(&mut self) {
-        self.1.store(true, Ordering::Relaxed);
-    }
-}
-
 impl Table {
     /// Whether what is from before the start may go.
     pub(crate) fn is_settled(&self) -> bool {
-        self.1.load(Ordering::Relaxed)
+        self.settled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.routes.lock().unwrap().len()
     }
 }
 

@@ -21,7 +21,7 @@ fn routes_go_both_ways_and_into_the_kernel() {
     b.announce(&["10.2.0.0/24"]);
     until(|| a.learnt(), |l| *l == ["10.2.0.0/24"]);
     until(|| b.learnt(), |l| *l == ["10.1.0.0/24", "10.1.1.0/24"]);
-    let installed = until(|| a.table.0.lock().unwrap().clone(), |t| t.len() == 1);
+    let installed = until(|| a.table.routes.lock().unwrap().clone(), |t| t.len() == 1);
     assert_eq!(installed[&"10.2.0.0/24".parse().unwrap()], [via(b.address)]);
     let heard = RouteQuery::new(View::Advertised("b".to_owned()));
     let heard = a.speaker().routes(heard).unwrap().routes;

@@ -11,3 +11,6 @@ mod gobgp;
 mod openbgpd;
 mod protection;
 mod rig;
+// As the tests of the crate have it.
+#[path = "../../../bgp/tests/speaker/table.rs"]
+mod table;

@@ -2,20 +2,17 @@
 
 mod others;
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bgp::attributes::Attributes;
 use bgp::fsm::{SessionConfig, State};
-use bgp::speaker::{
-    Config, Peer, PeerStatus, RouteChange, RouteFailure, RouteInfo, RouteQuery, RouteSink, Speaker,
-    Via, View,
-};
+use bgp::speaker::{Config, Peer, PeerStatus, RouteInfo, RouteQuery, Speaker, Via, View};
 use integration::lab::{Lab, Netns, wait};
 use model::Cidr;
+
+use crate::table::Table;
 
 pub(crate) use integration::lab::switches::{Bird, Frr, Gobgp, shows};
 pub(crate) use others::{Exabgp, Openbgpd};
@@ -29,28 +26,10 @@ pub(crate) const THEM: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 pub(crate) const US6: &str = "fd99::1";
 pub(crate) const THEM6: &str = "fd99::2";
 
-/// What our kernel would have.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Table(Arc<Mutex<BTreeMap<Cidr, Vec<Via>>>>);
-
-impl RouteSink for Table {
-    fn apply(&mut self, batch: &[RouteChange]) -> Vec<RouteFailure> {
-        let mut table = self.0.lock().unwrap();
-        for change in batch {
-            if change.via.is_empty() {
-                table.remove(&change.prefix);
-            } else {
-                table.insert(change.prefix, change.via.clone());
-            }
-        }
-        Vec::new()
-    }
-}
-
 impl Table {
     pub(crate) fn get(&self, prefix: &str) -> Vec<Via> {
-        let table = self.0.lock().unwrap();
-        table.get(&cidr(prefix)).cloned().unwrap_or_default()
+        let routes = self.routes.lock().unwrap();
+        routes.get(&cidr(prefix)).cloned().unwrap_or_default()
     }
 }
 
