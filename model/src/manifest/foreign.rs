@@ -34,6 +34,8 @@ const fn field(
 const USE_VXLAN: &str = "remove it; vxlanMode gives a tunnel without IP-in-IP";
 const USE_ENCRYPTION: &str = "write spec.encryption";
 
+const NO_EXTENSIONS: &str =
+    "remove it; its values are for templates of BIRD's configuration, and BIRD does not run here";
 const NO_OPTIONAL: &str = "remove it; a peer whose password is missing is not peered with";
 const NO_INTERFACE: &str = "remove it; match by cidr, or by source: RemotePeers";
 const NO_ROUTE_PRIORITY: &str =
@@ -93,7 +95,7 @@ const FIELDS: &[Field] = &[
         Kind::BGPConfiguration,
         "spec.extensions",
         &[],
-        "remove it; what they would ask of another speaker is not built",
+        NO_EXTENSIONS,
     ),
     field(
         Kind::BGPConfiguration,
@@ -143,12 +145,7 @@ const FIELDS: &[Field] = &[
         &[],
         "remove it; learnt routes go to the main table",
     ),
-    field(
-        Kind::BGPPeer,
-        "spec.extensions",
-        &[],
-        "remove it; what they would ask of another speaker is not built",
-    ),
+    field(Kind::BGPPeer, "spec.extensions", &[], NO_EXTENSIONS),
     field(
         Kind::BGPFilter,
         "spec.exportV4[].interface",
