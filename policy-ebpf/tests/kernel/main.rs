@@ -9,22 +9,32 @@
 )]
 
 mod both;
+#[path = "../truth/cluster.rs"]
+mod cluster;
 mod compiled;
 #[path = "../it/dice.rs"]
 mod dice;
+#[path = "../truth/evaluator.rs"]
+mod evaluator;
 #[path = "../packets/frame.rs"]
 mod frame;
 mod interfaces;
 mod limit;
 mod namespace;
+#[allow(dead_code)] // some of it is for other tests
+#[path = "../truth/node.rs"]
+mod node;
 #[path = "../packets/random.rs"]
 mod random;
+#[path = "../truth/recipes.rs"]
+mod recipes;
 #[allow(dead_code)] // some of it is for other tests
 #[path = "../it/samples.rs"]
 mod samples;
 #[path = "../packets/scenarios.rs"]
 mod scenarios;
 mod tables;
+mod truth;
 #[path = "../packets/world.rs"]
 mod world;
 
