@@ -153,7 +153,7 @@ fn enforcer(snapshot: &Snapshot, endpoints: &[Endpoint<'_>]) -> Enforcer {
 }
 
 /// A packet that begins something; `None` of what begins nothing.
-fn first_packet(packet: &Packet) -> Option<Vec<u8>> {
+pub fn first_packet(packet: &Packet) -> Option<Vec<u8>> {
     let path = Path {
         from: packet.source,
         to: packet.destination,

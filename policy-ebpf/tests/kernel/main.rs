@@ -14,12 +14,17 @@ mod cluster;
 mod compiled;
 #[path = "../it/dice.rs"]
 mod dice;
+mod documented;
 #[path = "../truth/evaluator.rs"]
 mod evaluator;
+#[path = "../truth/examples.rs"]
+mod examples;
 #[path = "../packets/frame.rs"]
 mod frame;
 mod interfaces;
 mod limit;
+#[path = "../truth/line.rs"]
+mod line;
 mod namespace;
 #[allow(dead_code)] // some of it is for other tests
 #[path = "../truth/node.rs"]

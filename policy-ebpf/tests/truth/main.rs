@@ -9,8 +9,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cluster;
+mod documented;
 mod evaluator;
+mod examples;
 mod generated;
+mod line;
 mod node;
 mod recipes;
 mod table;
