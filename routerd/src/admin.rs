@@ -1,8 +1,8 @@
 //! The daemon's socket: HTTP/1.1 with JSON bodies, for `routerctl`, the CNI plugin and `curl`.
 
 mod bgp;
-mod flows;
 mod explain;
+mod flows;
 mod ipam;
 mod policy;
 mod resources;

@@ -1,8 +1,9 @@
-//! `make demo`: three nodes and what may happen to them, then two racks and their switches.
+//! `make demo`: three nodes and what may happen to them, then two racks and their switches, then policy.
 //!
 //! Exit status 0 when everything that was shown is true, 1 otherwise.
 
 mod mesh;
+mod policy;
 mod racks;
 
 use std::process::ExitCode;
@@ -20,7 +21,9 @@ fn main() -> ExitCode {
 fn demo() -> ExitCode {
     let start = Instant::now();
     let mut screen = Screen::new();
-    let outcome = part(mesh::show, &mut screen).and_then(|()| part(racks::show, &mut screen));
+    let outcome = part(mesh::show, &mut screen)
+        .and_then(|()| part(racks::show, &mut screen))
+        .and_then(|()| part(policy::show, &mut screen));
     let took = start.elapsed().as_secs();
     match outcome {
         Ok(()) => {
