@@ -44,7 +44,7 @@ const ASKED: &str = "/v1/explain?source=shop%2Fweb&destination=10.0.1.1&protocol
 
 fn serving(asked: &'static str) -> FakeDaemon {
     FakeDaemon::start(move |r| match r.target == asked {
-        true => Reply::ok(&told()),
+        true => Reply::ok(told()),
         false => Reply::refuse(404, &format!("not {}", r.target), false),
     })
 }

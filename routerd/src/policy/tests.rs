@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use model::api::Health;
 use model::resources::{PolicySpec, PolicyType};
 use model::{Object, manifest};
+use policy_ebpf::kernel::{First, Loaded};
 
 use super::*;
 
