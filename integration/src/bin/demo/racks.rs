@@ -84,6 +84,9 @@ pub(crate) fn show(lab: &Lab, steps: &mut Screen) -> Result<()> {
     sessions(mesh.node(0)?)?;
     let n1 = mesh.node(0)?;
     let device = workload.host_interface()?;
+    wait("both switches to lead to the server", LIMIT, || {
+        both_lead(n1)
+    })?;
     let used = in_use(n1, device, ip, SERVER)?;
     // One that takes the same switch; as good as always there is one.
     let mut far6 = server6;
@@ -182,6 +185,19 @@ fn sessions(node: &Node) -> Result<()> {
     println!();
     for line in node.ctl(&args)?.must_succeed(&args)?.stdout.lines() {
         println!("      {line}");
+    }
+    Ok(())
+}
+
+/// Whether the node has a way to the server over each switch, in both families.
+fn both_lead(node: &Node) -> Result<()> {
+    for (family, server) in [("-4", SERVER), ("-6", SERVER6)] {
+        let routes = format!("{family} route show to match {server} proto 83");
+        let routes = node.ns.output("ip", &routes)?;
+        for switch in 1..=SWITCHES.len() {
+            let over = |net: &Net| routes.contains(&format!("via {}1 ", net.start));
+            ensure!(nets(1, switch).iter().any(over), "{routes}");
+        }
     }
     Ok(())
 }
