@@ -307,7 +307,10 @@ fn policy_is_read_from_the_maps() -> Result<()> {
         // Somebody ends the program of what the workload sends: everything passes, and nothing but a look tells.
         let interface = here.host_interface()?;
         let index = node.ns.ip_json(&format!("link show dev {interface}"))?[0]["ifindex"].clone();
-        std::fs::remove_file(node.dir().join(format!("bpf/links/{index}-from_wire")))?;
+        std::fs::remove_file(
+            node.dir()
+                .join(format!("bpf/routerd/links/{index}-from_wire")),
+        )?;
         let told = explain(node, &pod(&here), "198.51.100.7", &[])?;
         ensure!(
             told["verdict"] == "Deny" && told["kernelAgrees"] == false,

@@ -7,7 +7,10 @@ use model::object::ObjectId;
 use model::resources::PolicyType;
 use model::snapshot::Snapshot;
 use policy_common::packet::{IcmpKind, Version, icmp_kind, protocol};
-use policy_ebpf::kernel::{Enforcer, First, Hook, Interface, Loaded, Programs, Sizes, Test};
+use policy_common::tables::{Action, rule};
+use policy_ebpf::kernel::{
+    Behind, Enforcer, First, Hook, Interface, Loaded, Programs, Sizes, Test,
+};
 use policy_ebpf::{Engine, Settings, feed};
 
 use crate::dice::Dice;
@@ -78,6 +81,50 @@ fn the_programs_say_what_the_resources_say() {
         passed * 10 > dropped && dropped * 10 > passed,
         "{passed} {dropped}"
     );
+}
+
+/// The maps are read as they are, whoever wrote them, and reading leaves no trace.
+#[test]
+fn what_somebody_altered_is_what_is_read() {
+    let mut snapshot = Snapshot::default();
+    samples::rows(&mut snapshot);
+    let world = World::new(&snapshot, Mode::Enforced);
+    let endpoints = endpoints(&world, &snapshot);
+    let enforcer = &mut enforcer(&snapshot, &endpoints);
+    let id = endpoints[0].id.clone();
+    let packet = First {
+        source: [10, 5, 0, 4].into(),
+        destination: [10, 5, 0, 8].into(),
+        protocol: 6,
+        source_port: 40_000,
+        destination_port: 80,
+        icmp: None,
+    };
+    let judge = |enforcer: &Enforcer| enforcer.judge(&id, true, &packet).expect("maps");
+    let read = judge(enforcer);
+    assert_eq!((read.allows(), read.behind()), (true, Behind::Profile));
+    let maps = &enforcer.programs().maps;
+    for number in maps.chain.keys().expect("chains") {
+        let mut chain = maps.chain.get(&number).expect("maps").expect("a chain");
+        chain.profile = rule::word(77, Action::Deny);
+        maps.chain.put(&number, &chain).expect("room");
+    }
+    let read = judge(enforcer);
+    assert_eq!((read.allows(), read.behind()), (false, Behind::Number(77)));
+    let maps = &enforcer.programs().maps;
+    for number in maps.chain.keys().expect("chains") {
+        maps.chain.remove(&number).expect("maps");
+    }
+    assert_eq!(judge(enforcer), Loaded::NotProgrammed);
+    let maps = &enforcer.programs().maps;
+    assert_eq!(maps.connections.keys().expect("maps").len(), 0);
+    assert!(maps.counted().expect("maps").is_empty());
+    for key in maps.own.keys().expect("maps") {
+        maps.own.remove(&key).expect("maps");
+    }
+    assert_eq!(judge(enforcer), Loaded::Spoofed);
+    enforcer.detach(&id).expect("maps");
+    assert_eq!(judge(enforcer), Loaded::Detached);
 }
 
 fn first(packet: &Packet) -> First {
