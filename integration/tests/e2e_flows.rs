@@ -132,7 +132,7 @@ fn of(all: &[Value], stream: &TcpStream, reporter: &str) -> Result<Value> {
 fn named(end: &Value, name: &str, app: &str, ip: IpAddr) -> Result<()> {
     ensure!(
         end["namespace"] == "default"
-            && (end["pod"] == *name || end["pod"] == "")
+            && end["name"] == *name
             && end["labels"]["app"] == *app
             && end["ip"] == *ip.to_string()
             && end["kind"] == "WorkloadEndpoint",

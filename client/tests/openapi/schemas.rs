@@ -149,7 +149,7 @@ fn flows(s: &mut Schemas) {
         kind: text("WorkloadEndpoint"),
         namespace: text("default"),
         name: text("a"),
-        pod: text("a"),
+        endpoint: text("a"),
         labels: [(text("app"), text("web"))].into(),
     };
     let by = FlowBy {

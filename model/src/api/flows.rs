@@ -82,11 +82,11 @@ pub struct FlowEnd {
     pub kind: String,
     /// Namespace; empty where it has none.
     pub namespace: String,
-    /// Name; empty when nobody is known there.
+    /// What people call it: of a workload its pod, or else its container; empty when nobody is known there.
     pub name: String,
-    /// Name of its pod; empty when it has none, or is on another node than the one that reports.
+    /// Name of its object.
     #[serde(default)]
-    pub pod: String,
+    pub endpoint: String,
     /// Labels that selectors see, those of the namespace left out.
     pub labels: BTreeMap<String, String>,
 }

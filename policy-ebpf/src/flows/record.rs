@@ -18,8 +18,8 @@ use crate::party::Labels;
 pub struct Who {
     /// A workload, a host endpoint, a network set or a node.
     pub id: ObjectId,
-    /// Name of its pod; empty when it has none, or is on another node.
-    pub pod: String,
+    /// What people call it: its pod, or else its container; for all else the name of its object.
+    pub called: String,
     /// Its labels.
     pub labels: Arc<Labels>,
 }

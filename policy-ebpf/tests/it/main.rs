@@ -7,6 +7,7 @@ mod dice;
 mod errors;
 mod explained;
 mod feed;
+mod flows;
 mod history;
 mod oracle;
 mod samples;

@@ -132,11 +132,7 @@ fn clock(date: &str) -> &str {
 }
 
 fn end(end: &FlowEnd, port: Option<u16>) -> String {
-    let name = match end.pod.as_str() {
-        "" => end.name.as_str(),
-        pod => pod,
-    };
-    let name = match (end.namespace.as_str(), name) {
+    let name = match (end.namespace.as_str(), end.name.as_str()) {
         (_, "") => return place(&end.ip.to_string(), end.ip.is_ipv6(), port),
         ("", name) => name.to_owned(),
         (namespace, name) => format!("{namespace}/{name}"),

@@ -183,10 +183,12 @@ impl Known {
     }
 }
 
-/// A pod by its name, and all else by kind and name.
+/// A workload as people call it, and all else by kind and name.
 fn called(who: &Who) -> String {
-    match (&who.id.namespace, who.pod.as_str()) {
-        (Some(namespace), pod) if !pod.is_empty() => format!("{namespace}/{pod}"),
+    match &who.id.namespace {
+        Some(namespace) if who.id.kind == Kind::WorkloadEndpoint => {
+            format!("{namespace}/{}", who.called)
+        }
         _ => who.id.to_string(),
     }
 }

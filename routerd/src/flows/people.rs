@@ -55,7 +55,14 @@ pub(crate) fn who(snapshot: &Snapshot, wanted: &BTreeSet<IpAddr>) -> HashMap<IpA
         (host.spec.expected_ips.iter()).for_each(|ip| put(*ip, &who));
     }
     for (key, remote) in &snapshot.remote_endpoints {
-        let who = || named(workload(key), remote.labels.clone());
+        let who = || {
+            let id = workload(key);
+            Arc::new(Who {
+                called: called(&remote.workload, &id),
+                id,
+                labels: remote.labels.clone(),
+            })
+        };
         remote.ips.iter().for_each(|ip| put(*ip, &who));
     }
     for (key, local) in &snapshot.local_endpoints {
@@ -123,18 +130,22 @@ fn global(kind: Kind, name: &str) -> ObjectId {
     }
 }
 
+fn called(name: &str, id: &ObjectId) -> String {
+    match name {
+        "" => id.name.clone(),
+        name => name.to_owned(),
+    }
+}
+
 fn here(id: ObjectId, local: &Resource<WorkloadEndpointSpec>) -> Arc<Who> {
     Arc::new(Who {
+        called: called(local.spec.called(), &id),
         id,
-        pod: local.spec.pod.clone(),
         labels: all_labels(&local.metadata, &local.spec).into(),
     })
 }
 
 fn named(id: ObjectId, labels: Arc<Labels>) -> Arc<Who> {
-    Arc::new(Who {
-        id,
-        pod: String::new(),
-        labels,
-    })
+    let called = id.name.clone();
+    Arc::new(Who { id, called, labels })
 }

@@ -96,8 +96,8 @@ fn end(ip: IpAddr, who: Option<&Arc<Who>>) -> FlowEnd {
         ip,
         kind: id.map(|id| id.kind.to_string()).unwrap_or_default(),
         namespace: id.and_then(|id| id.namespace.clone()).unwrap_or_default(),
-        name: id.map(|id| id.name.clone()).unwrap_or_default(),
-        pod: who.map(|w| w.pod.clone()).unwrap_or_default(),
+        name: who.map(|w| w.called.clone()).unwrap_or_default(),
+        endpoint: id.map(|id| id.name.clone()).unwrap_or_default(),
         labels: who.map(|w| (*w.labels).clone()).unwrap_or_default(),
     }
 }

@@ -95,7 +95,7 @@ fn find(
     let ip: Option<IpAddr> = name.parse().ok();
     let local = snapshot.local_endpoints.iter().find(|(key, endpoint)| {
         let here =
-            &*key.namespace == namespace && (&*key.name == name || endpoint.spec.pod == name);
+            &*key.namespace == namespace && (&*key.name == name || endpoint.spec.called() == name);
         here || ip.is_some_and(|ip| endpoint.spec.ip_networks.iter().any(|n| n.contains(ip)))
     });
     if let Some((key, _)) = local {
@@ -119,7 +119,8 @@ fn find(
         };
     }
     let remote = snapshot.remote_endpoints.iter().find(|(key, remote)| {
-        let there = &*key.namespace == namespace && &*key.name == name;
+        let there =
+            &*key.namespace == namespace && (&*key.name == name || &*remote.workload == name);
         there || ip.is_some_and(|ip| remote.ips.contains(&ip))
     });
     Err(match remote {
