@@ -63,8 +63,20 @@ impl Entry {
         let mut connection = Connection {
             began: Word::new(self.began),
             last: Word::new(self.last),
-            judged: Word::new(Judged { generation: 1, world: 1 }.word()),
-            decided: Word::new(Decided { rule: ALLOW, staged: 0 }.word()),
+            judged: Word::new(
+                Judged {
+                    generation: 1,
+                    world: 1,
+                }
+                .word(),
+            ),
+            decided: Word::new(
+                Decided {
+                    rule: ALLOW,
+                    staged: 0,
+                }
+                .word(),
+            ),
             flags: Word::new(if self.cut { state::CUT } else { 0 }),
             first_packets: 1,
             first_bytes: 100,
@@ -116,7 +128,13 @@ fn every_connection_that_a_look_sees_is_in_one_record() {
                 let idle = table.get(&port).is_none_or(|e| e.closed);
                 match dice.roll(5) {
                     0 | 1 if idle => {
-                        let entry = Entry { began: now, last: now, packets: 1, closed: false, cut: false };
+                        let entry = Entry {
+                            began: now,
+                            last: now,
+                            packets: 1,
+                            closed: false,
+                            cut: false,
+                        };
                         table.insert(port, entry);
                     }
                     4 => {
@@ -143,7 +161,11 @@ fn every_connection_that_a_look_sees_is_in_one_record() {
                     Some(end) => assert!(end >= change.last && end <= now, "{change:?}"),
                 }
             }
-            counted += recorder.take_passed().values().map(|c| c.packets).sum::<u64>();
+            counted += recorder
+                .take_passed()
+                .values()
+                .map(|c| c.packets)
+                .sum::<u64>();
             assert_eq!(found(&recorder), expected, "seed {seed}");
             assert_eq!(counted, passed, "seed {seed}");
         }
@@ -156,8 +178,17 @@ fn every_connection_that_a_look_sees_is_in_one_record() {
 #[test]
 fn what_was_there_before_anybody_looked_counts_from_then() {
     let mut recorder = Recorder::new(Limits::default());
-    let entry = |packets, closed, last| Entry { began: SECOND, last, packets, closed, cut: false };
-    let table = [(1, entry(5, false, 9 * SECOND)), (2, entry(6, true, 9 * SECOND))];
+    let entry = |packets, closed, last| Entry {
+        began: SECOND,
+        last,
+        packets,
+        closed,
+        cut: false,
+    };
+    let table = [
+        (1, entry(5, false, 9 * SECOND)),
+        (2, entry(6, true, 9 * SECOND)),
+    ];
     look(&mut recorder, 10 * SECOND, &table.into());
     // What had ended is of the past.
     assert_eq!(found(&recorder), [((1, SECOND), 5)].into());
@@ -171,15 +202,43 @@ fn what_was_there_before_anybody_looked_counts_from_then() {
 #[test]
 fn a_cut_connection_ends_and_may_come_back() {
     let mut recorder = Recorder::new(Limits::default());
-    let entry = |packets, cut, last| Entry { began: 2 * SECOND, last, packets, closed: false, cut };
+    let entry = |packets, cut, last| Entry {
+        began: 2 * SECOND,
+        last,
+        packets,
+        closed: false,
+        cut,
+    };
     look(&mut recorder, SECOND, &BTreeMap::new());
-    look(&mut recorder, 3 * SECOND, &[(1, entry(5, false, 3 * SECOND))].into());
-    let ended = look(&mut recorder, 5 * SECOND, &[(1, entry(6, true, 4 * SECOND))].into());
-    assert_eq!((ended.len(), ended[0].end, ended[0].packets[0]), (1, Some(5 * SECOND), 6));
+    look(
+        &mut recorder,
+        3 * SECOND,
+        &[(1, entry(5, false, 3 * SECOND))].into(),
+    );
+    let ended = look(
+        &mut recorder,
+        5 * SECOND,
+        &[(1, entry(6, true, 4 * SECOND))].into(),
+    );
+    assert_eq!(
+        (ended.len(), ended[0].end, ended[0].packets[0]),
+        (1, Some(5 * SECOND), 6)
+    );
     for _ in 0..3 {
-        assert!(look(&mut recorder, 7 * SECOND, &[(1, entry(6, true, 4 * SECOND))].into()).is_empty());
+        assert!(
+            look(
+                &mut recorder,
+                7 * SECOND,
+                &[(1, entry(6, true, 4 * SECOND))].into()
+            )
+            .is_empty()
+        );
     }
-    look(&mut recorder, 9 * SECOND, &[(1, entry(9, false, 8 * SECOND))].into());
+    look(
+        &mut recorder,
+        9 * SECOND,
+        &[(1, entry(9, false, 8 * SECOND))].into(),
+    );
     let packets: Vec<u64> = recorder.records().map(|r| r.packets[0]).collect();
     assert_eq!(packets, [6, 3]);
 }
@@ -221,15 +280,34 @@ fn an_attempt_is_one_record_however_often_it_is_tried() {
     assert_eq!((ended.len(), ended[0].tuple.source_port), (1, 2));
     recorder.settle(at(25));
     let ended = recorder.name(&Nobody);
-    let [one] = &ended[..] else { panic!("{ended:?}") };
-    let about = (one.packets, one.bytes, one.start, one.end, one.allowed, one.reason);
-    let wanted = ([3, 0], [180, 0], at(1), Some(at(4)), false, Some(Reason::Policy));
+    let [one] = &ended[..] else {
+        panic!("{ended:?}")
+    };
+    let about = (
+        one.packets,
+        one.bytes,
+        one.start,
+        one.end,
+        one.allowed,
+        one.reason,
+    );
+    let wanted = (
+        [3, 0],
+        [180, 0],
+        at(1),
+        Some(at(4)),
+        false,
+        Some(Reason::Policy),
+    );
     assert_eq!(about, wanted);
 }
 
 #[test]
 fn memory_is_bounded_and_what_is_dropped_is_counted() {
-    let limits = Limits { records: 10, denied: 5 };
+    let limits = Limits {
+        records: 10,
+        denied: 5,
+    };
     let mut recorder = Recorder::new(limits);
     for port in 1..=100 {
         recorder.hear(&event(SECOND, kind::DROP, port));
