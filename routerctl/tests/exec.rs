@@ -8,6 +8,8 @@ mod harness;
 mod bgp;
 #[path = "exec/explain.rs"]
 mod explain;
+#[path = "exec/flows.rs"]
+mod flows;
 #[path = "exec/get.rs"]
 mod get;
 #[path = "exec/node.rs"]
