@@ -60,11 +60,17 @@ pub enum Change {
     Unknown(bool),
 }
 
+/// Rows that each of the tables of classes, ports and cells has room for, if nobody says otherwise.
+pub(crate) const ROWS: u32 = 1 << 19;
+
 /// What an engine starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Combinations of classes that one program may have, and so most of its cells.
     pub cells: usize,
+    /// Rows of each of those tables that policy may take when it is put in force, of all programs together. What is left in
+    /// the tables is for endpoints and sets that come later: their rows are written in any case.
+    pub rows: usize,
     /// Generations begin above this: higher than those of a process before whose tables are still in use.
     pub generation: u32,
 }
@@ -73,6 +79,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             cells: 1 << 20,
+            rows: (ROWS - ROWS / 8) as usize,
             generation: 0,
         }
     }
@@ -138,6 +145,10 @@ pub struct Engine {
     /// Endpoints whose chains may have to change.
     pending: BTreeSet<ObjectId>,
     problems: BTreeMap<ObjectId, Vec<PolicyError>>,
+    /// What is in force and should not be as large.
+    outgrown: Vec<(ObjectId, PolicyError)>,
+    /// How many rows there were when there was no room for others; 0 when there was room for all.
+    full_at: usize,
 }
 
 impl Engine {
@@ -150,17 +161,43 @@ impl Engine {
             world: World::new(),
             policies: Policies::default(),
             parts: Parts::default(),
-            programs: Programs::default(),
+            programs: Programs::new(settings.cells, settings.rows),
             chains: Interner::default(),
             parties: HashMap::new(),
             endpoints: BTreeMap::new(),
             pending: BTreeSet::new(),
             problems: BTreeMap::new(),
+            outgrown: Vec::new(),
+            full_at: 0,
         }
     }
 
     /// Takes changes in and tells what to write for them.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Update {
+        let mut update = self.batch(changes);
+        let lacks_room = |errors: &Vec<PolicyError>| {
+            let mut errors = errors.iter();
+            errors.any(|e| matches!(e, PolicyError::NoRoom { .. }))
+        };
+        let waiting = self.problems.iter().filter(|(_, e)| lacks_room(e));
+        let waiting: Vec<ObjectId> = waiting.map(|(id, _)| id.clone()).collect();
+        if waiting.is_empty() {
+            self.full_at = 0;
+        } else if self.programs.rows() < self.full_at {
+            // What left the tables at the end of the update takes no room behind it.
+            self.pending.extend(waiting);
+            let next = self.batch([]);
+            update.next = (!next.is_empty()).then(|| Box::new(next));
+            self.full_at = self.programs.rows();
+        } else {
+            self.full_at = self.programs.rows();
+        }
+        self.outgrown = self.outgrown();
+        update
+    }
+
+    /// Works off one batch.
+    fn batch(&mut self, changes: impl IntoIterator<Item = Change>) -> Update {
         let mut update = Update::default();
         let mut old = Vec::new();
         for change in changes {
@@ -304,14 +341,15 @@ impl Engine {
         self.world.rest();
         self.policies.slots.rest();
         self.parts.rest();
-        self.programs.rest();
         self.chains.rest();
+        self.programs.rest();
     }
 
-    /// Why policies of endpoints are not in force, by endpoint.
+    /// Why policies of endpoints are not in force, by endpoint, and which are in force beyond a limit.
     pub fn problems(&self) -> impl Iterator<Item = (&ObjectId, &PolicyError)> {
         let problems = self.problems.iter();
-        problems.flat_map(|(id, errors)| errors.iter().map(move |e| (id, e)))
+        let problems = problems.flat_map(|(id, errors)| errors.iter().map(move |e| (id, e)));
+        problems.chain(self.outgrown.iter().map(|(id, e)| (id, e)))
     }
 
     /// What a rule's number stands for; `None` for those below [`policy_common::tables::rule::FIRST`] and for

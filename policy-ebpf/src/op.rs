@@ -42,7 +42,7 @@ pub struct Chains {
 
 /// Writes that take the tables from one state of the world to the next, in three steps. A step is begun when
 /// no program runs any more that began before the last write of the step before, so that a packet under
-/// way finds all it was led to.
+/// way finds all it was led to. What finds room only when this is done comes behind it, as another update.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// To be done in order. After each of them every packet is judged by the old state or by the new one,
@@ -52,6 +52,8 @@ pub struct Update {
     pub merges: Vec<Op>,
     /// What nothing leads to any more, table by table.
     pub deletes: Vec<Op>,
+    /// To be done when all of this is.
+    pub next: Option<Box<Update>>,
 }
 
 impl Op {
@@ -78,6 +80,15 @@ impl Update {
 
     /// All writes in order.
     pub fn ops(&self) -> impl Iterator<Item = &Op> {
-        self.puts.iter().chain(&self.merges).chain(&self.deletes)
+        let updates = std::iter::successors(Some(self), |update| update.next.as_deref());
+        updates.flat_map(|update| {
+            let Update {
+                puts,
+                merges,
+                deletes,
+                ..
+            } = update;
+            puts.iter().chain(merges).chain(deletes)
+        })
     }
 }

@@ -85,7 +85,8 @@ impl Endpoint {
 impl Engine {
     /// The chains that an endpoint has in the tables; `None` while it is closed.
     pub fn chains(&self, id: &ObjectId) -> Option<Chains> {
-        self.endpoints.get(id)?.chains
+        let chains = self.endpoints.get(id)?.chains;
+        chains.filter(|chains| chains.ingress != 0)
     }
 
     /// The policies that select an endpoint, staged ones among them, in no particular order.
@@ -270,11 +271,11 @@ impl Engine {
             for (log, made) in [false, true].into_iter().zip(&mut made) {
                 match self.program(&tier.parts, log, failed, update) {
                     Ok(program) => *made = program,
-                    Err(TooMany { order }) => {
+                    Err(e) => {
                         for program in programs {
                             self.release_program(program, update);
                         }
-                        return Err(self.too_many(id, tier, order));
+                        return Err(self.too_many(id, tier, e));
                     }
                 }
                 programs.extend(Some(made.0).filter(|number| *number != 0));
@@ -325,9 +326,8 @@ impl Engine {
         for part in parts {
             self.parts.parts.hold_again(*part);
         }
-        let limit = self.settings.cells;
         let (programs, world) = (&mut self.programs, &mut self.world);
-        match programs.build(key.clone(), rows, world, limit, update) {
+        match programs.build(key.clone(), rows, world, update) {
             Ok(number) => Ok((number, self.programs.masks(number))),
             Err(e) => {
                 for part in parts {
@@ -339,15 +339,51 @@ impl Engine {
         }
     }
 
-    fn too_many(&self, id: &ObjectId, tier: &Tier, order: u32) -> PolicyError {
-        let slot = self.parts.at_order(&tier.parts, order);
+    fn too_many(&self, id: &ObjectId, tier: &Tier, e: TooMany) -> PolicyError {
+        let slot = self.parts.at_order(&tier.parts, e.order);
         let policy = slot.and_then(|slot| self.policies.slots.get(slot));
-        PolicyError::TooManyCells {
-            policy: Box::new(policy.unwrap_or(id).clone()),
-            tier: tier.name.clone(),
-            endpoint: Box::new(id.clone()),
-            limit: self.settings.cells,
+        let policy = Box::new(policy.unwrap_or(id).clone());
+        let (tier, endpoint) = (tier.name.clone(), Box::new(id.clone()));
+        match e.no_room {
+            true => PolicyError::NoRoom {
+                policy,
+                tier,
+                endpoint,
+                limit: self.settings.rows,
+            },
+            false => PolicyError::TooManyCells {
+                policy,
+                tier,
+                endpoint,
+                limit: self.settings.cells,
+            },
         }
+    }
+
+    /// What is in force beyond a limit, with one endpoint of each.
+    pub(super) fn outgrown(&self) -> Vec<(ObjectId, PolicyError)> {
+        let outgrown = self.programs.outgrown().into_iter();
+        outgrown
+            .filter_map(|(program, rows, limit)| {
+                let uses = |e: &&Endpoint| {
+                    let chains = e.numbers().filter_map(|number| self.chains.get(number));
+                    let mut stages = chains.flat_map(|c| &c.stages);
+                    stages.any(|s| s.program == program || s.log == program)
+                };
+                let endpoint = self.endpoints.iter().find(|(_, e)| uses(e))?.0;
+                let (key, order) = self.programs.greediest(program)?;
+                let slot = self.parts.at_order(&key.parts, order)?;
+                let spec = self.policies.get(slot).map(|(_, p)| p.spec.tier());
+                let error = PolicyError::Outgrown {
+                    policy: Box::new(self.policies.slots.get(slot)?.clone()),
+                    tier: spec.unwrap_or_default().to_owned(),
+                    endpoint: Box::new(endpoint.clone()),
+                    rows,
+                    limit,
+                };
+                Some((endpoint.clone(), error))
+            })
+            .collect()
     }
 
     fn release_program(&mut self, number: u32, update: &mut Update) {

@@ -104,6 +104,12 @@ impl<K: Hash + Eq, V> Interner<K, V> {
     }
 
     /// What is kept with a number, if it is in use.
+    pub(super) fn value(&self, number: u32) -> Option<&V> {
+        let slot = self.slots.get(number as usize)?.as_ref()?;
+        Some(&slot.value)
+    }
+
+    /// As [`Interner::value`], to change it.
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut V> {
         let slot = self.slots.get_mut(number as usize)?.as_mut()?;
         Some(&mut slot.value)

@@ -62,11 +62,30 @@ struct Side {
     classes: Interner<Vec<u32>>,
 }
 
-/// The program would have more cells than it may have.
+/// The program would have more cells than it may have, or more rows than there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany {
     /// Order of the row that takes the most of them.
     pub(super) order: u32,
+    /// Whether it is for want of room beside all the others.
+    pub(super) no_room: bool,
+}
+
+/// What a program may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Combinations.
+    pub(super) cells: usize,
+    /// Rows of each table.
+    pub(super) rows: Rows,
+}
+
+/// Rows of CLASS, PORT and CELL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rows {
+    pub(super) classes: usize,
+    pub(super) ports: usize,
+    pub(super) cells: usize,
 }
 
 /// Writes of which there may be too many.
@@ -100,7 +119,7 @@ impl Program {
         rows: Vec<ProgramRow>,
         identities: &Interner<Signature, super::world::Identity>,
         atoms: &Atoms,
-        limit: usize,
+        room: &Room,
         update: &mut Update,
     ) -> Result<Program, TooMany> {
         let mut program = Program::read(rows, atoms);
@@ -112,14 +131,16 @@ impl Program {
             }
         }
         let mut cells = Cells {
-            left: limit,
+            left: room.cells,
             ..Cells::unbounded(update)
         };
         let loose = program.loose_cells(number, &mut cells)?;
         program.put_cells(loose, &mut cells);
+        program.fits(&room.rows)?;
         for identity in program.candidates(identities, atoms) {
             if let Some(signature) = identities.get(identity) {
                 program.add(number, identity, signature, atoms, &mut cells)?;
+                program.fits(&room.rows)?;
             }
         }
         cells.flush();
@@ -161,6 +182,47 @@ impl Program {
             *classes = ports::classes(side, &sets);
         }
         program
+    }
+
+    /// The rows that it has in the tables.
+    pub(super) fn size(&self) -> Rows {
+        Rows {
+            classes: self.identities.len(),
+            ports: self.ports.iter().map(|classes| classes.rows.len()).sum(),
+            cells: self.cells,
+        }
+    }
+
+    fn fits(&self, room: &Rows) -> Result<(), TooMany> {
+        match self.size().fit(room) {
+            true => Ok(()),
+            false => Err(TooMany {
+                order: self.greediest(),
+                no_room: true,
+            }),
+        }
+    }
+
+    /// Order of the row that stands in the most combinations.
+    pub(super) fn greediest(&self) -> u32 {
+        let combinations = |row: &Row| {
+            let ends = self.sides.iter().zip(row.ends).map(|(side, atom)| {
+                let holding = atom.map(|atom| side.holding.get(&atom).map_or(0, BTreeSet::len));
+                holding.unwrap_or(1)
+            });
+            let ports = self.ports.iter().zip(row.ports).map(|(classes, set)| {
+                let of = set.map(|set| classes.of.get(set as usize).map_or(0, Vec::len));
+                of.unwrap_or(1)
+            });
+            ends.chain(ports).fold(1, usize::saturating_mul)
+        };
+        let mut spent: BTreeMap<u32, usize> = BTreeMap::new();
+        for row in &self.rows {
+            let sum = spent.entry(row.order).or_default();
+            *sum = sum.saturating_add(combinations(row));
+        }
+        let most = spent.into_iter().max_by_key(|(_, count)| *count);
+        most.map_or(0, |(order, _)| order)
     }
 
     pub(super) fn has_wide(&self) -> bool {
@@ -371,6 +433,40 @@ impl Program {
     }
 }
 
+impl Rows {
+    pub(super) fn fit(&self, room: &Rows) -> bool {
+        self.classes <= room.classes && self.ports <= room.ports && self.cells <= room.cells
+    }
+
+    /// The largest of the three.
+    pub(super) fn most(&self) -> usize {
+        self.classes.max(self.ports).max(self.cells)
+    }
+
+    fn with(self, other: Rows, sum: impl Fn(usize, usize) -> usize) -> Rows {
+        Rows {
+            classes: sum(self.classes, other.classes),
+            ports: sum(self.ports, other.ports),
+            cells: sum(self.cells, other.cells),
+        }
+    }
+}
+
+impl std::ops::AddAssign for Rows {
+    fn add_assign(&mut self, other: Rows) {
+        *self = self.with(other, usize::saturating_add);
+    }
+}
+
+impl std::ops::Sub for Rows {
+    type Output = Rows;
+
+    /// What is left; nothing where there is less.
+    fn sub(self, other: Rows) -> Rows {
+        self.with(other, usize::saturating_sub)
+    }
+}
+
 impl Side {
     /// The atoms of this side that hold for a signature, sorted.
     fn holding(&self, signature: &Signature, atoms: &Atoms) -> Vec<u32> {
@@ -429,7 +525,8 @@ impl Cells<'_> {
             None => {
                 let most = self.spent.iter().max_by_key(|(order, n)| (**n, **order));
                 let order = most.map_or(order, |(order, _)| *order);
-                return Err(TooMany { order });
+                let no_room = false;
+                return Err(TooMany { order, no_room });
             }
         }
         Ok(())

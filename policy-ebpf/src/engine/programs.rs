@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::intern::Interner;
-use super::program::{Atoms, Cells, Program, ProgramRow, TooMany};
+use super::program::{Atoms, Cells, Program, ProgramRow, Room, Rows, TooMany};
 use super::world::{Signature, World};
 use crate::op::Update;
 
@@ -16,16 +16,44 @@ pub(super) struct ProgramKey {
 }
 
 /// All programs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Programs {
+    /// What one may have of cells, and all together of rows.
+    limits: Room,
     programs: Interner<ProgramKey, Program>,
     /// Those that every identity can be something to.
     wide: BTreeSet<u32>,
     /// The programs that an identity is something to.
     of: HashMap<u32, Vec<u32>>,
+    /// Rows that they have in the tables.
+    rows: Rows,
+    /// Rows that leave the tables at the end of this batch: until then they take room.
+    leaving: Rows,
+    /// Those with more combinations than one may have, for identities that came later.
+    grown: BTreeSet<u32>,
 }
 
 impl Programs {
+    /// Without any. One may have so many cells, and all together so many rows of each table.
+    pub(super) fn new(cells: usize, rows: usize) -> Programs {
+        Programs {
+            limits: Room {
+                cells,
+                rows: Rows {
+                    classes: rows,
+                    ports: rows,
+                    cells: rows,
+                },
+            },
+            programs: Interner::default(),
+            wide: BTreeSet::new(),
+            of: HashMap::new(),
+            rows: Rows::default(),
+            leaving: Rows::default(),
+            grown: BTreeSet::new(),
+        }
+    }
+
     /// A program that is there already, held once more.
     pub(super) fn hold(&mut self, key: &ProgramKey) -> Option<u32> {
         let number = self.programs.find(key)?;
@@ -38,19 +66,22 @@ impl Programs {
         self.programs[number].masks()
     }
 
-    /// Compiles a program that is not there. It has at most `limit` cells.
+    /// Compiles a program that is not there, if there is room.
     pub(super) fn build(
         &mut self,
         key: ProgramKey,
         rows: Vec<ProgramRow>,
         world: &mut World,
-        limit: usize,
         update: &mut Update,
     ) -> Result<u32, TooMany> {
         let (number, _) = self.programs.hold(key);
         let before = update.puts.len();
         let (identities, atoms) = (&world.identities, &world.atoms);
-        let compiled = Program::compile(number, rows, identities, atoms, limit, update);
+        let room = Room {
+            rows: self.limits.rows - self.rows - self.leaving,
+            ..self.limits
+        };
+        let compiled = Program::compile(number, rows, identities, atoms, &room, update);
         let program = match compiled {
             Ok(program) => program,
             Err(e) => {
@@ -68,6 +99,7 @@ impl Programs {
         if program.has_wide() {
             self.wide.insert(number);
         }
+        self.rows += program.size();
         self.programs[number] = program;
         Ok(number)
     }
@@ -94,6 +126,9 @@ impl Programs {
             }
         }
         self.wide.remove(&number);
+        self.grown.remove(&number);
+        self.rows = self.rows - program.size();
+        self.leaving += program.size();
         program.clear(number, update);
         Some(key)
     }
@@ -113,10 +148,16 @@ impl Programs {
         let mut of = Vec::new();
         for number in programs {
             let program = &mut self.programs[number];
+            let before = program.size();
             // Without these rows a packet would be taken for one that no rule is about, so there is no limit here.
             let mut cells = Cells::unbounded(update);
             let added = program.add(number, identity, signature, atoms, &mut cells);
             cells.flush();
+            let after = program.size();
+            self.rows += after - before;
+            if after.cells > self.limits.cells {
+                self.grown.insert(number);
+            }
             if added.is_ok() && program.identities.contains_key(&identity) {
                 of.push(number);
             }
@@ -129,7 +170,12 @@ impl Programs {
     /// An identity that nobody has any more.
     pub(super) fn remove_identity(&mut self, identity: u32, update: &mut Update) {
         for number in self.of.remove(&identity).into_iter().flatten() {
-            self.programs[number].remove(number, identity, update);
+            let program = &mut self.programs[number];
+            let before = program.size();
+            program.remove(number, identity, update);
+            let gone = before - program.size();
+            self.rows = self.rows - gone;
+            self.leaving += gone;
         }
     }
 
@@ -141,8 +187,37 @@ impl Programs {
         })
     }
 
+    /// Programs beyond a limit that were put in force below it: number, rows and limit.
+    pub(super) fn outgrown(&self) -> Vec<(u32, usize, usize)> {
+        let cells = self.limits.cells;
+        let grown = self.grown.iter().filter_map(|number| {
+            let size = self.programs.value(*number)?.size();
+            (size.cells > cells).then_some((*number, size.cells, cells))
+        });
+        let mut all: Vec<_> = grown.collect();
+        if !self.rows.fit(&self.limits.rows) {
+            let (rows, limit) = (self.rows.most(), self.limits.rows.most());
+            let programs = self.programs.iter();
+            let largest = programs.max_by_key(|(.., program)| program.size().most());
+            all.extend(largest.map(|(number, ..)| (number, rows, limit)));
+        }
+        all
+    }
+
+    /// The parts of a program, and the order of its row that takes the most.
+    pub(super) fn greediest(&self, number: u32) -> Option<(&ProgramKey, u32)> {
+        let program = self.programs.value(number)?;
+        Some((self.programs.get(number)?, program.greediest()))
+    }
+
+    /// How many rows there are in the fullest table.
+    pub(super) fn rows(&self) -> usize {
+        self.rows.most()
+    }
+
     /// At the end of a batch.
     pub(super) fn rest(&mut self) {
+        self.leaving = Rows::default();
         self.programs.rest();
         for program in self.programs.values_mut() {
             program.rest();

@@ -251,12 +251,16 @@ impl Enforcer {
     /// # Errors
     /// A map is full, or the kernel refuses.
     pub fn apply(&mut self, update: &Update) -> Result<(), KernelError> {
-        self.write(&update.puts)?;
-        for later in [&update.merges, &update.deletes] {
-            if !later.is_empty() {
-                self.programs.settle();
-                self.write(later)?;
+        let mut at = Some(update);
+        while let Some(update) = at {
+            self.write(&update.puts)?;
+            for later in [&update.merges, &update.deletes] {
+                if !later.is_empty() {
+                    self.programs.settle();
+                    self.write(later)?;
+                }
             }
+            at = update.next.as_deref();
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ impl Default for Sizes {
         Sizes {
             endpoints: 4096,
             prefixes: 1 << 20,
-            rows: 1 << 19,
+            rows: crate::engine::ROWS,
             connections: 1 << 17,
         }
     }
