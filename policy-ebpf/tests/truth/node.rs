@@ -149,6 +149,7 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<Object> {
             documents.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}));
         }
     }
+    documents.extend(not_pods());
     for (number, pod) in cluster.pods.iter().enumerate() {
         let port = |(name, protocol, number): &(&str, &str, u16)| json!({"name": name, "protocol": protocol, "port": number});
         let metadata = json!({"namespace": pod.namespace, "name": pod.name, "labels": pod.labels});
@@ -169,6 +170,38 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<Object> {
         .iter()
         .flat_map(|d| read(&d.to_string()))
         .collect()
+}
+
+/// What Kubernetes knows nothing of, with the labels of pods: no policy of its own may take it for one.
+fn not_pods() -> [Value; 3] {
+    let document = |kind: &str, name: &str, namespace: Option<&str>, spec: Value| {
+        json!({
+            "apiVersion": "projectcalico.org/v3",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": namespace, "labels": {"app": "web", "tier": "front"}},
+            "spec": spec,
+        })
+    };
+    [
+        document(
+            "NetworkSet",
+            "set",
+            Some("shop"),
+            json!({"nets": ["203.0.113.0/25", "2001:db8::/64"]}),
+        ),
+        document(
+            "GlobalNetworkSet",
+            "set",
+            None,
+            json!({"nets": ["198.51.100.0/24"]}),
+        ),
+        document(
+            "HostEndpoint",
+            "host",
+            None,
+            json!({"node": "three", "interfaceName": "eth0", "expectedIPs": ["203.0.113.77"]}),
+        ),
+    ]
 }
 
 /// The node that a pod lives on, by its place in the cluster.
