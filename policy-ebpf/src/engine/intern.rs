@@ -13,6 +13,8 @@ pub(super) struct Interner<K, V = ()> {
     slots: Vec<Option<Slot<K, V>>>,
     free: Vec<u32>,
     resting: Vec<u32>,
+    /// What numbers have that are not in use.
+    nothing: V,
 }
 
 #[derive(Debug)]
@@ -22,13 +24,13 @@ struct Slot<K, V> {
     value: V,
 }
 
-impl<K, V> Default for Interner<K, V> {
+impl<K, V: Default> Default for Interner<K, V> {
     fn default() -> Interner<K, V> {
         Interner::starting_at(1)
     }
 }
 
-impl<K, V> Interner<K, V> {
+impl<K, V: Default> Interner<K, V> {
     /// Numbers begin at `first`.
     pub(super) fn starting_at(first: usize) -> Interner<K, V> {
         Interner {
@@ -36,6 +38,7 @@ impl<K, V> Interner<K, V> {
             slots: (0..first).map(|_| None).collect(),
             free: Vec::new(),
             resting: Vec::new(),
+            nothing: V::default(),
         }
     }
 }
@@ -63,15 +66,21 @@ impl<K: Hash + Eq, V: Default> Interner<K, V> {
     }
 
     /// One more user of a number in use.
+    #[track_caller]
     pub(super) fn hold_again(&mut self, number: u32) {
-        if let Some(slot) = &mut self.slots[number as usize] {
-            slot.uses += 1;
+        match self.slots.get_mut(number as usize) {
+            Some(Some(slot)) => slot.uses += 1,
+            _ => not_in_use(number),
         }
     }
 
     /// One user less; when it was the last, the value comes back and the number rests.
+    #[track_caller]
     pub(super) fn release(&mut self, number: u32) -> Option<(Arc<K>, V)> {
-        let place = &mut self.slots[number as usize];
+        let Some(place) = self.slots.get_mut(number as usize) else {
+            not_in_use(number);
+            return None;
+        };
         let slot = place.as_mut()?;
         slot.uses -= 1;
         if slot.uses > 0 {
@@ -98,9 +107,10 @@ impl<K: Hash + Eq, V> Interner<K, V> {
         Some(&slot.key)
     }
 
-    /// What a number in use stands for, shared.
-    pub(super) fn key(&self, number: u32) -> Arc<K> {
-        self.slot(number).key.clone()
+    /// What a number stands for, shared, if it is in use.
+    pub(super) fn key(&self, number: u32) -> Option<Arc<K>> {
+        let slot = self.slots.get(number as usize)?.as_ref()?;
+        Some(slot.key.clone())
     }
 
     /// What is kept with a number, if it is in use.
@@ -118,7 +128,7 @@ impl<K: Hash + Eq, V> Interner<K, V> {
     /// Makes a number stand for another value, which has none.
     pub(super) fn rename(&mut self, number: u32, key: K) {
         let key = Arc::new(key);
-        if let Some(slot) = &mut self.slots[number as usize] {
+        if let Some(Some(slot)) = self.slots.get_mut(number as usize) {
             // Where several change names at once, another may have taken this one's already.
             if self.numbers.get(&slot.key) == Some(&number) {
                 self.numbers.remove(&slot.key);
@@ -143,7 +153,9 @@ impl<K: Hash + Eq, V> Interner<K, V> {
 
     /// Whether letting go of a number once frees it.
     pub(super) fn has_one_user(&self, number: u32) -> bool {
-        self.slot(number).uses == 1
+        let slot = self.slots.get(number as usize);
+        slot.and_then(Option::as_ref)
+            .is_some_and(|slot| slot.uses == 1)
     }
 
     /// How many are in use.
@@ -155,31 +167,39 @@ impl<K: Hash + Eq, V> Interner<K, V> {
     pub(super) fn rest(&mut self) {
         self.free.append(&mut self.resting);
     }
-
-    // A number comes from `hold` and is in use until `release`: anything else is a defect here, not an input.
-    #[allow(clippy::panic)]
-    fn slot(&self, number: u32) -> &Slot<K, V> {
-        match self.slots.get(number as usize) {
-            Some(Some(slot)) => slot,
-            _ => panic!("number {number} is not in use"),
-        }
-    }
 }
 
-impl<K: Hash + Eq, V> Index<u32> for Interner<K, V> {
+/// A number comes from `hold` and is in use until `release`: anything else is a defect here, not an input. Then it stands
+/// for nothing, and that is said: a rule less, an endpoint closed, rather than nobody who compiles.
+#[track_caller]
+fn not_in_use(number: u32) {
+    let place = std::panic::Location::caller();
+    tracing::error!("policy: number {number} is not in use at {place}: a defect, please report it");
+    debug_assert!(false, "number {number} is not in use");
+}
+
+impl<K: Hash + Eq, V: Default> Index<u32> for Interner<K, V> {
     type Output = V;
 
+    #[track_caller]
     fn index(&self, number: u32) -> &V {
-        &self.slot(number).value
+        self.value(number).unwrap_or_else(|| {
+            not_in_use(number);
+            &self.nothing
+        })
     }
 }
 
-impl<K: Hash + Eq, V> IndexMut<u32> for Interner<K, V> {
-    #[allow(clippy::panic)]
+impl<K: Hash + Eq, V: Default> IndexMut<u32> for Interner<K, V> {
+    #[track_caller]
     fn index_mut(&mut self, number: u32) -> &mut V {
         match self.slots.get_mut(number as usize) {
             Some(Some(slot)) => &mut slot.value,
-            _ => panic!("number {number} is not in use"),
+            _ => {
+                not_in_use(number);
+                self.nothing = V::default();
+                &mut self.nothing
+            }
         }
     }
 }
@@ -203,5 +223,26 @@ mod tests {
         names.rename(1, "e");
         assert_eq!((names.find(&"d"), names.find(&"e")), (None, Some(1)));
         assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    #[cfg(not(debug_assertions))]
+    fn a_number_that_is_not_in_use_is_nothing() {
+        let mut names = Interner::<&str, u8>::default();
+        assert_eq!((names[7], names[0]), (0, 0));
+        names[7] = 1;
+        names[8] += 0;
+        assert_eq!(
+            (names[7], names.key(7), names.has_one_user(7)),
+            (0, None, false)
+        );
+        assert_eq!(names.release(9), None);
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic = "number 7 is not in use"]
+    fn a_number_that_is_not_in_use_is_a_defect() {
+        let _ = Interner::<&str, u8>::default()[7];
     }
 }

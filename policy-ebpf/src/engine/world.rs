@@ -162,7 +162,9 @@ impl World {
 
     /// Asks all terms about a new group.
     fn meet(&mut self, number: u32) {
-        let group = self.groups.key(number);
+        let Some(group) = self.groups.key(number) else {
+            return;
+        };
         let holds = |term: &Term| group.satisfies(term, &self.namespaces);
         let terms = self.terms.iter().filter(|(_, term, _)| holds(term));
         let terms: Vec<_> = terms.map(|(t, ..)| t).collect();
@@ -183,7 +185,8 @@ impl World {
 
     /// Notes that a party has come with ports, or gone.
     fn count_ports(&mut self, group: u32, comes: bool) {
-        for port in &self.groups.key(group).ports {
+        let known = self.groups.key(group);
+        for port in known.iter().flat_map(|group| &group.ports) {
             let name = (port.name.clone(), port.protocol);
             let counts = self.numbers.entry(name.clone()).or_default();
             let count = counts.entry(port.port).or_default();
@@ -221,7 +224,9 @@ impl World {
         let groups = self.groups.iter().filter(|(_, g, _)| lives_there(g));
         let groups: Vec<_> = groups.map(|(number, ..)| number).collect();
         for number in groups {
-            let group = self.groups.key(number);
+            let Some(group) = self.groups.key(number) else {
+                continue;
+            };
             let mut terms = Vec::new();
             for (t, term, _) in self.terms.iter() {
                 if group.satisfies(term, &self.namespaces) {
@@ -247,7 +252,9 @@ impl World {
     pub(super) fn hold_term(&mut self, term: Term) -> u32 {
         let (number, new) = self.terms.hold(term);
         if new {
-            let term = self.terms.key(number);
+            let Some(term) = self.terms.key(number) else {
+                return number;
+            };
             let holds = |g: &Group| g.satisfies(&term, &self.namespaces);
             let groups = self.groups.iter().filter(|(_, g, _)| holds(g));
             let groups: BTreeSet<_> = groups.map(|(g, ..)| g).collect();
@@ -276,7 +283,9 @@ impl World {
     /// The number of an atom, which is used until [`World::release_atom`]. The terms in it were held for it.
     pub(super) fn hold_atom(&mut self, atom: Atom) -> u32 {
         let (number, new) = self.atoms.hold(atom);
-        let atom = self.atoms.key(number);
+        let Some(atom) = self.atoms.key(number) else {
+            return number;
+        };
         if !new {
             self.release_terms(&atom);
             return number;

@@ -68,9 +68,12 @@ impl World {
 
     /// All of an origin is in another net from here on; where there is one like it, the two become one.
     fn move_origin(&mut self, number: u32, from: Cidr, to: Cidr) {
+        let Some(old) = self.origins.get(number) else {
+            return;
+        };
         let origin = Origin {
             net: to,
-            ..(*self.origins.key(number)).clone()
+            ..old.clone()
         };
         if self.origins.find(&origin).is_some() {
             let prefixes = &self.origins[number].prefixes;

@@ -94,11 +94,11 @@ impl World {
             return;
         }
         let origin = self.origin_of(prefix);
+        let (net, groups) = (origin.net, origin.groups.clone());
         let (number, new) = self.origins.hold(origin);
         if new {
-            let net = self.origins.key(number).net;
             self.by_net.entry(net).or_default().insert(number);
-            for g in &self.origins.key(number).groups {
+            for g in &groups {
                 self.groups.hold_again(*g);
                 self.groups[*g].origins.insert(number);
             }
@@ -327,7 +327,9 @@ impl World {
     }
 
     fn rename(&mut self, number: u32, new: &Signature) {
-        let old = self.identities.key(number);
+        let Some(old) = self.identities.key(number) else {
+            return;
+        };
         if *old == *new {
             return;
         }
