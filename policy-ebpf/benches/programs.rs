@@ -16,7 +16,7 @@ mod tables;
 mod world;
 
 use frame::{ACK, Path, SYN};
-use policy_ebpf::kernel::{Programs, Sizes, Test};
+use policy_ebpf::kernel::{Programs, Sizes};
 use world::{OWN4, OWN6, PEER4, PEER6, Sent, into, out};
 
 const REPEAT: u32 = 1_000_000;
@@ -38,14 +38,6 @@ fn main() {
 }
 
 fn run(programs: &Programs, sent: &Sent, repeat: u32) -> u32 {
-    let test = Test {
-        hook: sent.hook,
-        frame: &sent.bytes,
-        ifindex: sent.ifindex,
-        came_from: sent.came_from,
-        for_host: sent.for_host,
-        ahead: 0,
-        repeat,
-    };
+    let test = tables::test(sent, 0, repeat);
     programs.run(&test).expect("a run").1
 }

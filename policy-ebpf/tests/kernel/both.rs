@@ -4,11 +4,11 @@ use nix::time::{ClockId, clock_gettime};
 use policy_common::connection::Connection;
 use policy_common::event::Event;
 use policy_common::reason::Reason;
-use policy_ebpf::kernel::{Programs, Sizes, Test};
+use policy_ebpf::kernel::{Programs, Sizes};
 use policy_ebpf::memory::Memory;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use crate::tables::{clear_and_put, write};
+use crate::tables::{clear_and_put, test, write};
 use crate::world::{Functions, Judge, SECOND, Sent};
 
 /// Both, and what the kernel's tables have.
@@ -49,15 +49,7 @@ impl Judge for Both {
             events.truncate(before);
             return wanted;
         }
-        let test = Test {
-            hook: sent.hook,
-            frame: &sent.bytes,
-            ifindex: sent.ifindex,
-            came_from: sent.came_from,
-            for_host: sent.for_host,
-            ahead: self.ahead,
-            repeat: 1,
-        };
+        let test = test(sent, self.ahead, 1);
         let (passed, _) = self.programs.run(&test).expect("a run");
         let found = match passed {
             true => Ok(()),

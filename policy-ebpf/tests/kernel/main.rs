@@ -9,6 +9,8 @@
 )]
 
 mod both;
+#[path = "../it/canonical.rs"]
+mod canonical;
 #[path = "../truth/cluster.rs"]
 mod cluster;
 mod compiled;
@@ -21,6 +23,7 @@ mod evaluator;
 mod examples;
 #[path = "../packets/frame.rs"]
 mod frame;
+mod history;
 mod interfaces;
 mod limit;
 #[path = "../truth/line.rs"]
@@ -29,6 +32,9 @@ mod namespace;
 #[allow(dead_code)] // some of it is for other tests
 #[path = "../truth/node.rs"]
 mod node;
+#[allow(dead_code)]
+#[path = "../it/oracle.rs"]
+mod oracle;
 #[path = "../packets/random.rs"]
 mod random;
 #[path = "../truth/recipes.rs"]

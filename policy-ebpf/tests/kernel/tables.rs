@@ -1,11 +1,26 @@
-//! From tables in memory into those of the kernel.
+//! From tables and frames in memory into the kernel.
 
 use model::Cidr;
 use policy_common::endpoint::OwnKey;
 use policy_common::packet::mapped;
-use policy_ebpf::kernel::{Plain, Prefix4, Prefix6, Programs, Table};
+use policy_ebpf::kernel::{Plain, Prefix4, Prefix6, Programs, Table, Test};
 use policy_ebpf::memory::Memory;
 use std::net::IpAddr;
+
+use crate::world::Sent;
+
+/// A frame for the programs, so many times, when the clock is ahead by so many seconds.
+pub fn test(sent: &Sent, ahead: u32, repeat: u32) -> Test<'_> {
+    Test {
+        hook: sent.hook,
+        frame: &sent.bytes,
+        ifindex: sent.ifindex,
+        came_from: sent.came_from,
+        for_host: sent.for_host,
+        ahead,
+        repeat,
+    }
+}
 
 /// Everything that is in memory into the maps.
 pub fn write(programs: &Programs, memory: &Memory) {
