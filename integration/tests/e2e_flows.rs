@@ -74,6 +74,18 @@ fn connect(ns: &Netns, ip: IpAddr, port: u16, limit: Duration) -> Result<TcpStre
     })
 }
 
+/// Applies the policy of the web and waits until it is in force: what is in no rule is dropped then, not refused.
+fn protect(node: &Node, from: &Workload, to: &Workload) -> Result<()> {
+    node.apply(&policy("NetworkPolicy", &web_policy()))?;
+    let ip = to.ip(false)?;
+    wait("the policy to be in force", CONVERGE, || {
+        let error = connect(&from.ns, ip, 82, Duration::from_millis(300)).err();
+        let kind = error.and_then(|e| Some(e.downcast_ref::<std::io::Error>()?.kind()));
+        ensure!(kind == Some(std::io::ErrorKind::TimedOut), "{kind:?}");
+        Ok(())
+    })
+}
+
 /// A connection with both its ends.
 fn pair(from: &Workload, to: &Workload, port: u16) -> Result<(TcpStream, TcpStream)> {
     let ip = to.ip(false)?;
@@ -155,7 +167,7 @@ fn connections_are_told_by_both_ends() -> Result<()> {
             far,
         } = scene(lab)?;
         let (n1, n2) = (mesh.node(0)?, mesh.node(1)?);
-        n1.apply(&policy("NetworkPolicy", &web_policy()))?;
+        protect(n1, &client, &web)?;
         let (mut near, mut there) = pair(&client, &web, 80)?;
         exchange(&mut near, &mut there, 5000)?;
         let all = flows(n1, &[])?;
@@ -239,7 +251,7 @@ fn what_is_denied_is_told_with_its_rule() -> Result<()> {
             mesh, client, web, ..
         } = scene(lab)?;
         let n1 = mesh.node(0)?;
-        n1.apply(&policy("NetworkPolicy", &web_policy()))?;
+        protect(n1, &client, &web)?;
         let mut command = n1.ns.command(binaries::find("routerctl")?);
         command
             .args([
@@ -326,8 +338,13 @@ fn staged_policies_are_told_and_not_enforced() -> Result<()> {
         let deny = json!({ "selector": "app == 'web'", "types": ["Ingress"],
                            "ingress": [{ "action": "Deny", "protocol": "TCP" }] });
         n1.apply(&policy("StagedNetworkPolicy", &deny))?;
-        let (near, _there) = pair(&client, &web, 80)?;
-        let flow = of(&flows(n1, &["--staged"])?, &near, "Destination")?;
+        let (mut near, _there) = pair(&client, &web, 80)?;
+        let mut flow = Value::Null;
+        wait("the staged policy to be asked", CONVERGE, || {
+            near.write_all(b"x")?;
+            flow = of(&flows(n1, &["--staged"])?, &near, "Destination")?;
+            Ok(())
+        })?;
         ensure!(
             flow["verdict"] == "Allow" && flow["by"] == "Profile",
             "{flow}"
@@ -377,7 +394,7 @@ fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
             mesh, client, web, ..
         } = scene(lab)?;
         let n1 = mesh.node(0)?;
-        n1.apply(&policy("NetworkPolicy", &web_policy()))?;
+        protect(n1, &client, &web)?;
         let (mut near, mut there) = pair(&client, &web, 80)?;
         exchange(&mut near, &mut there, 50_000)?;
         let endpoint = endpoint_of(n1, &web)?;
@@ -427,10 +444,8 @@ fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
             .iter()
             .find(|r| r["by"] == "EndOfTier")
             .context("no end of the tier")?;
-        ensure!(
-            end["action"] == "Deny" && number(&end["counted"], "packets") == 1,
-            "{end}"
-        );
+        let denied = number(&end["counted"], "packets");
+        ensure!(end["action"] == "Deny" && denied >= 2, "{end}");
         let egress = rules
             .iter()
             .find(|r| r["direction"] == "Egress")
@@ -455,11 +470,14 @@ fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
         // The same in metrics, and nothing to complain about.
         let metrics = n1.ns.output("curl", "-s http://127.0.0.1:9091/metrics")?;
         for line in [
-            "routerd_policy_drops_total{reason=\"Policy\"} 1",
-            "routerd_policy_verdicts_total{verdict=\"Deny\"} 1",
+            &format!("routerd_policy_drops_total{{reason=\"Policy\"}} {denied}"),
+            &format!("routerd_policy_verdicts_total{{verdict=\"Deny\"}} {denied}"),
             "routerd_policy_map_room{map=\"CONNECTIONS\"} 131072",
         ] {
-            ensure!(metrics.lines().any(|l| l == line), "no {line} in {metrics}");
+            ensure!(
+                metrics.lines().any(|l| l == line),
+                "no {line} in {metrics}"
+            );
         }
         let doctor = n1.json(&["doctor"])?;
         let checks = doctor["checks"].as_array().context("no checks")?;
@@ -498,17 +516,18 @@ fn a_diff_tells_what_it_would_cut() -> Result<()> {
             ensure!(out.code == Some(1), "{out:?}");
             Ok(out.stdout)
         };
-        // Three ends of two connections are here; port 8080 is in no rule.
+        // Port 8080 is in no rule. Attempts before there was a way back may live as well.
         let text = diff(&web_policy())?;
-        ensure!(text.contains("would cut 1 of 3 live connections"), "{text}");
+        ensure!(!text.contains("would cut 0 of"), "{text}");
         ensure!(
-            text.contains("would cut TCP") && text.contains("web:8080: end of tier default"),
+            text.contains("would cut TCP default/far -> default/web:8080: end of tier default")
+                && !text.contains("web:80:"),
             "{text}"
         );
         let all = json!({ "selector": "app == 'web'", "types": ["Ingress"], "ingress": [{ "action": "Allow" }] });
-        ensure!(diff(&all)?.contains("would cut 0 of 3 live connections"));
+        ensure!(diff(&all)?.contains("would cut 0 of"));
         // What was denied would pass.
-        n1.apply(&policy("NetworkPolicy", &web_policy()))?;
+        protect(n1, &client, &web)?;
         let _listener = listen(&web.ns, web.ip(false)?, 81)?;
         ensure!(connect(&client.ns, web.ip(false)?, 81, Duration::from_millis(500)).is_err());
         let text = diff(&all)?;
