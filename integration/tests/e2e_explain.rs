@@ -248,6 +248,13 @@ spec:
     - {action: Allow}
 ";
 
+const HOST: &str = "
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: n1-eth0}
+spec: {node: n1, interfaceName: eth0}
+";
+
 #[test]
 fn policy_is_read_from_the_maps() -> Result<()> {
     lab::run("explain-policy", |lab| {
@@ -303,6 +310,14 @@ fn policy_is_read_from_the_maps() -> Result<()> {
             "{}",
             text(&told)
         );
+
+        // The host itself, with its failsafe ports.
+        node.apply(HOST)?;
+        let outside = "172.31.0.10";
+        for (port, verdict) in [("22", "Allow"), ("80", "Deny")] {
+            let told = explain(node, outside, "n1", &["--port", port])?;
+            agrees(&told, verdict, "Local")?;
+        }
 
         // Somebody ends the program of what the workload sends: everything passes, and nothing but a look tells.
         let interface = here.host_interface()?;
