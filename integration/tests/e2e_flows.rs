@@ -474,10 +474,7 @@ fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
             &format!("routerd_policy_verdicts_total{{verdict=\"Deny\"}} {denied}"),
             "routerd_policy_map_room{map=\"CONNECTIONS\"} 131072",
         ] {
-            ensure!(
-                metrics.lines().any(|l| l == line),
-                "no {line} in {metrics}"
-            );
+            ensure!(metrics.lines().any(|l| l == line), "no {line} in {metrics}");
         }
         let doctor = n1.json(&["doctor"])?;
         let checks = doctor["checks"].as_array().context("no checks")?;

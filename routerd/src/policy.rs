@@ -13,6 +13,7 @@
 mod enforce;
 pub mod feed;
 pub mod fill;
+mod handle;
 pub mod judge;
 pub mod metrics;
 pub mod show;
@@ -26,141 +27,23 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use model::api::Health;
-use model::kernel::{LinkName, Mac};
 use model::object::{ObjectId, Resource};
 use model::resources::WorkloadEndpointSpec;
 use model::{Cidr, Kind};
 use policy_ebpf::kernel::{Interface, Programs};
 use policy_ebpf::{Change, Engine, Party, Role, Settings, Update};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::metrics::Metrics;
 pub use enforce::{Enforce, load};
 pub use feed::{Input, Place, Wanted};
+use handle::{Answer, Message};
+pub use handle::{Handle, Seen};
 pub use status::View;
 
 /// Pause before what failed is tried again.
 const TICK: Duration = Duration::from_secs(2);
-
-type Answer = Result<(), String>;
-
-/// What the owner knows, for who asks.
-#[derive(Debug)]
-pub struct Seen<'a> {
-    /// The compiler.
-    pub engine: &'a Engine,
-    /// Where the programs are.
-    pub attached: &'a BTreeMap<ObjectId, Interface>,
-    /// Where endpoints of this node are to be found.
-    pub places: &'a BTreeMap<ObjectId, Place>,
-    /// Why there is nothing to enforce policy with.
-    pub missing: Option<&'a str>,
-}
-
-type Question = Box<dyn FnOnce(&Seen<'_>) + Send>;
-
-enum Message {
-    /// What changed.
-    Fed(Vec<Input>),
-    /// All there is.
-    Listed(Vec<Input>),
-    /// Interfaces came or went.
-    Look,
-    Hold(ObjectId, Interface, mpsc::SyncSender<Answer>),
-    Admit(Box<Resource<WorkloadEndpointSpec>>, oneshot::Sender<Answer>),
-    Release(ObjectId),
-    Ask(Question),
-    Judge(Vec<judge::Asked>, oneshot::Sender<Vec<judge::Ruled>>),
-    Stop,
-}
-
-/// Reaches the thread; clones reach the same one. Everything is a no-op once it has stopped.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    outbox: mpsc::Sender<Message>,
-}
-
-impl Handle {
-    /// What changed in the store, in its order.
-    pub fn feed(&self, inputs: Vec<Input>) {
-        if !inputs.is_empty() {
-            let _ = self.outbox.send(Message::Fed(inputs));
-        }
-    }
-
-    /// All that is in the store: what is not among it is gone.
-    pub fn listed(&self, inputs: Vec<Input>) {
-        let _ = self.outbox.send(Message::Listed(inputs));
-    }
-
-    /// Interfaces of the host came, went or changed.
-    pub fn links_changed(&self) {
-        let _ = self.outbox.send(Message::Look);
-    }
-
-    /// Attaches the programs to a workload's interface that is down. Nothing passes until [`Handle::admit`]. Blocks.
-    ///
-    /// # Errors
-    /// Why policy cannot be enforced there.
-    pub fn blocking_hold(&self, id: &ObjectId, link: LinkName, index: u32, mac: Mac) -> Answer {
-        let interface = Interface {
-            name: link.to_string(),
-            ifindex: index,
-            mac,
-            own: Vec::new(),
-            host: false,
-        };
-        let (reply, answer) = mpsc::sync_channel(1);
-        let _ = (self.outbox).send(Message::Hold(id.clone(), interface, reply));
-        answer.recv().unwrap_or_else(|_| Err(stopping()))
-    }
-
-    /// Puts the policy of a workload in force whose interface is held.
-    ///
-    /// # Errors
-    /// Why it is not in force: the workload stays closed.
-    pub async fn admit(&self, endpoint: Resource<WorkloadEndpointSpec>) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        let _ = (self.outbox).send(Message::Admit(Box::new(endpoint), reply));
-        answer.await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    /// Forgets a workload whose ADD failed.
-    pub fn release(&self, id: &ObjectId) {
-        let _ = self.outbox.send(Message::Release(id.clone()));
-    }
-
-    /// Asks the owner something; `None` when it has stopped.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        ask: impl FnOnce(&Seen<'_>) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        let ask = Box::new(move |seen: &Seen<'_>| {
-            // Who asked may have gone.
-            let _ = reply.send(ask(seen));
-        });
-        let _ = self.outbox.send(Message::Ask(ask));
-        answer.await.ok()
-    }
-
-    /// What is in force says about packets, one answer each; none when routerd stops. It knows all that was fed before.
-    pub async fn judge(&self, asked: Vec<judge::Asked>) -> Option<Vec<judge::Ruled>> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.outbox.send(Message::Judge(asked, reply));
-        answer.await.ok()
-    }
-
-    /// Ends it; everything stays enforced.
-    pub fn stop(&self) {
-        let _ = self.outbox.send(Message::Stop);
-    }
-}
-
-fn stopping() -> String {
-    "routerd is stopping: try again when it runs".to_owned()
-}
 
 /// Makes what enforces policy, or says why it cannot.
 type Load = Box<dyn FnOnce() -> Result<Box<dyn Enforce>, String> + Send>;
