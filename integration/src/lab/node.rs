@@ -109,6 +109,16 @@ impl Node {
         self.write_config(&format!("{text}\n{lines}\n"))
     }
 
+    /// Leaves the daemon no BPF file system, from its next start on: it enforces no policy, and nothing of it is at
+    /// any interface.
+    ///
+    /// # Errors
+    /// When its configuration cannot be read or written.
+    pub fn lacks_bpf(&self) -> Result<()> {
+        let text = std::fs::read_to_string(self.config())?;
+        self.write_config(&text.replace("/bpf/routerd", "/state/bpf"))
+    }
+
     /// Path of `routerd.toml`.
     pub fn config(&self) -> PathBuf {
         self.dir.join("routerd.toml")

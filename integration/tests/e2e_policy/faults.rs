@@ -10,10 +10,7 @@ use crate::rig::{Ask, WEB, attach, calico, enforces, expect, mesh, pod, policy_s
 fn a_node_that_cannot_enforce_says_so_and_admits_nobody_that_is_selected() -> Result<()> {
     lab::run("policy-unable", |lab| {
         let mut mesh = Mesh::build(lab, &MeshSpec::flat(2))?;
-        let n2 = mesh.node(1)?;
-        let text = std::fs::read_to_string(n2.config())?;
-        // No BPF file system there.
-        n2.write_config(&text.replace("/bpf/routerd", "/state/bpf"))?;
+        mesh.node(1)?.lacks_bpf()?;
         scenario::start(&mut mesh, "Never")?;
         let (n1, n2) = (mesh.node(0)?, mesh.node(1)?);
         enforces(n1)?;

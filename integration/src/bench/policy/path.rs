@@ -40,7 +40,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
     let lab = Lab::new()?;
     let mut mesh = Mesh::build(&lab, &MeshSpec::flat(4))?;
     for node in mesh.nodes.iter().skip(1) {
-        unable(node)?;
+        node.lacks_bpf()?;
     }
     scenario::start(&mut mesh, "Never")?;
     let n1 = mesh.node(0)?;
@@ -160,12 +160,6 @@ fn pair(lab: &Lab, node: &Node, name: &str, label: &str) -> Result<Pair> {
         from: cni.add(lab, &format!("{label}-a"))?,
         to: cni.add_with(lab, &format!("{label}-b"), &labelled)?,
     })
-}
-
-/// Has the daemon of a node find nowhere to enforce policy from: nothing is at its interfaces.
-pub(super) fn unable(node: &Node) -> Result<()> {
-    let text = std::fs::read_to_string(node.config())?;
-    node.write_config(&text.replace("/bpf/routerd", "/state/bpf"))
 }
 
 /// Waits until a node has no problem with policy.
