@@ -82,6 +82,32 @@ pub fn encrypts(node: &Node) -> Result<()> {
     })
 }
 
+/// State and message of a part of a node, as its status has them.
+///
+/// # Errors
+/// When the daemon does not answer, or says nothing of it.
+pub fn subsystem(node: &Node, name: &str) -> Result<(String, String)> {
+    let status = node.status()?;
+    let all = list(&status, "subsystems")?;
+    let part = all.iter().find(|s| s["name"] == *name);
+    let part = part.with_context(|| format!("no subsystem {name} in {status}"))?;
+    let of = |field| text(part, field).map(str::to_owned);
+    Ok((of("state")?, of("message")?))
+}
+
+/// Waits until a node enforces policy, and has no trouble with it.
+///
+/// # Errors
+/// When it does not in time.
+pub fn enforces_policy(node: &Node) -> Result<()> {
+    let what = format!("{} to enforce policy", node.name);
+    wait(&what, CONVERGE, || {
+        let (state, message) = subsystem(node, "policy")?;
+        ensure!(state == "Ok", "{state}: {message}");
+        Ok(())
+    })
+}
+
 /// Waits until a node has seen both pools.
 ///
 /// # Errors

@@ -202,6 +202,8 @@ fn without_descriptors_only_new_sessions_wait() -> Result<()> {
         let (mut mesh, _bird, crowd) = rack_with_crowd(lab, 2, "", "")?;
         let mut first = crowd.speak(0, NODE)?;
         established(mesh.node(0)?, "BGPPeer/crowd0")?;
+        // Loading the programs takes descriptors, and processors.
+        scenario::enforces_policy(mesh.node(0)?)?;
         let ns = mesh.node(0)?.ns.clone();
         let daemon = mesh.node_mut(0)?.daemon().context("no daemon")?;
         let limit = |most: u64| -> Result<()> {

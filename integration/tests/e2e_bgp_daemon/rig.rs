@@ -149,12 +149,7 @@ pub(crate) fn block(node: &Node, of: &str) -> Result<String> {
 
 /// The state and message of the subsystem `bgp`.
 pub(crate) fn subsystem(node: &Node) -> Result<(String, String)> {
-    let status = node.status()?;
-    let subsystems = scenario::list(&status, "subsystems")?;
-    let bgp = subsystems.iter().find(|s| s["name"] == "bgp");
-    let bgp = bgp.with_context(|| format!("no subsystem bgp in {status}"))?;
-    let text = |field| scenario::text(bgp, field).map(str::to_owned);
-    Ok((text("state")?, text("message")?))
+    scenario::subsystem(node, "bgp")
 }
 
 /// Blocks of a node, IPv4 only.

@@ -115,16 +115,6 @@ fn none_counts_clear_text(mesh: &Mesh) -> Result<()> {
     Ok(())
 }
 
-/// A subsystem of a node's status.
-fn subsystem(node: &Node, name: &str) -> Result<(String, String)> {
-    let status = node.status()?;
-    let subsystems = scenario::list(&status, "subsystems")?;
-    let found = subsystems.iter().find(|s| s["name"] == *name);
-    let found: &Value = found.with_context(|| status.to_string())?;
-    let text = |field| scenario::text(found, field).map(str::to_owned);
-    Ok((text("state")?, text("message")?))
-}
-
 /// Waits until a node names a problem.
 fn has_problem(node: &Node, part: &str) -> Result<()> {
     wait(&format!("{} to say {part:?}", node.name), CONVERGE, || {

@@ -109,7 +109,7 @@ fn a_node_that_cannot_encrypt_is_barred_or_goes_plain_and_is_named() -> Result<(
         reaches(a, b)?;
         let lone = mesh.node(2)?;
         wait("the node to say that it is cut off", CONVERGE, || {
-            let (state, message) = subsystem(lone, "tunnels")?;
+            let (state, message) = scenario::subsystem(lone, "tunnels")?;
             ensure!(
                 state == "Failed" && message.contains("load the kernel's module"),
                 "{state}: {message}"
@@ -131,7 +131,7 @@ fn a_node_that_cannot_encrypt_is_barred_or_goes_plain_and_is_named() -> Result<(
         for node in &mesh.nodes[..2] {
             has_problem(node, "traffic to n3 is NOT encrypted")?;
         }
-        let (state, message) = subsystem(mesh.node(2)?, "tunnels")?;
+        let (state, message) = scenario::subsystem(mesh.node(2)?, "tunnels")?;
         ensure!(
             state == "Degraded" && message.contains("nothing is encrypted"),
             "{state}: {message}"
@@ -182,7 +182,7 @@ fn an_unreadable_configuration_bars_after_a_boot() -> Result<()> {
         let node = mesh.node_mut(0)?;
         node.start()?;
         has_problem(node, "no way to other nodes is opened")?;
-        let (state, message) = subsystem(node, "tunnels")?;
+        let (state, message) = scenario::subsystem(node, "tunnels")?;
         ensure!(
             state == "Degraded" && message.contains("apply it anew"),
             "{state}: {message}"

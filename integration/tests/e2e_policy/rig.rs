@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use integration::lab::cni::{Call, Workload};
 use integration::lab::probe::dial::{self, Doors, Outcome};
 use integration::lab::{Cni, Lab, Mesh, MeshSpec, Netns, Node, wait};
+pub(crate) use integration::scenario::enforces_policy as enforces;
 use integration::scenario::{self, CONVERGE};
 use serde_json::{Value, json};
 
@@ -25,29 +26,9 @@ pub(crate) fn mesh(lab: &Lab, spec: &MeshSpec, vxlan: &str) -> Result<Mesh> {
     Ok(mesh)
 }
 
-/// Waits until a node says that policy is in force.
-pub(crate) fn enforces(node: &Node) -> Result<()> {
-    wait(
-        &format!("{} to enforce policy", node.name),
-        CONVERGE,
-        || {
-            let (state, message) = policy_status(node)?;
-            ensure!(state == "Ok", "{state}: {message}");
-            Ok(())
-        },
-    )
-}
-
 /// State and message of the subsystem.
 pub(crate) fn policy_status(node: &Node) -> Result<(String, String)> {
-    let status = node.status()?;
-    let all = scenario::list(&status, "subsystems")?;
-    let policy = all.iter().find(|s| s["name"] == "policy");
-    let policy = policy.with_context(|| format!("no policy in {status}"))?;
-    Ok((
-        scenario::text(policy, "state")?.to_owned(),
-        scenario::text(policy, "message")?.to_owned(),
-    ))
+    scenario::subsystem(node, "policy")
 }
 
 /// A workload that answers at its doors.

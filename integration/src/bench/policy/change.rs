@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::path::in_force;
 use crate::bench::{Row, median_f64, spread};
 use crate::lab::{Cni, Lab, Mesh, MeshSpec, Node};
 use crate::scenario;
@@ -28,7 +27,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
     let mut mesh = Mesh::build(&lab, &MeshSpec::flat(1))?;
     scenario::start(&mut mesh, "Never")?;
     let node = mesh.node(0)?;
-    in_force(node)?;
+    scenario::enforces_policy(node)?;
     let cni = Cni::of(node)?;
     let from = cni.add(&lab, "from")?;
     let mut sockets = Vec::new();
@@ -50,7 +49,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
         times.push(took.as_secs_f64() * 1e3);
         node.ctl(&["delete", "globalnetworkpolicy", "shut"])?
             .must_succeed(&["delete"])?;
-        in_force(node)?;
+        scenario::enforces_policy(node)?;
     }
     let shown = spread(&mut times, |t| format!("{t:.1} ms"));
     let middle = median_f64(&mut times);

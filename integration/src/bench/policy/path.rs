@@ -61,7 +61,7 @@ pub(super) fn rows() -> Result<Vec<Row>> {
             round_trips(pair, 1).map(drop)
         })?;
     }
-    in_force(n1)?;
+    scenario::enforces_policy(n1)?;
 
     let (mut rates, mut trips, mut dials) = (Measured::new(), Measured::new(), Measured::new());
     for _ in 0..ROUNDS {
@@ -159,17 +159,6 @@ fn pair(lab: &Lab, node: &Node, name: &str, label: &str) -> Result<Pair> {
         name: name.to_owned(),
         from: cni.add(lab, &format!("{label}-a"))?,
         to: cni.add_with(lab, &format!("{label}-b"), &labelled)?,
-    })
-}
-
-/// Waits until a node has no problem with policy.
-pub(super) fn in_force(node: &Node) -> Result<()> {
-    wait("policy to be in force", CONVERGE, || {
-        let status = node.status()?;
-        let all = scenario::list(&status, "subsystems")?;
-        let policy = all.iter().find(|s| s["name"] == "policy");
-        ensure!(policy.is_some_and(|p| p["state"] == "Ok"), "{status}");
-        Ok(())
     })
 }
 
