@@ -8,7 +8,7 @@ mount -t tmpfs none /tmp
 # As service managers have it.
 mount --make-rshared /
 # Where tests look for the programs of the workspace, and where those look for others'.
-export ROUTERD_BIN_DIR=/programs PATH=/usr/bin:/bin ROUTERD_LAB_PATIENCE=3 POLICY_FRAMES=3000
+export ROUTERD_BIN_DIR=/programs PATH=/usr/bin:/bin ROUTERD_LAB_PATIENCE=3 POLICY_FRAMES=1500
 exec >/dev/ttyS1 2>&1
 while read -r module; do insmod "$module"; done </modules/order
 ip link set lo up

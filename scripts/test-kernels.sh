@@ -18,7 +18,7 @@ tests=(
 programs=(routerd routerctl routerd-cni)
 others=(ip wg etcd)
 # Seconds for one machine, from its start to its end.
-patience=${KERNEL_TEST_PATIENCE:-600}
+patience=${KERNEL_TEST_PATIENCE:-1200}
 (($#)) || set -- 6.1
 
 if [[ $(uname -m) != x86_64 ]]; then

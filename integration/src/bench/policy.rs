@@ -18,7 +18,7 @@ pub fn run() -> Result<Section> {
     rows.extend(compiler::rows()?);
     Ok(Section {
         title: "Policy",
-        how: "Two workloads of one node, with policies of 1 and of 10,000 rules for the one that is reached; beside them a node \
+        how: "Two workloads of one node, with a policy of 1 rule and two of 5,000 for the one that is reached; beside them a node \
               whose daemon cannot enforce, with nothing at its interfaces, and such nodes with as many rules of nftables in \
               the chain `forward`, behind one that accepts what is established. All take turns; median and extremes of the \
               ratios of a round. A change: from the request until the last datagram to the last of 100 workloads. The \

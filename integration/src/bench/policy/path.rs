@@ -52,8 +52,8 @@ pub(super) fn rows() -> Result<Vec<Row>> {
         pair(&lab, mesh.node(2)?, "nftables, 1 rule", "nft-one")?,
         pair(&lab, mesh.node(3)?, "nftables, 10,000 rules", "nft-many")?,
     ];
-    n1.apply(&policy("one", 1))?;
-    n1.apply(&policy("many", RULES))?;
+    n1.apply(&policies("one", 1))?;
+    n1.apply(&policies("many", RULES))?;
     nftables(mesh.node(2)?, 1)?;
     nftables(mesh.node(3)?, RULES)?;
     for pair in &pairs {
@@ -171,12 +171,22 @@ fn rules(count: usize) -> impl Iterator<Item = Option<(Ipv4Addr, usize)>> {
     others.chain([None])
 }
 
-fn policy(label: &str, count: usize) -> String {
+/// As many rules as a policy can have and be stored.
+const OF_A_POLICY: usize = 5_000;
+
+/// As many policies as that takes, in the order of their names.
+fn policies(label: &str, count: usize) -> String {
+    let all: Vec<_> = rules(count).collect();
+    let each = all.chunks(OF_A_POLICY).enumerate();
+    each.map(|(n, rules)| policy(label, n, rules)).collect()
+}
+
+fn policy(label: &str, n: usize, rules: &[Option<(Ipv4Addr, usize)>]) -> String {
     let mut text = format!(
-        "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{ name: {label} }}\n\
-         spec:\n  selector: rules == '{label}'\n  types: [Ingress]\n  ingress:\n"
+        "---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{ name: {label}-{n} }}\n\
+         spec:\n  order: {n}\n  selector: rules == '{label}'\n  types: [Ingress]\n  ingress:\n"
     );
-    for rule in rules(count) {
+    for rule in rules {
         // Writing into a String cannot fail.
         let _ = match rule {
             Some((net, port)) => writeln!(
