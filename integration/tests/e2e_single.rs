@@ -56,7 +56,11 @@ fn an_empty_config_file_is_enough() -> Result<()> {
         node.write_config("")?;
         // The default paths, shown as the lab's own in the daemon's mount namespace only.
         let mut binds = Vec::new();
-        for (own, path) in [("run", "/run/routerd"), ("state", "/var/lib/routerd")] {
+        for (own, path) in [
+            ("run", "/run/routerd"),
+            ("state", "/var/lib/routerd"),
+            ("bpf", "/sys/fs/bpf"),
+        ] {
             std::fs::create_dir_all(path).with_context(|| format!("make {path}"))?;
             let own = node.dir().join(own);
             std::fs::create_dir_all(&own)?;

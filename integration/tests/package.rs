@@ -160,10 +160,10 @@ fn the_package_installs_into_a_fresh_root_and_its_daemon_runs() -> Result<()> {
         let config = root.join("etc/routerd/routerd.toml");
         let sample = fs::read_to_string(&config)?;
         let (state, sockets) = (lab.subdir("state")?, lab.subdir("run")?);
-        fs::write(
-            &config,
-            format!("state_dir = {state:?}\nrun_dir = {sockets:?}\n{sample}"),
-        )?;
+        // No BPF file system is there, and the host's own is not ours.
+        let bpf = lab.subdir("bpf")?;
+        let own = format!("state_dir = {state:?}\nrun_dir = {sockets:?}\nbpf_dir = {bpf:?}");
+        fs::write(&config, format!("{own}\n{sample}"))?;
         let host = lab.netns("host")?;
         host.ip(
             "link set lo up\nlink add eth0 type veth peer name wire\nlink set wire up\n\
