@@ -16,7 +16,7 @@ tests=(
 )
 # What the tests run: of the workspace, and of this machine. Not routerd-tunnel: the kernel is to do its work.
 programs=(routerd routerctl routerd-cni)
-others=(ip wg etcd)
+others=(ip tc wg etcd)
 # Seconds for one machine, from its start to its end.
 patience=${KERNEL_TEST_PATIENCE:-1200}
 (($#)) || set -- 6.1

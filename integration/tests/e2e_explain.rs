@@ -319,13 +319,9 @@ fn policy_is_read_from_the_maps() -> Result<()> {
             agrees(&told, verdict, "Local")?;
         }
 
-        // Somebody ends the program of what the workload sends: everything passes, and nothing but a look tells.
+        // Somebody takes away the program of what the workload sends: everything passes, and nothing but a look tells.
         let interface = here.host_interface()?;
-        let index = node.ns.ip_json(&format!("link show dev {interface}"))?[0]["ifindex"].clone();
-        std::fs::remove_file(
-            node.dir()
-                .join(format!("bpf/routerd/links/{index}-from_wire")),
-        )?;
+        (node.ns).output("tc", &format!("filter del dev {interface} ingress pref 82"))?;
         let told = explain(node, &pod(&here), "198.51.100.7", &[])?;
         ensure!(
             told["verdict"] == "Deny" && told["kernelAgrees"] == false,

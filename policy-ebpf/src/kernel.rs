@@ -12,6 +12,8 @@
 
 mod enforcer;
 mod error;
+mod filters;
+mod hooks;
 mod links;
 mod loaded;
 mod maps;
@@ -23,7 +25,7 @@ mod table;
 
 pub use enforcer::{Enforcer, Interface};
 pub use error::KernelError;
-pub use links::Hook;
+pub use hooks::Hook;
 pub use loaded::{Behind, First, Loaded};
 pub use maps::{Maps, Sizes};
 pub use programs::{LAYOUT, Options, Programs, Test, is_built, is_present};

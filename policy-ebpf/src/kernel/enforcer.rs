@@ -186,12 +186,10 @@ impl Enforcer {
         self.write_own(interface, &before)?;
         self.interfaces.insert(id.clone(), interface.clone());
         self.write_endpoint(id)?;
-        match self
-            .programs
-            .is_attached(&interface.name, interface.ifindex)
-        {
+        let (name, ifindex) = (&interface.name, interface.ifindex);
+        match self.programs.is_attached(name, ifindex) {
             true => Ok(()),
-            false => self.programs.attach(&interface.name, interface.ifindex),
+            false => self.programs.attach(name, ifindex, interface.host),
         }
     }
 

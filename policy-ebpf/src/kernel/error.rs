@@ -38,6 +38,9 @@ pub enum KernelError {
         /// What the kernel or the library says.
         message: String,
     },
+    /// The kernel did not say which filters there are.
+    #[error("look for the policy programs at an interface: {0}")]
+    Filters(#[source] io::Error),
     /// A map is full.
     #[error("the policy map {map} is full: raise its size")]
     Full {
@@ -78,6 +81,7 @@ impl KernelError {
         match self {
             KernelError::Map { source, .. }
             | KernelError::Pin { source, .. }
+            | KernelError::Filters(source)
             | KernelError::Run(source) => matches!(
                 source.raw_os_error(),
                 Some(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::ENOMEM)

@@ -11,7 +11,7 @@ use policy_common::tables::{
 };
 
 use super::error::KernelError;
-use super::links::{self, Hook};
+use super::hooks::Hook;
 use super::maps::Maps;
 use super::programs::Programs;
 use super::sys::{Prefix4, Prefix6};
@@ -227,8 +227,7 @@ impl Programs {
             true => Hook::FromWire,
             false => Hook::ToWire,
         };
-        let is_there = (self.links()).is_none_or(|links| links::is_there(&links, ifindex, hook));
-        match is_there {
+        match self.is_at(ifindex, hook)? {
             true => self.maps.judge(ifindex, outbound, packet),
             false => Ok(Loaded::Detached),
         }

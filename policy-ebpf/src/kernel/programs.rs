@@ -10,7 +10,7 @@ use aya::{Ebpf, EbpfLoader};
 use policy_common::endpoint::Settings;
 
 use super::error::KernelError;
-use super::links::{self, Hook};
+use super::hooks::{self, Holder, Hook, Place};
 use super::maps::{self, Maps, Sizes};
 use super::pins;
 use super::sys;
@@ -96,26 +96,27 @@ impl Programs {
     }
 
     /// Puts both programs to an interface of the namespace of this thread, in the place of those that a process
-    /// before has there. What the maps say of the interface must be there already: without it nothing passes.
+    /// before has there; `host`: it is the host's own, not a workload's. What the maps say of the interface must be
+    /// there already: without it nothing passes.
     ///
     /// # Errors
     /// There is no such interface, or the kernel refuses.
-    pub fn attach(&mut self, interface: &str, ifindex: u32) -> Result<(), KernelError> {
+    pub fn attach(&mut self, interface: &str, ifindex: u32, host: bool) -> Result<(), KernelError> {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        let links = links_of(directory);
+        let place = Place {
+            directory: &links_of(directory),
+            interface,
+            ifindex,
+        };
+        let holder = match host {
+            true => Holder::Link,
+            false => Holder::Filter,
+        };
         // What the workload gets comes first: an answer to what it sends must find the program there.
-        for hook in [Hook::ToWire, Hook::FromWire] {
-            let pin = links::pin(&links, ifindex, hook);
-            links::attach(
-                classifier(&mut self.bpf, hook)?,
-                interface,
-                ifindex,
-                hook,
-                &pin,
-            )?;
-        }
+        let mut programs = classifiers(&mut self.bpf, [Hook::ToWire, Hook::FromWire])?;
+        hooks::attach(&mut programs, &place, holder)?;
         self.attached.insert(ifindex, interface.to_owned());
         Ok(())
     }
@@ -125,9 +126,17 @@ impl Programs {
         (self.attached.get(&ifindex)).is_some_and(|name| name == interface)
     }
 
-    /// Where the names of links are; none for programs that are for tests.
-    pub(super) fn links(&self) -> Option<PathBuf> {
-        self.directory.as_deref().map(links_of)
+    /// Whether the kernel has a program at a hook; programs for tests are wherever they are asked for.
+    pub(super) fn is_at(&self, ifindex: u32, hook: Hook) -> Result<bool, KernelError> {
+        let Some(directory) = &self.directory else {
+            return Ok(true);
+        };
+        let place = Place {
+            directory: &links_of(directory),
+            interface: "",
+            ifindex,
+        };
+        hooks::is_there(&place, hook).map_err(KernelError::Filters)
     }
 
     /// Takes the programs away from an interface, or forgets one that is gone.
@@ -139,14 +148,11 @@ impl Programs {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        for hook in Hook::BOTH {
-            links::detach(
-                interface,
-                hook,
-                &links::pin(&links_of(directory), ifindex, hook),
-            )?;
-        }
-        Ok(())
+        hooks::detach(&Place {
+            directory: &links_of(directory),
+            interface,
+            ifindex,
+        })
     }
 
     /// Says that every interface has its programs now: the maps of the process before are forgotten, those of this one
@@ -167,7 +173,7 @@ impl Programs {
                 pins::replace(map, &versioned.join(name))?;
             }
         }
-        links::end_others(&links_of(directory), &self.attached)?;
+        hooks::end_others(&links_of(directory), &self.attached)?;
         pins::end_other_layouts(directory, LAYOUT)
     }
 
@@ -176,7 +182,7 @@ impl Programs {
     /// # Errors
     /// The kernel refuses.
     pub fn clean_up(directory: &Path) -> Result<(), KernelError> {
-        links::end_others(&links_of(directory), &BTreeMap::new())?;
+        hooks::end_others(&links_of(directory), &BTreeMap::new())?;
         pins::remove_all(directory)
     }
 
@@ -291,11 +297,19 @@ fn verify(bpf: &mut Ebpf) -> Result<(), KernelError> {
     })
 }
 
-fn classifier(bpf: &mut Ebpf, hook: Hook) -> Result<&mut SchedClassifier, KernelError> {
-    let program = bpf.program_mut(hook.program());
-    program
-        .and_then(|p| p.try_into().ok())
-        .ok_or(KernelError::NoSuchPart(hook.program()))
+/// The programs of hooks, in their order.
+fn classifiers(
+    bpf: &mut Ebpf,
+    hooks: [Hook; 2],
+) -> Result<Vec<(Hook, &mut SchedClassifier)>, KernelError> {
+    let mut programs: BTreeMap<&str, &mut Program> = bpf.programs_mut().collect();
+    let of = |hook: Hook| {
+        let program = programs.remove(hook.program());
+        let classifier = program.and_then(|p| p.try_into().ok());
+        let classifier = classifier.ok_or(KernelError::NoSuchPart(hook.program()))?;
+        Ok((hook, classifier))
+    };
+    hooks.into_iter().map(of).collect()
 }
 
 fn links_of(directory: &Path) -> PathBuf {

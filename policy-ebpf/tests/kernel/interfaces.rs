@@ -10,7 +10,7 @@ use model::kind::Kind;
 use model::object::ObjectId;
 use policy_common::reason::Reason;
 use policy_common::tables::{Chain, MAX_STAGES, Stage, rule};
-use policy_ebpf::kernel::{Enforcer, Interface, Options, Programs, Sizes};
+use policy_ebpf::kernel::{Enforcer, First, Interface, Loaded, Options, Programs, Sizes};
 use policy_ebpf::{Chains, Op, Update};
 
 use crate::namespace::Namespace;
@@ -246,6 +246,52 @@ fn what_is_not_known_does_not_pass() {
     assert!(lab.connect(SHORT).is_err());
     assert!(drops(&mut enforcer, Reason::UnknownEndpoint) > 0);
     lab.host.run(|| enforcer.detach(&id()).expect("to detach"));
+    drop(Talk::begin(&lab, &listener));
+}
+
+/// A filter holds what is at a workload's interface, a link what is at a host's where the kernel has such, and never
+/// both; somebody who takes it away is found out.
+#[test]
+fn one_holder_at_a_time() {
+    let lab = Lab::new("holder");
+    let listener = listen(&lab);
+    let mut enforcer = lab.enforcer();
+    enforcer.apply(&switch(CLOSED, 1)).expect("to write");
+    let names = |lab: &Lab| {
+        let entries = std::fs::read_dir(lab.directory.join("links")).expect("names");
+        entries.flatten().count()
+    };
+    let first = First {
+        source: "10.0.9.9".parse().expect("an address"),
+        destination: "10.0.7.7".parse().expect("an address"),
+        protocol: 6,
+        source_port: 40_000,
+        destination_port: 80,
+        icmp: None,
+    };
+    let judged = |lab: &Lab, enforcer: &Enforcer| {
+        let judge = || enforcer.judge(&id(), false, &first).expect("to look");
+        lab.host.run(judge)
+    };
+    for host in [false, true, false] {
+        lab.attach(&mut enforcer);
+        let ifindex = lab.interface().ifindex;
+        let again = || (enforcer.programs()).attach("w0", ifindex, host);
+        lab.host.run(again).expect("to attach");
+        assert_eq!(names(&lab), 2, "host: {host}");
+        assert_eq!(
+            judged(&lab, &enforcer),
+            Loaded::Decided(rule::PROFILE_DENY),
+            "host: {host}"
+        );
+        assert!(lab.connect(SHORT).is_err());
+    }
+
+    // The hook of what the workload gets.
+    lab.host.command("tc", "filter del dev w0 egress pref 82");
+    assert_eq!(judged(&lab, &enforcer), Loaded::Detached);
+    lab.host.run(|| enforcer.detach(&id()).expect("to detach"));
+    assert_eq!(names(&lab), 0);
     drop(Talk::begin(&lab, &listener));
 }
 

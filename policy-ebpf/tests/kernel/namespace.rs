@@ -32,11 +32,16 @@ impl Namespace {
 
     /// Runs `ip`.
     pub fn ip(&self, arguments: &str) {
+        self.command("ip", arguments);
+    }
+
+    /// Runs a program.
+    pub fn command(&self, name: &str, arguments: &str) {
         let done = self.run(|| {
-            let mut ip = Command::new("ip");
-            ip.args(arguments.split(' ')).output().expect("ip")
+            let mut command = Command::new(name);
+            command.args(arguments.split(' ')).output().expect(name)
         });
-        assert!(done.status.success(), "ip {arguments}: {done:?}");
+        assert!(done.status.success(), "{name} {arguments}: {done:?}");
     }
 
     /// What `ip` knows it by.
