@@ -20,7 +20,8 @@ use model::Cidr;
 use model::api::Explanation;
 use model::kernel::{Route, RouteKey};
 
-use crate::policy::judge::Asked;
+use crate::policy::Seen;
+use crate::policy::judge::{Asked, Ruled, judge};
 use crate::services::Services;
 
 /// How long the kernel may take to have what was stored just now.
@@ -135,7 +136,9 @@ async fn check(s: &Services, here: &str, told: Told) -> Result<Explanation, Refu
         direction: j.direction,
         packet: j.packet,
     });
-    let ruled = s.policy.judge(asked.collect()).await;
+    let asked: Vec<Asked> = asked.collect();
+    let judge = move |seen: &Seen<'_>| asked.iter().map(|a| judge(seen, a)).collect();
+    let ruled: Option<Vec<Ruled>> = s.policy.ask(judge).await;
     let ruled = ruled.ok_or(Refused::Stopping)?;
     let mut checks = compare::policies(local.into_iter().zip(ruled));
 

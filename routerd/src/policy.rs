@@ -197,13 +197,8 @@ impl Owner {
                 engine: &self.engine,
                 attached: &self.attached,
                 places: &self.places,
-                missing: self.kernel.as_ref().err().map(String::as_str),
+                kernel: self.kernel.as_deref().map_err(String::as_str),
             }),
-            Message::Judge(asked, reply) => {
-                let kernel = self.kernel.as_deref().map_err(String::as_str);
-                let answers = asked.iter().map(|a| judge::ask(&self.engine, kernel, a));
-                let _ = reply.send(answers.collect());
-            }
             Message::Look | Message::Stop => {}
         }
     }

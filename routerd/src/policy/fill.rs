@@ -29,7 +29,7 @@ impl Fill {
             generation: seen.engine.generation(),
             interfaces: seen.attached.len(),
             without: without.map(ToString::to_string).collect(),
-            missing: seen.missing.map(str::to_owned),
+            missing: seen.missing().map(str::to_owned),
             size: seen.engine.size(),
         }
     }

@@ -10,13 +10,12 @@ use policy_ebpf::Engine;
 use policy_ebpf::kernel::Interface;
 use tokio::sync::oneshot;
 
+use super::enforce::Enforce;
 use super::feed::{Input, Place};
-use super::judge;
 
 pub(super) type Answer = Result<(), String>;
 
 /// What the owner knows, for who asks.
-#[derive(Debug)]
 pub struct Seen<'a> {
     /// The compiler.
     pub engine: &'a Engine,
@@ -24,8 +23,15 @@ pub struct Seen<'a> {
     pub attached: &'a BTreeMap<ObjectId, Interface>,
     /// Where endpoints of this node are to be found.
     pub places: &'a BTreeMap<ObjectId, Place>,
+    /// What enforces policy, or why there is nothing to do so with.
+    pub kernel: Result<&'a dyn Enforce, &'a str>,
+}
+
+impl<'a> Seen<'a> {
     /// Why there is nothing to enforce policy with.
-    pub missing: Option<&'a str>,
+    pub fn missing(&self) -> Option<&'a str> {
+        self.kernel.err()
+    }
 }
 
 pub(super) type Question = Box<dyn FnOnce(&Seen<'_>) + Send>;
@@ -41,7 +47,6 @@ pub(super) enum Message {
     Admit(Box<Resource<WorkloadEndpointSpec>>, oneshot::Sender<Answer>),
     Release(ObjectId),
     Ask(Question),
-    Judge(Vec<judge::Asked>, oneshot::Sender<Vec<judge::Ruled>>),
     Stop,
 }
 
@@ -101,7 +106,7 @@ impl Handle {
         let _ = self.outbox.send(Message::Release(id.clone()));
     }
 
-    /// Asks the owner something; `None` when it has stopped.
+    /// Asks the owner something, who knows all that was fed before; `None` when it has stopped.
     pub async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Seen<'_>) -> T + Send + 'static,
@@ -112,13 +117,6 @@ impl Handle {
             let _ = reply.send(ask(seen));
         });
         let _ = self.outbox.send(Message::Ask(ask));
-        answer.await.ok()
-    }
-
-    /// What is in force says about packets, one answer each; none when routerd stops. It knows all that was fed before.
-    pub async fn judge(&self, asked: Vec<judge::Asked>) -> Option<Vec<judge::Ruled>> {
-        let (reply, answer) = oneshot::channel();
-        let _ = self.outbox.send(Message::Judge(asked, reply));
         answer.await.ok()
     }
 

@@ -7,7 +7,7 @@ use model::resources::PolicyType;
 use policy_ebpf::kernel::{Behind, First, Loaded};
 use policy_ebpf::{Engine, Rule};
 
-use super::Enforce;
+use super::Seen;
 
 /// The first packet of a connection at an endpoint of this node.
 #[derive(Clone, Debug)]
@@ -36,12 +36,9 @@ pub enum Ruled {
     Unread(String),
 }
 
-pub(super) fn ask(
-    engine: &Engine,
-    kernel: Result<&(dyn Enforce + 'static), &str>,
-    asked: &Asked,
-) -> Ruled {
-    let kernel = match kernel {
+/// What is in force says about a packet.
+pub fn judge(seen: &Seen<'_>, asked: &Asked) -> Ruled {
+    let kernel = match seen.kernel {
         Ok(kernel) => kernel,
         Err(why) => {
             let why = format!("everything passes, since policy cannot be enforced here: {why}");
@@ -66,7 +63,7 @@ pub(super) fn ask(
     };
     let outbound = asked.direction == PolicyType::Egress;
     match kernel.judge(&asked.endpoint, outbound, &first) {
-        Ok(loaded) => told(engine, loaded),
+        Ok(loaded) => told(seen.engine, loaded),
         Err(e) => Ruled::Unread(e),
     }
 }

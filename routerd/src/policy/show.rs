@@ -136,7 +136,7 @@ fn find(
 }
 
 fn problem(seen: &super::Seen<'_>, id: &ObjectId) -> Option<String> {
-    if let Some(why) = seen.missing {
+    if let Some(why) = seen.missing() {
         return Some(format!("policy cannot be enforced on this node: {why}"));
     }
     let mut problems = seen.engine.problems();

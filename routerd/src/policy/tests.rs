@@ -251,7 +251,13 @@ fn asked(direction: PolicyType) -> judge::Asked {
 
 fn answers(rig: &Rig, asked: Vec<judge::Asked>) -> Vec<judge::Ruled> {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let answers = runtime.unwrap().block_on(rig.handle.judge(asked));
+    let judge = move |seen: &Seen<'_>| {
+        asked
+            .iter()
+            .map(|a| judge::judge(seen, a))
+            .collect::<Vec<_>>()
+    };
+    let answers = runtime.unwrap().block_on(rig.handle.ask(judge));
     answers.unwrap()
 }
 
