@@ -1,8 +1,12 @@
 //! `docs/openapi.yaml` says what `model::api` does.
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests stand outside `#[test]`
 
+#[path = "openapi/bgp.rs"]
+mod bgp;
 #[path = "openapi/explain.rs"]
 mod explain;
+#[path = "openapi/flows.rs"]
+mod flows;
 #[path = "openapi/paths.rs"]
 mod paths;
 #[path = "openapi/schemas.rs"]

@@ -14,6 +14,7 @@
 //! it; memory is bounded by the limits and the table.
 
 mod denied;
+mod open;
 mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -21,11 +22,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use policy_common::classify::Tuple;
-use policy_common::connection::{Connection, Decided, Judged, Key, state};
+use policy_common::connection::{Connection, Decided, Key};
 use policy_common::event::{Counter, CounterKey, Event, kind};
 use policy_common::tables::{Address, rule};
 
 use denied::Denied;
+use open::{Cut, Open, counts, read_judged};
 pub use record::{Named, Names, Record, Said, Who};
 
 /// A connection that both ends have closed is over when it was quiet for so long: the last acknowledgement is in.
@@ -93,16 +95,6 @@ pub struct Logged {
 /// What matched a packet, and when, by its interface, whether the endpoint sends it, and what it is.
 type Logs = HashMap<(u32, bool, Tuple), (u64, Vec<Arc<Said>>)>;
 
-/// A connection that was cut, with the counts that are in a record already.
-#[derive(Clone, Copy, Debug)]
-struct Cut {
-    began: u64,
-    /// Number of the look that saw it last.
-    seen: u64,
-    packets: [u64; 2],
-    bytes: [u64; 2],
-}
-
 /// Keeps records.
 #[derive(Debug)]
 pub struct Recorder {
@@ -124,21 +116,6 @@ pub struct Recorder {
     looks: u64,
     next: u64,
     lost: u64,
-}
-
-#[derive(Debug)]
-struct Open {
-    record: Record,
-    began: u64,
-    /// Counts of the table that are in an earlier record.
-    packets: [u64; 2],
-    bytes: [u64; 2],
-    /// Packets and bytes of the table that its rule has counted.
-    counted: [u64; 2],
-    /// Number of the look that saw it last.
-    seen: u64,
-    /// It was told to who follows.
-    told: bool,
 }
 
 impl Recorder {
@@ -435,69 +412,6 @@ impl Recorder {
     /// Records that the ring had no room for any more.
     pub fn lost(&self) -> u64 {
         self.lost
-    }
-}
-
-impl Open {
-    fn update(&mut self, connection: &Connection) {
-        let (packets, bytes) = counts(connection);
-        let record = &mut self.record;
-        for side in 0..2 {
-            record.packets[side] = packets[side].saturating_sub(self.packets[side]);
-            record.bytes[side] = bytes[side].saturating_sub(self.bytes[side]);
-        }
-        record.last = connection.last.get();
-    }
-
-    /// Counts what passed since the last time.
-    fn count(&mut self, connection: &Connection, passed: &mut HashMap<CounterKey, Counter>) {
-        let (packets, bytes) = counts(connection);
-        let totals: [u64; 2] = [packets.iter().sum(), bytes.iter().sum()];
-        let [packets, bytes] = [0, 1].map(|n| totals[n].saturating_sub(self.counted[n]));
-        if packets == 0 {
-            return;
-        }
-        self.counted = totals;
-        let Decided { rule, staged } = connection.decided();
-        for (rule, staged) in [(rule, 0), (staged, 1)] {
-            if rule != 0 {
-                let counter = passed.entry(CounterKey { rule, staged }).or_default();
-                counter.packets += packets;
-                counter.bytes += bytes;
-            }
-        }
-    }
-
-    /// Takes over what decided; whether that is something else than before, or lacks a name.
-    fn take_decision(&mut self, connection: &Connection) -> bool {
-        let flags = connection.flags.get();
-        let record = &mut self.record;
-        record.kept = flags & state::KEPT != 0;
-        let decided = connection.decided();
-        let judged = read_judged(connection.judged.get());
-        if record.decided != decided {
-            record.decided = decided;
-            record.names.rule = None;
-            record.names.staged = None;
-        }
-        record.judged = Some(judged);
-        !self.told || record.lacks_rule()
-    }
-}
-
-fn counts(connection: &Connection) -> ([u64; 2], [u64; 2]) {
-    let [first, second] = &connection.sides;
-    (
-        [first.packets.get(), second.packets.get()],
-        [first.bytes.get(), second.bytes.get()],
-    )
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "two halves")]
-fn read_judged(word: u64) -> Judged {
-    Judged {
-        generation: (word >> 32) as u32,
-        world: word as u32,
     }
 }
 

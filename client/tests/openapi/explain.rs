@@ -6,11 +6,7 @@ use model::api::{
 };
 use model::resources::Encryption;
 
-use crate::schemas::Schemas;
-
-fn text(s: &str) -> String {
-    s.to_owned()
-}
+use crate::schemas::{Schemas, text};
 
 fn words(s: &mut Schemas) {
     use ExplainAt::{Destination, Egress, Ingress, Nat, Route, Source};

@@ -5,14 +5,12 @@ use std::fmt::Debug;
 
 use model::api::cni::{AddResult, Attachment, Request};
 use model::api::{
-    Action, AddressShow, AddressState, Applied, BfdState, BgpPeerShow, BgpPeersShow, BgpRouteShow,
-    BgpRoutesShow, BgpState, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody, Flow, FlowBy,
-    FlowChange, FlowEnd, FlowStaged, FlowVerdict, Health, IpamCheck, IpamProblem, IpamShow,
-    NodePath, PolicyImpact, PolicyRuleShow, PolicyShow, PoolUse, Release, Released, Reporter,
-    Rotated, RuleCount, Status, Subsystem, TunnelShow, TunnelsShow, WatchEvent,
+    Action, AddressShow, AddressState, Applied, BlockUse, Doctor, DoctorCheck, Drift, ErrorBody,
+    Health, IpamCheck, IpamProblem, IpamShow, NodePath, PoolUse, Release, Released, Rotated,
+    Status, Subsystem, TunnelShow, TunnelsShow, WatchEvent,
 };
 use model::kernel::Mac;
-use model::resources::{Encryption, PolicyType};
+use model::resources::Encryption;
 use model::snapshot::Rejected;
 use model::state::Problem;
 use model::{Cidr, Kind, Metadata};
@@ -20,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::{document, explain, resolve};
+use crate::{bgp, document, explain, flows, resolve};
 
 /// Collects the schemas that were compared, so that none is forgotten.
 pub(crate) struct Schemas {
@@ -120,11 +118,11 @@ impl Schemas {
     }
 }
 
-fn text(s: &str) -> String {
+pub(crate) fn text(s: &str) -> String {
     s.to_owned()
 }
 
-fn cidr() -> Cidr {
+pub(crate) fn cidr() -> Cidr {
     "10.0.0.0/26".parse().unwrap()
 }
 
@@ -139,99 +137,6 @@ fn made() -> AddResult {
         ips: vec![cidr()],
         gateways: vec![[169, 254, 1, 1].into()],
     }
-}
-
-fn flows(s: &mut Schemas) {
-    s.words("FlowVerdict", &[FlowVerdict::Allow, FlowVerdict::Deny]);
-    s.words("Reporter", &[Reporter::Source, Reporter::Destination]);
-    let end = FlowEnd {
-        ip: [10, 0, 0, 1].into(),
-        kind: text("WorkloadEndpoint"),
-        namespace: text("default"),
-        name: text("a"),
-        endpoint: text("a"),
-        labels: [(text("app"), text("web"))].into(),
-    };
-    let by = FlowBy {
-        by: text("Rule"),
-        tier: Some(text("default")),
-        kind: Some(text("NetworkPolicy")),
-        policy: Some(text("default/web")),
-        rule: Some(0),
-    };
-    let staged = FlowStaged {
-        verdict: FlowVerdict::Deny,
-        by: by.clone(),
-    };
-    let flow = Flow {
-        id: 1,
-        start: text("x"),
-        end: Some(text("x")),
-        last_seen: text("x"),
-        source: end.clone(),
-        destination: end.clone(),
-        protocol: text("TCP"),
-        port: Some(80),
-        source_port: Some(40_000),
-        icmp: Some([8, 0]),
-        verdict: FlowVerdict::Allow,
-        by: by.clone(),
-        reason: Some(text("Policy")),
-        kept: true,
-        bytes: 1,
-        packets: 1,
-        reply_bytes: 1,
-        reply_packets: 1,
-        reporter: Reporter::Source,
-        node: text("a"),
-        staged: Some(staged.clone()),
-        logged: vec![by.clone()],
-    };
-    s.object("FlowEnd", &end);
-    s.object("FlowBy", &by);
-    s.object("FlowStaged", &staged);
-    s.object("Flow", &flow);
-    let change = FlowChange {
-        flow,
-        would: staged,
-    };
-    s.object("FlowChange", &change);
-    s.object(
-        "PolicyImpact",
-        &PolicyImpact {
-            connections: 1,
-            cut: 1,
-            flows: 1,
-            changed: 1,
-            samples: vec![change],
-        },
-    );
-    let counted = RuleCount {
-        packets: 1,
-        bytes: 1,
-        connections: 1,
-    };
-    let rule = PolicyRuleShow {
-        direction: PolicyType::Ingress,
-        by,
-        action: model::resources::Action::Allow,
-        matches: text("x"),
-        staged: true,
-        counted: Some(counted),
-    };
-    s.object("RuleCount", &counted);
-    s.object("PolicyRuleShow", &rule);
-    s.object(
-        "PolicyShow",
-        &PolicyShow {
-            kind: text("WorkloadEndpoint"),
-            namespace: text("default"),
-            name: text("a"),
-            interface: Some(text("rtr1")),
-            problem: Some(text("x")),
-            rules: vec![rule],
-        },
-    );
 }
 
 #[test]
@@ -367,7 +272,7 @@ fn schemas_have_the_fields_of_the_types() {
         },
     );
 
-    flows(&mut s);
+    flows::compare(&mut s);
 
     let pool = PoolUse {
         name: text("x"),
@@ -474,7 +379,7 @@ fn schemas_have_the_fields_of_the_types() {
             uid: Some(text("x")),
         },
     );
-    bgp(&mut s);
+    bgp::compare(&mut s);
     release(&mut s);
     resource(&mut s);
 
@@ -485,67 +390,6 @@ fn schemas_have_the_fields_of_the_types() {
         .cloned()
         .collect();
     assert_eq!(all, s.seen, "a schema was not compared");
-}
-
-fn bgp(s: &mut Schemas) {
-    s.words(
-        "BgpState",
-        &[
-            BgpState::Idle,
-            BgpState::Connect,
-            BgpState::Active,
-            BgpState::OpenSent,
-            BgpState::OpenConfirm,
-            BgpState::Established,
-        ],
-    );
-    s.words("BfdState", &[BfdState::Up, BfdState::Down, BfdState::Off]);
-    let peer = BgpPeerShow {
-        peer: text("10.0.0.1"),
-        name: text("BGPPeer/tor-1"),
-        node: Some(text("b")),
-        as_number: Some(65001),
-        state: BgpState::Established,
-        uptime_seconds: Some(7),
-        received: 3,
-        filtered: 1,
-        guarded: 1,
-        advertised: 2,
-        bfd: BfdState::Up,
-        last_down: Some(text("x")),
-        last_down_seconds: Some(9),
-        flaps: 1,
-        messages_received: 5,
-        messages_sent: 6,
-        refused_updates: 0,
-        down_seconds: Some(3),
-        fault: Some("IPv6 is not used".to_owned()),
-    };
-    s.object("BgpPeerShow", &peer);
-    s.object("BgpPeersShow", &BgpPeersShow { peers: vec![peer] });
-    let route = BgpRouteShow {
-        prefix: cidr(),
-        next_hop: Some([10, 0, 0, 1].into()),
-        peer: Some(text("10.0.0.1")),
-        as_path: vec![65001],
-        communities: vec![text("64512:100")],
-        local_pref: Some(100),
-        med: Some(1),
-        best: true,
-        installed: true,
-        filtered: false,
-        note: Some(text("x")),
-        stale: false,
-    };
-    s.object("BgpRouteShow", &route);
-    let routes = vec![route];
-    s.object(
-        "BgpRoutesShow",
-        &BgpRoutesShow {
-            routes,
-            next: Some("0.4.64".to_owned()),
-        },
-    );
 }
 
 /// One key of several, so not an object like the others.

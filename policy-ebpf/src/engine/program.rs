@@ -4,16 +4,20 @@
 //! that has it and goes with the last; so do the cells in which it stands. Those follow from the rows
 //! and from the classes of the other dimensions, so they are not kept: they are found again when they have to go.
 
+mod room;
+mod side;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::Family;
 use policy_common::tables::{Cell, CellKey, ClassKey, Classes, NO_CLASS, PortKey, mask};
 
 use super::intern::Interner;
 use super::ports::{self, PortClasses, PortSet};
 use super::world::{Atom, Signature, Used};
 use crate::op::{Op, Update};
+pub(super) use room::{Cells, Room, Rows, TooMany};
+use side::Side;
 
 pub(super) type Atoms = Interner<Atom, Used>;
 
@@ -47,56 +51,6 @@ pub(super) struct Program {
     pub(super) identities: HashMap<u32, Classes>,
     /// How many cells it has.
     pub(super) cells: usize,
-}
-
-/// Source or destination.
-#[derive(Debug, Default)]
-struct Side {
-    /// The rows that have an atom.
-    rows: BTreeMap<u32, Vec<u32>>,
-    /// The classes that an atom is part of.
-    holding: HashMap<u32, BTreeSet<u32>>,
-    /// Wide atoms.
-    wide: Vec<(u32, Option<Family>)>,
-    /// Classes: sets of atoms, sorted.
-    classes: Interner<Vec<u32>>,
-}
-
-/// The program would have more cells than it may have, or more rows than there is room for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooMany {
-    /// Order of the row that takes the most of them.
-    pub(super) order: u32,
-    /// Whether it is for want of room beside all the others.
-    pub(super) no_room: bool,
-}
-
-/// What a program may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    /// Combinations.
-    pub(super) cells: usize,
-    /// Rows of each table.
-    pub(super) rows: Rows,
-}
-
-/// Rows of CLASS, PORT and CELL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rows {
-    pub(super) classes: usize,
-    pub(super) ports: usize,
-    pub(super) cells: usize,
-}
-
-/// Writes of which there may be too many.
-pub(super) struct Cells<'a> {
-    update: &'a mut Update,
-    /// Rows of identities, which lead to cells and go after them.
-    classes: Vec<Op>,
-    /// Look-ups of combinations that are left; every cell is one at least.
-    left: usize,
-    /// Combinations by row, to name the one at fault.
-    spent: HashMap<u32, usize>,
 }
 
 impl Program {
@@ -427,106 +381,6 @@ impl Program {
                         }
                     }
                 }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Rows {
-    pub(super) fn fit(&self, room: &Rows) -> bool {
-        self.classes <= room.classes && self.ports <= room.ports && self.cells <= room.cells
-    }
-
-    /// The largest of the three.
-    pub(super) fn most(&self) -> usize {
-        self.classes.max(self.ports).max(self.cells)
-    }
-
-    fn with(self, other: Rows, sum: impl Fn(usize, usize) -> usize) -> Rows {
-        Rows {
-            classes: sum(self.classes, other.classes),
-            ports: sum(self.ports, other.ports),
-            cells: sum(self.cells, other.cells),
-        }
-    }
-}
-
-impl std::ops::AddAssign for Rows {
-    fn add_assign(&mut self, other: Rows) {
-        *self = self.with(other, usize::saturating_add);
-    }
-}
-
-impl std::ops::Sub for Rows {
-    type Output = Rows;
-
-    /// What is left; nothing where there is less.
-    fn sub(self, other: Rows) -> Rows {
-        self.with(other, usize::saturating_sub)
-    }
-}
-
-impl Side {
-    /// The atoms of this side that hold for a signature, sorted.
-    fn holding(&self, signature: &Signature, atoms: &Atoms) -> Vec<u32> {
-        let has = |a: &&u32| self.rows.contains_key(a);
-        let marked = signature.marks.iter().filter(has).copied();
-        let narrow = |a: &u32| atoms.get(*a).is_some_and(|atom| !atom.is_wide());
-        let mut holding: Vec<u32> = marked.filter(narrow).collect();
-        for (atom, family) in &self.wide {
-            let fits = family.is_none_or(|f| f == signature.family);
-            if fits && signature.marks.binary_search(atom).is_err() {
-                holding.push(*atom);
-            }
-        }
-        holding.sort_unstable();
-        holding
-    }
-
-    fn join(&mut self, class: u32) {
-        for atom in self.classes.get(class).into_iter().flatten() {
-            self.holding.entry(*atom).or_default().insert(class);
-        }
-    }
-
-    fn part(&mut self, class: u32) {
-        for atom in self.classes.get(class).into_iter().flatten() {
-            if let Some(classes) = self.holding.get_mut(atom) {
-                classes.remove(&class);
-            }
-        }
-    }
-}
-
-impl Cells<'_> {
-    /// For what has to be done however much it is.
-    pub(super) fn unbounded(update: &mut Update) -> Cells<'_> {
-        Cells {
-            update,
-            classes: Vec::new(),
-            left: usize::MAX,
-            spent: HashMap::new(),
-        }
-    }
-
-    /// Ends with the rows of identities.
-    pub(super) fn flush(&mut self) {
-        self.update.puts.append(&mut self.classes);
-    }
-
-    fn spend(&mut self, order: u32, count: usize) -> Result<(), TooMany> {
-        if self.left == usize::MAX {
-            return Ok(());
-        }
-        *self.spent.entry(order).or_default() += count;
-        match self.left.checked_sub(count) {
-            Some(left) => self.left = left,
-            None => {
-                let most = self.spent.iter().max_by_key(|(order, n)| (**n, **order));
-                let order = most.map_or(order, |(order, _)| *order);
-                let no_room = false;
-                return Err(TooMany { order, no_room });
             }
         }
         Ok(())
