@@ -21,6 +21,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::cni::CniError;
+use crate::gone::Gone;
 use crate::services::Services;
 
 /// The largest request body: a manifest is refused above 8 MiB before it is sent.
@@ -118,6 +119,13 @@ impl ApiError {
 
     fn unavailable(error: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error, true)
+    }
+}
+
+impl From<Gone> for ApiError {
+    fn from(gone: Gone) -> ApiError {
+        let retryable = gone.is_retryable();
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, gone.to_string(), retryable)
     }
 }
 

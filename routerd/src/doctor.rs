@@ -43,7 +43,7 @@ pub async fn examine(s: &Services) -> Doctor {
         let netstat = std::fs::read_to_string("/proc/net/netstat").unwrap_or_default();
         checks.extend(bgp::checks(&peers, &netstat));
     }
-    if let Some(fill) = s.policy.ask(crate::policy::fill::Fill::of).await {
+    if let Ok(fill) = s.policy.ask(crate::policy::fill::Fill::of).await {
         let seen = s.flows.measured().await.ok();
         checks.extend(policy::checks(&fill, seen.as_ref()));
     }

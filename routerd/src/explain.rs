@@ -20,6 +20,7 @@ use model::Cidr;
 use model::api::Explanation;
 use model::kernel::{Route, RouteKey};
 
+use crate::gone::Gone;
 use crate::policy::Seen;
 use crate::policy::judge::{Asked, Ruled, judge};
 use crate::services::Services;
@@ -33,9 +34,9 @@ pub enum Refused {
     /// Of this question.
     #[error(transparent)]
     Question(#[from] ExplainError),
-    /// The daemon ends.
-    #[error("routerd is stopping: try again when it runs")]
-    Stopping,
+    /// Nobody answers.
+    #[error(transparent)]
+    Gone(#[from] Gone),
     /// The records of addresses are not to be had.
     #[error("the records of addresses: {0}")]
     Store(#[from] datastore::Error),
@@ -46,7 +47,7 @@ impl Refused {
     pub fn is_retryable(&self) -> bool {
         match self {
             Refused::Question(e) => e.is_retryable(),
-            Refused::Stopping => true,
+            Refused::Gone(gone) => gone.is_retryable(),
             Refused::Store(e) => e.is_retryable(),
         }
     }
@@ -88,7 +89,7 @@ pub async fn explain(s: &Services, question: Question) -> Result<Explanation, Re
             delivery,
         })
     });
-    let told: Result<Told, ExplainError> = told.await.ok_or(Refused::Stopping)?;
+    let told: Result<Told, ExplainError> = told.await.ok_or(Gone::Stopping)?;
     let told = told?;
     settle(s).await;
     check(s, &here, told).await
@@ -109,7 +110,7 @@ async fn find(s: &Services, question: &Question) -> Result<Found, Refused> {
         let ends = Ends::find(&inputs, &question)?;
         Ok((ends, ends.unassigned(&inputs)))
     });
-    let found: Result<Found, ExplainError> = found.await.ok_or(Refused::Stopping)?;
+    let found: Result<Found, ExplainError> = found.await.ok_or(Gone::Stopping)?;
     Ok(found?)
 }
 
@@ -138,8 +139,7 @@ async fn check(s: &Services, here: &str, told: Told) -> Result<Explanation, Refu
     });
     let asked: Vec<Asked> = asked.collect();
     let judge = move |seen: &Seen<'_>| asked.iter().map(|a| judge(seen, a)).collect();
-    let ruled: Option<Vec<Ruled>> = s.policy.ask(judge).await;
-    let ruled = ruled.ok_or(Refused::Stopping)?;
+    let ruled: Vec<Ruled> = s.policy.ask(judge).await?;
     let mut checks = compare::policies(local.into_iter().zip(ruled));
 
     let device = match explained.way.peer {
@@ -158,7 +158,7 @@ async fn check(s: &Services, here: &str, told: Told) -> Result<Explanation, Refu
         .extend(compare::elsewhere(&explained, here, &far));
     let wanted = kernel::Wanted::of(&explained, delivery);
     let looked = tokio::task::spawn_blocking(move || kernel::look(&wanted));
-    let looked = looked.await.map_err(|_| Refused::Stopping)?;
+    let looked = looked.await.map_err(|_| Gone::Stopping)?;
     if let Some(host) = &looked.host {
         kernel::go_by_host(&mut explanation, host);
     }

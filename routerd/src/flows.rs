@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::control::Control;
+use crate::gone::{Fate, Gone, Watched};
 use crate::policy;
 pub use impact::{ImpactError, impact};
 use names::Known;
@@ -44,6 +45,8 @@ const REST: u32 = 50;
 const BEHIND: usize = 8192;
 /// Lines in the log for each tick.
 const LOG_LINES: usize = 50;
+/// How things are without the thread.
+const LEFT: &str = "policy is enforced as before, and nothing is told of connections";
 /// Events that are taken in at once.
 const EVENTS: usize = 1 << 16;
 
@@ -59,15 +62,17 @@ enum Message {
 #[derive(Clone)]
 pub struct Handle {
     outbox: mpsc::Sender<Message>,
+    fate: Fate,
 }
 
 /// What [`Owner::new`] needs.
-pub struct Inbox(mpsc::Receiver<Message>);
+pub struct Inbox(mpsc::Receiver<Message>, Watched);
 
 /// A handle, and the end that it reaches.
 pub fn channel() -> (Handle, Inbox) {
     let (outbox, inbox) = mpsc::channel();
-    (Handle { outbox }, Inbox(inbox))
+    let (watched, fate) = Watched::new("flows", LEFT);
+    (Handle { outbox, fate }, Inbox(inbox, watched))
 }
 
 /// Why there is nothing to tell.
@@ -81,9 +86,9 @@ pub enum FlowsError {
     /// The kernel does not say.
     #[error("{0}")]
     Kernel(String),
-    /// The daemon ends.
-    #[error("routerd is stopping: try again when it runs")]
-    Stopping,
+    /// Nobody answers.
+    #[error(transparent)]
+    Gone(#[from] Gone),
 }
 
 /// What rules decided: by the kernel's words, and by what stands for them what passed since.
@@ -121,6 +126,11 @@ impl Handle {
     /// Gives it what to read by.
     pub fn read_by(&self, reader: Reader) {
         let _ = self.outbox.send(Message::Read(Box::new(reader)));
+    }
+
+    /// How its thread ends.
+    pub fn fate(&self) -> Fate {
+        self.fate.clone()
     }
 
     /// Ends it.
@@ -207,13 +217,17 @@ impl Handle {
             let _ = reply.send(ask(owner));
         });
         let _ = self.outbox.send(Message::Ask(ask));
-        answer.await.unwrap_or(Err(FlowsError::Stopping))
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.fate.gone().await.into()),
+        }
     }
 }
 
 /// The thread's side.
 pub struct Owner {
     inbox: mpsc::Receiver<Message>,
+    watched: Option<Watched>,
     control: Control,
     policy: policy::Handle,
     /// Where the others are asked.
@@ -241,6 +255,7 @@ impl Owner {
     ) -> Owner {
         Owner {
             inbox: inbox.0,
+            watched: Some(inbox.1),
             control,
             policy,
             runtime,
@@ -258,6 +273,12 @@ impl Owner {
 
     /// Works until it is stopped or every [`Handle`] is gone. Blocks: give it a thread that is not of the runtime.
     pub fn run(mut self) {
+        if let Some(watched) = self.watched.take() {
+            watched.run(|| self.work());
+        }
+    }
+
+    fn work(&mut self) {
         let mut tick = Instant::now();
         loop {
             let message = match &self.reader {
@@ -269,7 +290,7 @@ impl Owner {
             match message {
                 Ok(Message::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 Ok(Message::Read(reader)) => self.reader = Some(*reader),
-                Ok(Message::Ask(ask)) => ask(&mut self),
+                Ok(Message::Ask(ask)) => ask(self),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     let result = self.turn(Instant::now() >= self.due);
                     self.complain(result.err());
@@ -309,11 +330,10 @@ impl Owner {
         let (first_world, recorder) = (reader.first_world(), &mut self.recorder);
         let events = std::iter::from_fn(|| reader.next_event());
         events.take(EVENTS).for_each(|event| recorder.hear(&event));
-        let stopping = FlowsError::Stopping;
         if let Some(table) = table {
             self.connections = table.len();
             let interfaces = self.policy.ask(names::interfaces);
-            let interfaces = self.runtime.block_on(interfaces).ok_or(stopping)?;
+            let interfaces = self.runtime.block_on(interfaces)?;
             self.recorder.look(now, &interfaces, table);
         }
         self.recorder.settle(now);
@@ -325,8 +345,7 @@ impl Owner {
                 wanted,
                 passed.keys().map(|key| key.rule),
                 (&self.control, &self.policy, &self.runtime),
-            );
-            let known = known.ok_or(FlowsError::Stopping)?;
+            )?;
             self.log(&known);
             self.add_passed(&passed, &known);
             let changes = self.recorder.name(&known);

@@ -30,6 +30,7 @@ pub mod doctor;
 pub mod endpoints;
 pub mod explain;
 pub mod flows;
+pub mod gone;
 pub mod host;
 pub mod ipam;
 pub mod log;

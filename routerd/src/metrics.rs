@@ -138,7 +138,7 @@ async fn scrape(State(s): State<Served>) -> impl IntoResponse {
     }
     if let Some((flows, policy)) = &s.policy {
         let seen = flows.measured().await.ok();
-        asked.policy = seen.zip(policy.ask(Fill::of).await);
+        asked.policy = seen.zip(policy.ask(Fill::of).await.ok());
     }
     let mut text = String::new();
     match encode(&mut text, &registry(&s, &asked)) {

@@ -35,6 +35,7 @@ use policy_ebpf::{Change, Engine, Party, Role, Settings, Update};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::gone::Watched;
 use crate::metrics::Metrics;
 pub use enforce::{Enforce, load};
 pub use feed::{Input, Place, Wanted};
@@ -44,6 +45,8 @@ pub use status::View;
 
 /// Pause before what failed is tried again.
 const TICK: Duration = Duration::from_secs(2);
+/// How things are without the thread.
+const LEFT: &str = "what is in force stays so, and neither workloads nor policies can be added";
 
 /// Makes what enforces policy, or says why it cannot.
 type Load = Box<dyn FnOnce() -> Result<Box<dyn Enforce>, String> + Send>;
@@ -79,6 +82,7 @@ pub struct Owner {
     configured: bool,
     view: watch::Sender<Option<View>>,
     metrics: Metrics,
+    watched: Option<Watched>,
 }
 
 impl Owner {
@@ -90,6 +94,7 @@ impl Owner {
     ) -> (Owner, Handle, watch::Receiver<Option<View>>) {
         let (outbox, inbox) = mpsc::channel();
         let (view, seen) = watch::channel(None);
+        let (watched, fate) = Watched::new("policy", LEFT);
         let owner = Owner {
             inbox,
             node: node.to_owned(),
@@ -109,8 +114,9 @@ impl Owner {
             configured: false,
             view,
             metrics: Metrics::default(),
+            watched: Some(watched),
         };
-        (owner, Handle { outbox }, seen)
+        (owner, Handle { outbox, fate }, seen)
     }
 
     /// Notes there how long it compiles.
@@ -123,6 +129,13 @@ impl Owner {
     /// Works until it is stopped or every [`Handle`] is gone. Blocks: give it a thread, in the network namespace of
     /// the host.
     pub fn run(mut self) {
+        if let Some(watched) = self.watched.take() {
+            // What waits for an answer is dropped after the reason is known.
+            watched.run(|| self.work());
+        }
+    }
+
+    fn work(&mut self) {
         if let Some(load) = self.load.take() {
             self.kernel = load();
         }

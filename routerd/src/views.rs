@@ -10,6 +10,7 @@ use model::snapshot::Rejected;
 use model::state::NodeState;
 use tokio::sync::watch;
 
+use crate::gone::Fate;
 use crate::{policy, reconcile};
 
 /// Whether this daemon is the node: nothing while it asks the store.
@@ -67,6 +68,10 @@ pub struct Views {
     pub bgp: watch::Receiver<Option<Subsystem>>,
     /// Policy, once it is known what there is.
     pub policy: watch::Receiver<Option<policy::View>>,
+    /// How the thread of policy ended.
+    pub policy_fate: Fate,
+    /// How the thread of flows ended.
+    pub flows_fate: Fate,
 }
 
 impl Views {
@@ -81,6 +86,7 @@ impl Views {
             && self.facts.borrow().published
             && self.is_in_sync()
             && !self.is_cut_off()
+            && self.policy_fate.subsystem().is_none()
     }
 
     /// Whether everything has to be encrypted, and nothing can be.
@@ -117,8 +123,9 @@ impl Views {
         subsystems.extend(reconcile.subsystems_for(&desired.kernel));
         subsystems.extend(self.exchange.borrow().clone());
         subsystems.extend(self.bgp.borrow().clone());
-        let policy = self.policy.borrow();
-        subsystems.extend(policy.as_ref().map(|view| view.subsystem.clone()));
+        let policy = || Some(self.policy.borrow().as_ref()?.subsystem.clone());
+        subsystems.extend(self.policy_fate.subsystem().or_else(policy));
+        subsystems.extend(self.flows_fate.subsystem());
         Status {
             node: self.node.to_string(),
             ready: self.is_ready(),
@@ -194,6 +201,7 @@ impl Views {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::gone::Watched;
 
     /// The sending ends of [`Views`].
     pub(crate) struct Actors {
@@ -236,7 +244,36 @@ pub(crate) mod tests {
                 exchange: self.exchange.subscribe(),
                 bgp: self.bgp.subscribe(),
                 policy: self.policy.subscribe(),
+                policy_fate: Fate::untroubled(),
+                flows_fate: Fate::untroubled(),
             }
+        }
+    }
+
+    #[test]
+    fn an_owner_that_ended_by_a_defect_is_in_the_status() {
+        let mut views = Actors::new().views();
+        let named = |views: &Views, name: &str| {
+            let all = views.status().subsystems.into_iter();
+            let of: Vec<Subsystem> = all.filter(|s| s.name == name).collect();
+            of
+        };
+        assert_eq!(
+            (named(&views, "policy").len(), named(&views, "flows").len()),
+            (0, 0)
+        );
+        for name in ["policy", "flows"] {
+            let (watched, fate) = Watched::new(name, "all is well otherwise");
+            match name {
+                "policy" => views.policy_fate = fate,
+                _ => views.flows_fate = fate,
+            }
+            watched.run(|| panic!("a test of defects"));
+            let [only] = &named(&views, name)[..] else {
+                panic!("{:?}", views.status());
+            };
+            assert_eq!(only.state, Health::Failed);
+            assert!(only.message.contains("a test of defects"), "{only:?}");
         }
     }
 

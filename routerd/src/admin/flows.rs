@@ -35,7 +35,10 @@ pub(super) struct Flows {
 
 impl From<FlowsError> for ApiError {
     fn from(e: FlowsError) -> ApiError {
-        ApiError::unavailable(e.to_string())
+        match e {
+            FlowsError::Gone(gone) => gone.into(),
+            e => ApiError::unavailable(e.to_string()),
+        }
     }
 }
 

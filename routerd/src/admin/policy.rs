@@ -28,8 +28,10 @@ fn default_namespace() -> String {
 impl From<ShowError> for ApiError {
     fn from(e: ShowError) -> ApiError {
         match e {
-            ShowError::Stopping => ApiError::unavailable(e.to_string()),
-            _ => ApiError::new(StatusCode::NOT_FOUND, e.to_string(), false),
+            ShowError::Gone(gone) => gone.into(),
+            ShowError::NotFound(_) | ShowError::Elsewhere(..) => {
+                ApiError::new(StatusCode::NOT_FOUND, e.to_string(), false)
+            }
         }
     }
 }

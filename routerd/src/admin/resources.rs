@@ -126,11 +126,15 @@ pub(super) async fn put(
 /// A policy that is stored and not enforced protects nobody.
 async fn enforceable(s: &Services, object: &ObjectId) -> Result<(), ApiError> {
     let mut view = s.views.policy.clone();
+    let fate = &s.views.policy_fate;
     // Programs are loaded as the daemon starts.
     let known = view.wait_for(Option::is_some).await;
-    let known =
-        known.map_err(|_| ApiError::unavailable("routerd is stopping: try again when it runs"))?;
-    match known.as_ref().and_then(|view| view.missing.clone()) {
+    let known = known.ok().and_then(|view| view.clone());
+    let Some(known) = known else {
+        return Err(fate.gone().await.into());
+    };
+    let ended = fate.subsystem().map(|s| s.message);
+    match ended.or(known.missing) {
         None => Ok(()),
         Some(why) => Err(ResourceError::NotEnforced {
             object: object.clone(),

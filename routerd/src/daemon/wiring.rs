@@ -142,6 +142,8 @@ pub(super) fn wire(
         exchange: exchange_view,
         bgp: bgp_view,
         policy: policy_view,
+        policy_fate: policy.fate(),
+        flows_fate: flows.fate(),
     };
     let control_loop = Loop::new(Arc::clone(&node), underlay, outputs);
     let control_loop = control_loop.with_public_keys(public_keys);

@@ -20,6 +20,7 @@ use policy_ebpf::{Engine, Settings, feed};
 
 use super::show::{by, verdict};
 use super::{Clock, Filter, FlowsError, flow, people};
+use crate::gone::Gone;
 use crate::services::Services;
 
 /// Flows that are shown.
@@ -47,13 +48,15 @@ pub async fn impact(s: &Services, objects: Vec<Object>) -> Result<PolicyImpact, 
     let asked = s
         .control
         .query(move |snapshot, _| people::about(snapshot, &addresses));
-    let before = asked.await.ok_or(FlowsError::Stopping)?;
+    let before = asked.await.ok_or(FlowsError::Gone(Gone::Stopping))?;
     let node = s.views.node.to_string();
     let compared = tokio::task::spawn_blocking(move || {
         let after = applied(&before, &node, &objects);
         compare(&records, [&before, &after], &node, &clock)
     });
-    compared.await.unwrap_or(Err(FlowsError::Stopping.into()))
+    compared
+        .await
+        .unwrap_or(Err(FlowsError::Gone(Gone::Stopping).into()))
 }
 
 fn applied(before: &Snapshot, node: &str, objects: &[Object]) -> Snapshot {

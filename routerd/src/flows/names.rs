@@ -17,6 +17,7 @@ use policy_ebpf::flows::{Logged, Names, Said, Wanted, Who, ip};
 use super::people;
 use super::show::{policy_name, protocol};
 use crate::control::Control;
+use crate::gone::Gone;
 use crate::policy::{self, Seen};
 
 /// What was asked for.
@@ -41,13 +42,16 @@ pub(super) fn interfaces(seen: &Seen<'_>) -> BTreeMap<u32, u32> {
 }
 
 impl Known {
-    /// Asks the owner of policy and control. `None` when they end.
+    /// Asks the owner of policy and control.
+    ///
+    /// # Errors
+    /// They have ended.
     pub(super) fn ask(
         first_world: u32,
         wanted: Wanted,
         words: impl Iterator<Item = u32>,
         (control, policy, runtime): (&Control, &policy::Handle, &tokio::runtime::Handle),
-    ) -> Option<Known> {
+    ) -> Result<Known, Gone> {
         let Wanted {
             addresses,
             interfaces: ifindexes,
@@ -77,7 +81,7 @@ impl Known {
             logged: Vec::new(),
         };
         if addresses.is_empty() && ids.is_empty() {
-            return Some(known);
+            return Ok(known);
         }
         let has_logs = !logged.is_empty();
         let asked = control.query(move |snapshot, _| {
@@ -88,12 +92,12 @@ impl Known {
             let about = has_logs.then(|| people::about(snapshot, &addresses));
             (who, at, about)
         });
-        let (who, at, about) = runtime.block_on(asked)?;
+        let (who, at, about) = runtime.block_on(asked).ok_or(Gone::Stopping)?;
         (known.who, known.at) = (who, at);
         if let Some(about) = about {
             known.take_logged(&about, logged);
         }
-        Some(known)
+        Ok(known)
     }
 
     /// Finds all `Log` rules that match what the kernel told about the first of.

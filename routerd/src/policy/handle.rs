@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::enforce::Enforce;
 use super::feed::{Input, Place};
+use crate::gone::{Fate, Gone};
 
 pub(super) type Answer = Result<(), String>;
 
@@ -54,6 +55,7 @@ pub(super) enum Message {
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) outbox: mpsc::Sender<Message>,
+    pub(super) fate: Fate,
 }
 
 impl Handle {
@@ -74,7 +76,8 @@ impl Handle {
         let _ = self.outbox.send(Message::Look);
     }
 
-    /// Attaches the programs to a workload's interface that is down. Nothing passes until [`Handle::admit`]. Blocks.
+    /// Attaches the programs to a workload's interface that is down. Nothing passes until [`Handle::admit`]. Blocks: of
+    /// the runtime, only threads that may.
     ///
     /// # Errors
     /// Why policy cannot be enforced there.
@@ -88,7 +91,8 @@ impl Handle {
         };
         let (reply, answer) = mpsc::sync_channel(1);
         let _ = (self.outbox).send(Message::Hold(id.clone(), interface, reply));
-        answer.recv().unwrap_or_else(|_| Err(stopping()))
+        let gone = |_| Err(self.fate.blocking_gone().to_string());
+        answer.recv().unwrap_or_else(gone)
     }
 
     /// Puts the policy of a workload in force whose interface is held.
@@ -98,7 +102,10 @@ impl Handle {
     pub async fn admit(&self, endpoint: Resource<WorkloadEndpointSpec>) -> Answer {
         let (reply, answer) = oneshot::channel();
         let _ = (self.outbox).send(Message::Admit(Box::new(endpoint), reply));
-        answer.await.unwrap_or_else(|_| Err(stopping()))
+        match answer.await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.fate.gone().await.to_string()),
+        }
     }
 
     /// Forgets a workload whose ADD failed.
@@ -106,26 +113,33 @@ impl Handle {
         let _ = self.outbox.send(Message::Release(id.clone()));
     }
 
-    /// Asks the owner something, who knows all that was fed before; `None` when it has stopped.
+    /// Asks the owner something, who knows all that was fed before.
+    ///
+    /// # Errors
+    /// It has ended.
     pub async fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Seen<'_>) -> T + Send + 'static,
-    ) -> Option<T> {
+    ) -> Result<T, Gone> {
         let (reply, answer) = oneshot::channel();
         let ask = Box::new(move |seen: &Seen<'_>| {
             // Who asked may have gone.
             let _ = reply.send(ask(seen));
         });
         let _ = self.outbox.send(Message::Ask(ask));
-        answer.await.ok()
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(_) => Err(self.fate.gone().await),
+        }
+    }
+
+    /// How its thread ends.
+    pub fn fate(&self) -> Fate {
+        self.fate.clone()
     }
 
     /// Ends it; everything stays enforced.
     pub fn stop(&self) {
         let _ = self.outbox.send(Message::Stop);
     }
-}
-
-fn stopping() -> String {
-    "routerd is stopping: try again when it runs".to_owned()
 }

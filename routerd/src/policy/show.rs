@@ -15,6 +15,7 @@ use policy_ebpf::flows::Said;
 
 use super::words::in_words;
 use crate::flows::{Counted, by, people};
+use crate::gone::Gone;
 use crate::services::Services;
 
 /// Why an endpoint is not shown.
@@ -28,9 +29,9 @@ pub enum ShowError {
     /// It is another node's.
     #[error("{0} is on node {1}: ask the daemon there")]
     Elsewhere(String, String),
-    /// The daemon ends.
-    #[error("routerd is stopping: try again when it runs")]
-    Stopping,
+    /// Nobody answers.
+    #[error(transparent)]
+    Gone(#[from] Gone),
 }
 
 /// A rule, and how it is found among the counters.
@@ -51,7 +52,8 @@ pub async fn show(s: &Services, endpoint: &str, namespace: &str) -> Result<Polic
         let id = find(snapshot, &node, &name, &space)?;
         Ok((id, people::about(snapshot, &Default::default())))
     });
-    let (id, about) = asked.await.ok_or(ShowError::Stopping)??;
+    let asked: Result<_, ShowError> = asked.await.ok_or(Gone::Stopping)?;
+    let (id, about) = asked?;
     let mut rows = rows(&about, &id);
     let rule = |row: &Row| match &row.said {
         Said::Rule(rule) => Some(rule.clone()),
@@ -65,7 +67,7 @@ pub async fn show(s: &Services, endpoint: &str, namespace: &str) -> Result<Polic
         let interface = seen.attached.get(&of).map(|i| i.name.clone());
         (numbers, interface, problem(seen, &of))
     });
-    let (numbers, interface, problem) = asked.await.ok_or(ShowError::Stopping)?;
+    let (numbers, interface, problem) = asked.await?;
     if let Ok(counted) = s.flows.counted().await {
         for (row, number) in rows.iter_mut().zip(numbers) {
             row.shown.counted = count(row, number, &counted);

@@ -9,6 +9,7 @@ use model::{Object, manifest};
 use policy_ebpf::kernel::{First, Loaded};
 
 use super::*;
+use crate::gone::Gone;
 
 /// What a kernel was told.
 #[derive(Debug, PartialEq)]
@@ -232,6 +233,50 @@ async fn without_a_kernel_only_what_no_policy_is_about_is_admitted() {
     assert!(refused.contains("no programs"), "{refused}");
     let (_, status) = rig.end();
     assert_eq!(status.unwrap().subsystem.state, Health::Degraded);
+}
+
+#[tokio::test]
+async fn a_defect_is_told_to_everybody_and_nobody_waits() {
+    let rig = Rig::with(&["rtd0"], false);
+    rig.handle.listed(listed());
+    let failed: Result<(), Gone> = rig.handle.ask(|_| panic!("a test of defects")).await;
+    let why = failed.unwrap_err();
+    assert!(matches!(why, Gone::Defect { .. }), "{why}");
+    assert!(!why.is_retryable());
+    let text = why.to_string();
+    assert!(text.contains("a test of defects"), "{text}");
+
+    // Requests that come later are refused at once, by the same reason.
+    assert_eq!(rig.handle.admit(web()).await, Err(text.clone()));
+    let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
+    let hold = move || handle.blocking_hold(&id(), link, 7, web().spec.mac.unwrap());
+    let held = tokio::task::spawn_blocking(hold).await.unwrap();
+    assert_eq!(held, Err(text.clone()));
+    assert_eq!(rig.handle.ask(|_| ()).await, Err(why));
+    let subsystem = rig.handle.fate().subsystem().unwrap();
+    assert_eq!(
+        (&*subsystem.name, subsystem.state, subsystem.message),
+        ("policy", Health::Failed, text)
+    );
+    // The kernel was not told to let anything go.
+    let (told, _) = rig.end();
+    assert_eq!(told, [own(&["10.0.0.5/32"]), Told::TakeOver]);
+}
+
+#[tokio::test]
+async fn what_waits_when_a_defect_comes_is_told_of_it() {
+    let rig = Rig::with(&["rtd0"], false);
+    let (held, hold) = channel::<()>();
+    let blocked = rig.handle.ask(move |_| {
+        let _ = hold.recv();
+        panic!("a test of defects")
+    });
+    let behind = rig.handle.admit(web());
+    let release = async { drop(held) };
+    let (blocked, behind, ()) = tokio::join!(biased; blocked, behind, release);
+    let why: Gone = Result::<(), Gone>::unwrap_err(blocked);
+    assert_eq!(behind, Err(why.to_string()));
+    rig.end();
 }
 
 fn asked(direction: PolicyType) -> judge::Asked {
