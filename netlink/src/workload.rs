@@ -109,13 +109,14 @@ struct End {
     index: u32,
 }
 
-/// Called with the index of the host's end as soon as there is one, before anything can pass it. What it says
-/// ends the attempt.
-pub type Guard<'a> = &'a dyn Fn(u32) -> Result<(), String>;
+/// Called with the index of the host's end as soon as there is one.
+pub type Guard<'a> = &'a dyn Fn(u32) -> Ready;
+/// Waits until whoever guards a link is ready. Nothing can pass the link before; an error ends the attempt.
+pub type Ready = Box<dyn FnOnce() -> Result<(), String>>;
 
 /// For links that nobody watches.
-pub fn unguarded(_: u32) -> Result<(), String> {
-    Ok(())
+pub fn unguarded(_: u32) -> Ready {
+    Box::new(|| Ok(()))
 }
 
 /// Makes what needs no address to be known, for a workload with addresses of these families. `None`
@@ -171,7 +172,7 @@ pub fn attach(w: &WorkloadAttach, guard: Guard<'_>) -> Result<Attached, Error> {
     let namespace = netns::open(&w.netns)?;
     let mut socket = open()?;
     if let Some(attached) = make_way(&mut socket, w, &namespace)? {
-        guarded(w, attached.host_index, guard)?;
+        wait(w, guard(attached.host_index))?;
         return Ok(attached);
     }
     finish(make(socket, w, &namespace, &families, guard)?, w, guard)
@@ -277,8 +278,8 @@ pub fn release_plain(p: &PlainAttach) -> Result<(), Error> {
     Ok(())
 }
 
-fn guarded(w: &WorkloadAttach, index: u32, guard: Guard<'_>) -> Result<(), Error> {
-    guard(index).map_err(|message| invalid(&describe::link(&w.host_ifname), message))
+fn wait(w: &WorkloadAttach, ready: Ready) -> Result<(), Error> {
+    ready().map_err(|message| invalid(&describe::link(&w.host_ifname), message))
 }
 
 fn open() -> Result<Socket, Error> {
@@ -359,9 +360,7 @@ fn begin(
     guard: Guard<'_>,
 ) -> Result<(u32, End), Error> {
     let host_index = index_of(socket, w.host_ifname)?;
-    // It is down still.
-    guarded(w, host_index, guard)?;
-    send_host(socket, host_index, &wanted::host_base(w, families))?;
+    let ready = guard(host_index);
     let base = wanted::container_base(w, families);
     let container = netns::within(namespace, || {
         let mut socket = open()?;
@@ -372,6 +371,9 @@ fn begin(
         side::all_done(side::send(&mut socket, index, &base, true), base.link)?;
         Ok(End { socket, index })
     })?;
+    // Down so far.
+    wait(w, ready)?;
+    send_host(socket, host_index, &wanted::host_base(w, families))?;
     Ok((host_index, container))
 }
 

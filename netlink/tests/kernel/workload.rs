@@ -42,17 +42,22 @@ fn who_guards_a_link_sees_it_before_a_packet_can_pass_and_may_refuse_it() {
             assert_eq!(link.index, index);
             link.up
         };
-        let seen = std::cell::Cell::new(0);
-        let guard = |index: u32| {
+        let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+        let guard = |index: u32| -> workload::Ready {
             assert!(!is_up(index));
-            seen.set(index);
-            Ok(())
+            let seen = seen.clone();
+            Box::new(move || {
+                assert!(!is_up(index));
+                seen.set(index);
+                Ok(())
+            })
         };
         let attached = workload::attach(&w, &guard).unwrap();
         assert_eq!(seen.get(), attached.host_index);
         assert!(is_up(attached.host_index));
         detach(w.host_ifname).unwrap();
-        let e = workload::attach(&w, &|_| Err("no policy".to_owned())).unwrap_err();
+        let e = workload::attach(&w, &|_| Box::new(|| Err("no policy".to_owned())));
+        let e = e.unwrap_err();
         assert!(e.to_string().contains("no policy"), "{e}");
         assert!(
             !Netlink::open([])

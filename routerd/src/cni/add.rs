@@ -6,7 +6,7 @@ use ::ipam::{AllocError, Assigned, Attach, Extra};
 use model::api::cni::{AddResult, Request};
 use model::kv::{Event, Op};
 use model::{Cidr, Family, Object, manifest, marks};
-use netlink::workload::{self, Prepared, WorkloadAttach};
+use netlink::workload::{self, Prepared, Ready, WorkloadAttach};
 
 use super::attachment::Target;
 use super::{CniError, Context};
@@ -157,10 +157,10 @@ fn hold(
     context: &Context,
     target: &Target,
     workload: &WorkloadAttach,
-) -> impl Fn(u32) -> Result<(), String> + Send + 'static {
+) -> impl Fn(u32) -> Ready + Send + 'static {
     let (policy, id) = (context.policy.clone(), target.endpoint.clone());
     let (link, mac) = (target.link, workload.mac);
-    move |index| policy.blocking_hold(&id, link, index, mac)
+    move |index| Box::new(policy.hold(&id, link, index, mac))
 }
 
 async fn attach(

@@ -76,12 +76,16 @@ impl Handle {
         let _ = self.outbox.send(Message::Look);
     }
 
-    /// Attaches the programs to a workload's interface that is down. Nothing passes until [`Handle::admit`]. Blocks: of
-    /// the runtime, only threads that may.
-    ///
-    /// # Errors
-    /// Why policy cannot be enforced there.
-    pub fn blocking_hold(&self, id: &ObjectId, link: LinkName, index: u32, mac: Mac) -> Answer {
+    /// Begins to attach the programs to a workload's interface that is down, and gives what waits until they are
+    /// there, or says why policy cannot be enforced there; it blocks, so of the runtime only threads may call it that
+    /// may. Nothing passes until [`Handle::admit`].
+    pub fn hold(
+        &self,
+        id: &ObjectId,
+        link: LinkName,
+        index: u32,
+        mac: Mac,
+    ) -> impl FnOnce() -> Answer + Send + use<> {
         let interface = Interface {
             name: link.to_string(),
             ifindex: index,
@@ -91,8 +95,11 @@ impl Handle {
         };
         let (reply, answer) = mpsc::sync_channel(1);
         let _ = (self.outbox).send(Message::Hold(id.clone(), interface, reply));
-        let gone = |_| Err(self.fate.blocking_gone().to_string());
-        answer.recv().unwrap_or_else(gone)
+        let fate = self.fate.clone();
+        move || {
+            let gone = |_| Err(fate.blocking_gone().to_string());
+            answer.recv().unwrap_or_else(gone)
+        }
     }
 
     /// Puts the policy of a workload in force whose interface is held.

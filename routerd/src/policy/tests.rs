@@ -168,7 +168,7 @@ async fn a_workload_is_held_closed_before_it_is_admitted() {
     let rig = Rig::with(&["rtd0"], false);
     rig.handle.listed(Vec::new());
     let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
-    let hold = move || handle.blocking_hold(&id(), link, 7, web().spec.mac.unwrap());
+    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap());
     tokio::task::spawn_blocking(hold).await.unwrap().unwrap();
     rig.handle.admit(web()).await.unwrap();
     // The store tells the same afterwards, and DEL ends it.
@@ -192,7 +192,7 @@ async fn what_is_being_added_survives_a_list_that_does_not_have_it() {
     rig.handle.listed(Vec::new());
     rig.handle.release(&id());
     let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
-    let hold = move || handle.blocking_hold(&id(), link, 7, web().spec.mac.unwrap());
+    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap());
     tokio::task::spawn_blocking(hold).await.unwrap().unwrap();
     let (told, _) = rig.end();
     // Released, it holds nothing of the first attempt.
@@ -249,7 +249,7 @@ async fn a_defect_is_told_to_everybody_and_nobody_waits() {
     // Requests that come later are refused at once, by the same reason.
     assert_eq!(rig.handle.admit(web()).await, Err(text.clone()));
     let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
-    let hold = move || handle.blocking_hold(&id(), link, 7, web().spec.mac.unwrap());
+    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap());
     let held = tokio::task::spawn_blocking(hold).await.unwrap();
     assert_eq!(held, Err(text.clone()));
     assert_eq!(rig.handle.ask(|_| ()).await, Err(why));
