@@ -2,37 +2,32 @@
 
 use calc::policy::{By, Mode, Packet, Party, World};
 use model::Kind;
-use model::kernel::Mac;
 use model::object::ObjectId;
 use model::resources::PolicyType;
 use model::snapshot::Snapshot;
 use policy_common::packet::{IcmpKind, Version, icmp_kind, protocol};
 use policy_common::tables::{Action, rule};
-use policy_ebpf::kernel::{
-    Behind, Enforcer, First, Hook, Interface, Loaded, Programs, Sizes, Test,
-};
+use policy_ebpf::kernel::{Behind, Enforcer, First, Loaded};
 use policy_ebpf::{Engine, Settings, feed};
 
 use crate::dice::Dice;
-use crate::frame::{HOST_MAC, MAC, Path, SYN, ethernet};
+use crate::frame::{Path, SYN};
 use crate::samples::{self, HERE};
+use crate::small::{self, Tally};
 
 /// Packets of a world, and worlds at least: each has its programs loaded.
 const PACKETS: usize = 10_000;
 const WORLDS: usize = 2;
-/// The interface that others' packets come in by.
-const ELSEWHERE: u32 = 1000;
 
 struct Endpoint<'w> {
     id: ObjectId,
     party: &'w Party<'w>,
     ifindex: u32,
-    host: bool,
 }
 
 #[test]
 fn the_programs_say_what_the_resources_say() {
-    let (mut passed, mut dropped) = (0, 0);
+    let mut tally = Tally::default();
     let worlds = (crate::frames() / PACKETS).max(WORLDS);
     for seed in 0..worlds as u64 {
         let mut dice = Dice::new(seed);
@@ -40,8 +35,8 @@ fn the_programs_say_what_the_resources_say() {
         let world = World::new(&snapshot, Mode::Enforced);
         let endpoints = endpoints(&world, &snapshot);
         let enforcer = &mut enforcer(&snapshot, &endpoints);
-        let enough = passed + dropped + crate::frames() / worlds;
-        while passed + dropped < enough {
+        let enough = tally.all() + crate::frames() / worlds;
+        while tally.all() < enough {
             let packet = samples::packet(&mut dice);
             let Some(bytes) = first_packet(&packet) else {
                 continue;
@@ -53,8 +48,8 @@ fn the_programs_say_what_the_resources_say() {
             if expected.by == By::Failsafe {
                 continue;
             }
-            let found = judge(enforcer, endpoint, direction, &bytes);
             let id = &endpoint.id;
+            let found = small::passes(enforcer, (id, endpoint.ifindex), direction, &bytes);
             assert_eq!(
                 found, expected.allowed,
                 "seed {seed}: {id} {direction:?} {packet:?}"
@@ -71,16 +66,10 @@ fn the_programs_say_what_the_resources_say() {
                 found,
                 "seed {seed}: {id} {direction:?} {packet:?}"
             );
-            match found {
-                true => passed += 1,
-                false => dropped += 1,
-            }
+            tally.count(found);
         }
     }
-    assert!(
-        passed * 10 > dropped && dropped * 10 > passed,
-        "{passed} {dropped}"
-    );
+    assert!(tally.is_mixed(), "{tally:?}");
 }
 
 /// The maps are read as they are, whoever wrote them, and reading leaves no trace.
@@ -160,7 +149,6 @@ fn endpoints<'w>(world: &'w World<'_>, snapshot: &'w Snapshot) -> Vec<Endpoint<'
     });
     let all = workloads.chain(hosts).zip(1..);
     all.map(|((kind, namespace, name, party), ifindex)| Endpoint {
-        host: kind == Kind::HostEndpoint,
         id: ObjectId {
             kind,
             namespace,
@@ -174,26 +162,12 @@ fn endpoints<'w>(world: &'w World<'_>, snapshot: &'w Snapshot) -> Vec<Endpoint<'
 
 /// Programs with the tables of a world, and its endpoints at interfaces that are numbers only.
 fn enforcer(snapshot: &Snapshot, endpoints: &[Endpoint<'_>]) -> Enforcer {
-    let sizes = Sizes {
-        endpoints: 64,
-        prefixes: 4096,
-        rows: 1 << 16,
-        connections: 1024,
-    };
-    let programs = Programs::load_for_tests(&sizes).expect("programs that the kernel takes");
-    let mut enforcer = Enforcer::new(programs).expect("settings");
+    let mut enforcer = small::enforcer();
     let mut engine = Engine::new(Settings::default());
     let changes = feed::everything(&engine, snapshot, HERE);
     enforcer.apply(&engine.apply(changes)).expect("room");
     for endpoint in endpoints {
-        let everywhere = ["0.0.0.0/0", "::/0"];
-        let interface = Interface {
-            name: String::new(),
-            ifindex: endpoint.ifindex,
-            mac: Mac(MAC),
-            own: everywhere.map(|p| p.parse().expect("a prefix")).to_vec(),
-            host: endpoint.host,
-        };
+        let interface = small::interface(&endpoint.id, endpoint.ifindex);
         enforcer.attach(&endpoint.id, &interface).expect("room");
     }
     enforcer
@@ -226,35 +200,4 @@ pub fn first_packet(packet: &Packet) -> Option<Vec<u8>> {
         }
         other => path.packet(other, &[0; 8]),
     })
-}
-
-fn judge(
-    enforcer: &mut Enforcer,
-    endpoint: &Endpoint<'_>,
-    direction: PolicyType,
-    packet: &[u8],
-) -> bool {
-    let outbound = direction == PolicyType::Egress;
-    let hook = match outbound == endpoint.host {
-        true => Hook::ToWire,
-        false => Hook::FromWire,
-    };
-    let from = if outbound { MAC } else { HOST_MAC };
-    let programs = enforcer.programs();
-    let test = Test {
-        hook,
-        frame: &ethernet(from, packet),
-        ifindex: endpoint.ifindex,
-        came_from: if outbound { 0 } else { ELSEWHERE },
-        for_host: endpoint.host,
-        ahead: 0,
-        repeat: 1,
-    };
-    let (passed, _) = programs.run(&test).expect("a run");
-    // The next one is the first of its connection as well.
-    let connections = &programs.maps.connections;
-    for key in connections.keys().expect("connections") {
-        connections.remove(&key).expect("a removal");
-    }
-    passed
 }

@@ -44,6 +44,7 @@ mod recipes;
 mod samples;
 #[path = "../packets/scenarios.rs"]
 mod scenarios;
+mod small;
 mod tables;
 mod truth;
 #[path = "../packets/world.rs"]
