@@ -3,24 +3,18 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use integration::lab;
 use serde_json::{Value, json};
 
-use crate::scene::{Scene, connect, listen, pair, policy, protect, scene, web_policy};
+use crate::scene::{self, Scene, connect, listen, pair, policy, web_policy};
 
 #[test]
 fn a_diff_tells_what_it_would_cut() -> Result<()> {
-    lab::run("flows-diff", |lab| {
-        let Scene {
-            mesh,
-            client,
-            web,
-            far,
-        } = scene(lab)?;
-        let n1 = mesh.node(0)?;
-        let (_near, _there) = pair(&client, &web, 80)?;
-        let (_far, _there) = pair(&far, &web, 8080)?;
-        let path = lab.subdir("diff")?.join("policy.json");
+    scene::run("flows-diff", |s| {
+        let Scene { client, web, .. } = s;
+        let n1 = s.here()?;
+        let (_near, _there) = pair(client, web, 80)?;
+        let (_far, _there) = pair(&s.far, web, 8080)?;
+        let path = s.lab.subdir("diff")?.join("policy.json");
         let name = path.to_str().context("a path")?;
         let diff = |spec: &Value| -> Result<String> {
             std::fs::write(&path, policy("NetworkPolicy", spec))?;
@@ -39,7 +33,7 @@ fn a_diff_tells_what_it_would_cut() -> Result<()> {
         let all = json!({ "selector": "app == 'web'", "types": ["Ingress"], "ingress": [{ "action": "Allow" }] });
         ensure!(diff(&all)?.contains("would cut 0 of"));
         // What was denied would pass.
-        protect(n1, &client, &web)?;
+        s.protect()?;
         let _listener = listen(&web.ns, web.ip(false)?, 81)?;
         ensure!(connect(&client.ns, web.ip(false)?, 81, Duration::from_millis(500)).is_err());
         let text = diff(&all)?;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use integration::lab::{self, Node, Workload};
+use integration::lab::{Node, Workload};
 use serde_json::Value;
 
-use crate::scene::{Scene, connect, exchange, flows, number, of, pair, protect, scene};
+use crate::scene::{self, Scene, connect, exchange, flows, number, of, pair};
 
 fn rule<'a>(shown: &'a Value, direction: &str, policy: &str, rule: u64) -> Result<&'a Value> {
     let rules = shown["rules"].as_array().context("no rules")?;
@@ -25,15 +25,13 @@ fn endpoint_of(node: &Node, workload: &Workload) -> Result<String> {
 
 #[test]
 fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
-    lab::run("flows-rules", |lab| {
-        let Scene {
-            mesh, client, web, ..
-        } = scene(lab)?;
-        let n1 = mesh.node(0)?;
-        protect(n1, &client, &web)?;
-        let (mut near, mut there) = pair(&client, &web, 80)?;
+    scene::run("flows-rules", |s| {
+        let Scene { client, web, .. } = s;
+        let n1 = s.here()?;
+        s.protect()?;
+        let (mut near, mut there) = pair(client, web, 80)?;
         exchange(&mut near, &mut there, 50_000)?;
-        let endpoint = endpoint_of(n1, &web)?;
+        let endpoint = endpoint_of(n1, web)?;
         let shown = n1.json(&["policy", "show", &endpoint])?;
         ensure!(
             shown["interface"] == *web.host_interface()? && shown["problem"].is_null(),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use integration::lab::{Cni, Lab, Mesh, MeshSpec, Netns, Node, Workload, wait};
+use integration::lab::{self, Cni, Lab, Mesh, MeshSpec, Netns, Node, Workload, wait};
 use integration::scenario::{self, CONVERGE};
 use serde_json::{Value, json};
 
@@ -13,31 +13,56 @@ use serde_json::{Value, json};
 pub(crate) const DENIED: Duration = Duration::from_millis(2500);
 
 /// Two workloads on the first node and one on the second.
-pub(crate) struct Scene {
+pub(crate) struct Scene<'l> {
+    pub(crate) lab: &'l Lab,
     pub(crate) mesh: Mesh,
     pub(crate) client: Workload,
     pub(crate) web: Workload,
     pub(crate) far: Workload,
 }
 
-pub(crate) fn scene(lab: &Lab) -> Result<Scene> {
-    let mut mesh = Mesh::build(lab, &MeshSpec::flat(2))?;
-    scenario::start(&mut mesh, "Never")?;
-    let add = |node: usize, name: &str, app: &str| {
-        let extra = json!({ "args": { "cni": { "labels": { "app": app } } } });
-        Cni::of(mesh.node(node)?)?.add_with(lab, name, &extra)
-    };
-    let (client, web, far) = (
-        add(0, "client", "shop")?,
-        add(0, "web", "web")?,
-        add(1, "far", "shop")?,
-    );
-    Ok(Scene {
-        mesh,
-        client,
-        web,
-        far,
+/// Runs a test in a scene of its own.
+pub(crate) fn run(name: &str, test: impl FnOnce(&Scene<'_>) -> Result<()>) -> Result<()> {
+    lab::run(name, |lab| {
+        let mut mesh = Mesh::build(lab, &MeshSpec::flat(2))?;
+        scenario::start(&mut mesh, "Never")?;
+        let add = |node: usize, name: &str, app: &str| {
+            let extra = json!({ "args": { "cni": { "labels": { "app": app } } } });
+            Cni::of(mesh.node(node)?)?.add_with(lab, name, &extra)
+        };
+        let (client, web, far) = (
+            add(0, "client", "shop")?,
+            add(0, "web", "web")?,
+            add(1, "far", "shop")?,
+        );
+        test(&Scene {
+            lab,
+            mesh,
+            client,
+            web,
+            far,
+        })
     })
+}
+
+impl Scene<'_> {
+    /// The node of client and web.
+    pub(crate) fn here(&self) -> Result<&Node> {
+        self.mesh.node(0)
+    }
+
+    /// Applies the policy of the web and waits until it is in force: what is in no rule is dropped then, not refused.
+    pub(crate) fn protect(&self) -> Result<()> {
+        self.here()?
+            .apply(&policy("NetworkPolicy", &web_policy()))?;
+        let ip = self.web.ip(false)?;
+        wait("the policy to be in force", CONVERGE, || {
+            let error = connect(&self.client.ns, ip, 82, Duration::from_millis(300)).err();
+            let kind = error.and_then(|e| Some(e.downcast_ref::<std::io::Error>()?.kind()));
+            ensure!(kind == Some(std::io::ErrorKind::TimedOut), "{kind:?}");
+            Ok(())
+        })
+    }
 }
 
 pub(crate) fn policy(kind: &str, spec: &Value) -> String {
@@ -69,18 +94,6 @@ pub(crate) fn connect(ns: &Netns, ip: IpAddr, port: u16, limit: Duration) -> Res
             &SocketAddr::new(ip, port),
             limit,
         )?)
-    })
-}
-
-/// Applies the policy of the web and waits until it is in force: what is in no rule is dropped then, not refused.
-pub(crate) fn protect(node: &Node, from: &Workload, to: &Workload) -> Result<()> {
-    node.apply(&policy("NetworkPolicy", &web_policy()))?;
-    let ip = to.ip(false)?;
-    wait("the policy to be in force", CONVERGE, || {
-        let error = connect(&from.ns, ip, 82, Duration::from_millis(300)).err();
-        let kind = error.and_then(|e| Some(e.downcast_ref::<std::io::Error>()?.kind()));
-        ensure!(kind == Some(std::io::ErrorKind::TimedOut), "{kind:?}");
-        Ok(())
     })
 }
 

@@ -8,22 +8,16 @@ use integration::scenario::CONVERGE;
 use serde_json::{Value, json};
 
 use crate::scene::{
-    DENIED, Scene, connect, exchange, flows, is, listen, named, number, of, pair, policy, protect,
-    scene,
+    self, DENIED, Scene, connect, exchange, flows, is, listen, named, number, of, pair, policy,
 };
 
 #[test]
 fn connections_are_told_by_both_ends() -> Result<()> {
-    lab::run("flows-both", |lab| {
-        let Scene {
-            mesh,
-            client,
-            web,
-            far,
-        } = scene(lab)?;
-        let (n1, n2) = (mesh.node(0)?, mesh.node(1)?);
-        protect(n1, &client, &web)?;
-        let (mut near, mut there) = pair(&client, &web, 80)?;
+    scene::run("flows-both", |s| {
+        let Scene { client, web, .. } = s;
+        let (n1, n2) = (s.here()?, s.mesh.node(1)?);
+        s.protect()?;
+        let (mut near, mut there) = pair(client, web, 80)?;
         exchange(&mut near, &mut there, 5000)?;
         let all = flows(n1, &[])?;
         for reporter in ["Source", "Destination"] {
@@ -87,11 +81,11 @@ fn connections_are_told_by_both_ends() -> Result<()> {
             Ok(())
         })?;
         // From another node: each tells of its own end, and knows who the other is.
-        let (near, _there) = pair(&far, &web, 80)?;
+        let (near, _there) = pair(&s.far, web, 80)?;
         for (node, reporter) in [(n1, "Destination"), (n2, "Source")] {
             let all = flows(node, &[])?;
             let flow = of(&all, &near, reporter)?;
-            named(&flow["source"], "far", "shop", far.ip(false)?)?;
+            named(&flow["source"], "far", "shop", s.far.ip(false)?)?;
             named(&flow["destination"], "web", "web", web.ip(false)?)?;
             ensure!(flow["reporter"] == *reporter, "{flow}");
         }
@@ -101,12 +95,10 @@ fn connections_are_told_by_both_ends() -> Result<()> {
 
 #[test]
 fn what_is_denied_is_told_with_its_rule() -> Result<()> {
-    lab::run("flows-denied", |lab| {
-        let Scene {
-            mesh, client, web, ..
-        } = scene(lab)?;
-        let n1 = mesh.node(0)?;
-        protect(n1, &client, &web)?;
+    scene::run("flows-denied", |s| {
+        let Scene { client, web, .. } = s;
+        let n1 = s.here()?;
+        s.protect()?;
         let mut command = n1.ns.command(binaries::find("routerctl")?);
         command
             .args([
@@ -116,9 +108,9 @@ fn what_is_denied_is_told_with_its_rule() -> Result<()> {
         let mut follow = Process::start(
             "routerctl flows",
             command,
-            &lab.subdir("follow")?.join("lines"),
+            &s.lab.subdir("follow")?.join("lines"),
         )?;
-        let (live, mut there) = pair(&client, &web, 80)?;
+        let (live, mut there) = pair(client, web, 80)?;
         let _listener = listen(&web.ns, web.ip(false)?, 81)?;
         ensure!(connect(&client.ns, web.ip(false)?, 81, DENIED).is_err());
         let denied = |all: Vec<Value>| {
@@ -185,15 +177,13 @@ fn what_is_denied_is_told_with_its_rule() -> Result<()> {
 
 #[test]
 fn staged_policies_are_told_and_not_enforced() -> Result<()> {
-    lab::run("flows-staged", |lab| {
-        let Scene {
-            mesh, client, web, ..
-        } = scene(lab)?;
-        let n1 = mesh.node(0)?;
+    scene::run("flows-staged", |s| {
+        let Scene { client, web, .. } = s;
+        let n1 = s.here()?;
         let deny = json!({ "selector": "app == 'web'", "types": ["Ingress"],
                            "ingress": [{ "action": "Deny", "protocol": "TCP" }] });
         n1.apply(&policy("StagedNetworkPolicy", &deny))?;
-        let (mut near, _there) = pair(&client, &web, 80)?;
+        let (mut near, _there) = pair(client, web, 80)?;
         let mut flow = Value::Null;
         wait("the staged policy to be asked", CONVERGE, || {
             near.write_all(b"x")?;
