@@ -77,7 +77,8 @@ impl<K: Hash + Eq, V: Default> Interner<K, V> {
     /// One user less; when it was the last, the value comes back and the number rests.
     #[track_caller]
     pub(super) fn release(&mut self, number: u32) -> Option<(Arc<K>, V)> {
-        let Some(place) = self.slots.get_mut(number as usize) else {
+        let place = self.slots.get_mut(number as usize);
+        let Some(place @ Some(_)) = place else {
             not_in_use(number);
             return None;
         };
@@ -236,7 +237,9 @@ mod tests {
             (names[7], names.key(7), names.has_one_user(7)),
             (0, None, false)
         );
-        assert_eq!(names.release(9), None);
+        assert_eq!((names.release(9), names.release(0)), (None, None));
+        names.hold("a");
+        assert!(names.release(1).is_some() && names.release(1).is_none());
     }
 
     #[test]
@@ -244,5 +247,15 @@ mod tests {
     #[should_panic = "number 7 is not in use"]
     fn a_number_that_is_not_in_use_is_a_defect() {
         let _ = Interner::<&str, u8>::default()[7];
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic = "number 1 is not in use"]
+    fn to_let_go_twice_is_a_defect() {
+        let mut names = Interner::<&str>::default();
+        names.hold("a");
+        names.release(1);
+        names.release(1);
     }
 }
