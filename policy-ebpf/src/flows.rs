@@ -17,7 +17,7 @@ mod denied;
 mod open;
 mod record;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub struct Limits {
     pub records: usize,
     /// Attempts that are denied, at one time.
     pub denied: usize,
+    /// Records that have ended, and packets that were logged, until [`Recorder::name`] is called.
+    pub waiting: usize,
 }
 
 impl Default for Limits {
@@ -51,6 +53,7 @@ impl Default for Limits {
         Limits {
             records: 16_384,
             denied: 16_384,
+            waiting: 65_536,
         }
     }
 }
@@ -106,7 +109,7 @@ pub struct Recorder {
     /// Ended since the last [`Recorder::name`].
     ending: Vec<Record>,
     /// Opened, or decided by another rule, since then.
-    unnamed: Vec<Key>,
+    unnamed: HashSet<Key>,
     logged: Vec<Logged>,
     /// What passed by rules behind the packets that they counted themselves, since it was last asked.
     passed: HashMap<CounterKey, Counter>,
@@ -128,7 +131,7 @@ impl Recorder {
             cut: HashMap::new(),
             ended: VecDeque::new(),
             ending: Vec::new(),
-            unnamed: Vec::new(),
+            unnamed: HashSet::new(),
             logged: Vec::new(),
             passed: HashMap::new(),
             logs: HashMap::new(),
@@ -166,6 +169,8 @@ impl Recorder {
             self.end(record, end);
         }
         self.cut.retain(|_, cut| cut.seen == looks);
+        let open = &self.open;
+        self.unnamed.retain(|key| open.contains_key(key));
     }
 
     fn see(&mut self, now: u64, key: Key, connection: &Connection, generation: Option<u32>) {
@@ -214,7 +219,7 @@ impl Recorder {
             return;
         }
         if open.take_decision(connection) {
-            self.unnamed.push(key);
+            self.unnamed.insert(key);
         }
         if over && let Some(open) = self.open.remove(&key) {
             self.end(open.record, last);
@@ -297,6 +302,7 @@ impl Recorder {
         }
         let tuple = tuple_of(event);
         match event.kind {
+            kind::LOG if self.logged.len() >= self.limits.waiting => {}
             kind::LOG => self.logged.push(Logged {
                 at: event.at,
                 ifindex: event.ifindex,
@@ -334,7 +340,10 @@ impl Recorder {
 
     fn end(&mut self, mut record: Record, at: u64) {
         record.end = Some(at.max(record.last));
-        self.ending.push(record);
+        match self.ending.len() < self.limits.waiting {
+            true => self.ending.push(record),
+            false => self.lost += 1,
+        }
     }
 
     /// What has to be found out for records that are new.
@@ -409,7 +418,7 @@ impl Recorder {
         std::mem::take(&mut self.passed)
     }
 
-    /// Records that the ring had no room for any more.
+    /// Records that there was no room for any more.
     pub fn lost(&self) -> u64 {
         self.lost
     }

@@ -307,6 +307,7 @@ fn memory_is_bounded_and_what_is_dropped_is_counted() {
     let limits = Limits {
         records: 10,
         denied: 5,
+        waiting: 100,
     };
     let mut recorder = Recorder::new(limits);
     for port in 1..=100 {
@@ -321,4 +322,43 @@ fn memory_is_bounded_and_what_is_dropped_is_counted() {
     assert!(ports.contains(&100) && ports.contains(&1) && !ports.contains(&50));
     let ids: HashMap<u64, u16> = told.iter().map(|r| (r.id, r.tuple.source_port)).collect();
     assert_eq!(ids.len(), 100);
+}
+
+#[test]
+fn nothing_piles_up_while_nobody_knows_names() {
+    let limits = Limits {
+        records: 10,
+        denied: 5,
+        waiting: 20,
+    };
+    let mut recorder = Recorder::new(limits);
+    let entry = |now| Entry {
+        began: now,
+        last: now,
+        packets: 1,
+        closed: false,
+        cut: false,
+    };
+    for second in 1..=50 {
+        let now = second * SECOND;
+        let ports = u16::try_from(second).unwrap()..;
+        let table: BTreeMap<u16, Entry> = ports.take(2).map(|port| (port, entry(now))).collect();
+        let entries = table.iter().map(|(port, e)| (key(*port), e.connection()));
+        recorder.look(now, &[(7, 1)].into(), entries);
+        for port in 0..10 {
+            recorder.hear(&event(now, kind::DROP, 1000 * port));
+            recorder.hear(&event(now, kind::LOG, port));
+        }
+    }
+    let wanted = recorder.wanted();
+    assert_eq!(wanted.logged.len(), 20);
+    let told = recorder.name(&Nobody).len();
+    assert_eq!(
+        told,
+        20 + 2 + 5,
+        "those that ended, two that go on, and what is tried"
+    );
+    // Whatever was not told is counted.
+    assert_eq!(recorder.records().count(), 10 + 2 + 5);
+    assert!(recorder.lost() > 10, "{}", recorder.lost());
 }
