@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build release plugin bpf test test-kernels e2e bench demo deb fmt lint deny doc cleanup
+.PHONY: help setup build release plugin bpf test test-kernels e2e bench fuzz demo deb fmt lint deny doc cleanup
 
 CARGO ?= cargo
 KERNELS ?= 6.1
+FUZZ ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+FUZZ_SECONDS ?= 60
 HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 TOOLS := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/routerd-tools
 export PATH := $(PATH):$(TOOLS)/bin
@@ -55,6 +57,10 @@ bench: setup bpf ## Measure; writes docs/benchmarks.md
 	$(CARGO) build --release --workspace --locked --example tunnel
 	@$(MAKE) --no-print-directory plugin
 	target/release/bench --write docs/benchmarks.md
+
+fuzz: ## Fuzz what reads bytes from outside; FUZZ="bgp_stream bfd_packet" FUZZ_SECONDS=600. Needs a nightly Rust
+	@scripts/tool.sh cargo-fuzz "$(TOOLS)"
+	@for target in $(FUZZ); do $(CARGO) +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS); done
 
 demo: setup bpf ## A three-node mesh and two racks on this machine, with a verdict at the end
 	$(CARGO) build --release --locked --no-default-features -p routerd -p holder -p routerctl -p cni -p integration
