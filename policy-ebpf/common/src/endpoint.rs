@@ -37,6 +37,14 @@ impl Endpoint {
         self.mac == mac || self.mac == [0; 6]
     }
 
+    /// The same of an address as it is in memory, in two words.
+    #[inline(always)]
+    pub fn has_mac_of(&self, mac: (u32, u16)) -> bool {
+        let [a, b, c, d, e, f] = self.mac;
+        let own = (u32::from_ne_bytes([a, b, c, d]), u16::from_ne_bytes([e, f]));
+        own == mac || own == (0, 0)
+    }
+
     /// Whether the host itself is the endpoint.
     #[inline(always)]
     pub fn is_host(&self) -> bool {

@@ -57,6 +57,18 @@ pub mod sctp {
 pub trait Bytes {
     /// Some bytes from a place on; `None` where the frame does not have them all.
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
+
+    /// Some words from a place on, each as the machine would find it in memory. `None` also where the bytes are
+    /// there and would be dear: [`Bytes::load`] has them.
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]> {
+        let (mut words, mut at) = ([0; N], at);
+        for word in &mut words {
+            *word = u32::from_ne_bytes(self.load::<4>(at)?);
+            at += 4;
+        }
+        Some(words)
+    }
 }
 
 /// Version of IP.
@@ -190,6 +202,12 @@ impl Packet {
             protocol::SCTP => self.flags == sctp::INIT,
             _ => !matches!(self.icmp_kind(), Some(IcmpKind::Answer(_))),
         }
+    }
+
+    /// Protocol and flags.
+    #[inline(always)]
+    pub fn says(&self) -> (u8, u8) {
+        (self.protocol, self.flags)
     }
 
     /// Which version it is.

@@ -1,13 +1,27 @@
-//! A number that several CPUs read and write.
+//! A number that several CPUs read and write, and a key as numbers.
 //!
 //! An atomic one everywhere but in the kernel, for which the compiler has no atomic loads: there an aligned access
 //! is one instruction, and adding is one of its own.
 
 #![allow(unsafe_code)] // instructions that the compiler has no name for on BPF
 
+use core::mem::{size_of, transmute};
 use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
 use core::sync::atomic::Ordering::Relaxed;
+
+use crate::connection::Key;
+
+const WORDS: usize = size_of::<Key>() / 4;
+
+impl Key {
+    /// As it is in memory. Put together from fields it is written byte by byte, as they have addresses.
+    #[inline(always)]
+    pub const fn of_words(words: [u32; WORDS]) -> Key {
+        // SAFETY: numbers only, and no byte between them.
+        unsafe { transmute(words) }
+    }
+}
 
 /// The number.
 #[repr(transparent)]

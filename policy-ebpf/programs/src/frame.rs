@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
 use aya_ebpf::programs::TcContext;
+use core::arch::asm;
 use core::mem::MaybeUninit;
 use policy_common::packet::Bytes;
 use policy_common::world::Frame;
@@ -78,6 +79,26 @@ impl Skb {
 }
 
 impl Bytes for Skb {
+    /// Only where they are in one piece, without a call.
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]> {
+        let begin = field!(self, data) as usize + at as usize;
+        if begin + N * 4 > field!(self, data_end) as usize {
+            return None;
+        }
+        let mut words = [0; N];
+        let mut at = begin;
+        for word in &mut words {
+            // SAFETY: between the ends, as the verifier checks. The machine reads words from any place, of which
+            // the compiler knows nothing.
+            unsafe {
+                asm!("{0} = *(u32 *)({1} + 0)", out(reg) *word, in(reg) at, options(pure, readonly, nostack));
+            }
+            at += 4;
+        }
+        Some(words)
+    }
+
     #[inline(always)]
     fn load<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
         let mut bytes = MaybeUninit::<[u8; N]>::uninit();

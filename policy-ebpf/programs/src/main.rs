@@ -39,11 +39,11 @@ pub fn to_wire(context: TcContext) -> i32 {
 #[inline(always)]
 fn run(context: &TcContext, received: bool) -> i32 {
     let skb = Skb::new(context);
-    let Some(scratch) = maps::scratch() else {
+    let Some(memory) = maps::memory() else {
         return TC_ACT_SHOT;
     };
-    let world = Kernel::new(&skb);
-    match judge(&world, &skb, &skb.frame(received), scratch) {
+    let world = Kernel::new(&skb, &mut memory.clock);
+    match judge(&world, &skb, &skb.frame(received), &mut memory.scratch) {
         // Of clsact and of TCX alike: nothing was said, the next program may.
         Ok(()) => TC_ACT_UNSPEC,
         Err(_) => TC_ACT_SHOT,

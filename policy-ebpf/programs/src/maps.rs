@@ -2,7 +2,9 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{bpf_map_lookup_elem, bpf_map_update_elem};
+use aya_ebpf::helpers::{
+    bpf_jiffies64, bpf_ktime_get_ns, bpf_map_lookup_elem, bpf_map_update_elem,
+};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key as Prefix;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
@@ -52,13 +54,41 @@ pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
+
+/// What a CPU keeps.
+#[repr(C)]
+pub struct Memory {
+    pub scratch: Scratch,
+    pub clock: Clock,
+}
+
+/// Nanoseconds of the monotonic clock, read once in a tick: half as dear as all else that a packet needs.
+#[repr(C)]
+pub struct Clock {
+    tick: u64,
+    nanoseconds: u64,
+}
+
+impl Clock {
+    #[inline(always)]
+    pub fn now(&mut self) -> u64 {
+        // SAFETY: reads a counter.
+        let tick = unsafe { bpf_jiffies64() };
+        if tick != self.tick {
+            self.tick = tick;
+            // SAFETY: reads a clock.
+            self.nanoseconds = unsafe { bpf_ktime_get_ns() };
+        }
+        self.nanoseconds
+    }
+}
 
 /// This CPU's memory. One program at a time runs on it: both of them run with softirqs off.
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut Scratch> {
+pub fn memory() -> Option<&'static mut Memory> {
     let memory = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: of a map that is as long as the program; only this run uses it, and any bytes are a `Scratch`.
+    // SAFETY: of a map that is as long as the program; only this run uses it, and any bytes are a `Memory`.
     Some(unsafe { &mut *memory })
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup,
 };
-use aya_ebpf::helpers::{bpf_fib_lookup as fib_lookup, bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_fib_lookup as fib_lookup;
 use core::arch::asm;
 use core::mem::{size_of, zeroed};
 use policy_common::classify::{Work, classify};
@@ -19,8 +19,8 @@ use policy_common::world::World;
 
 use crate::frame::Skb;
 use crate::maps::{
-    CELL, CHAIN, CLASS, CONNECTIONS, COUNTERS, DROPS, ENDPOINTS, EVENTS, FAILSAFE, FRAGMENTS,
-    GLOBAL, IDENTITY4, IDENTITY6, OWN, PORT, look_up, put, scratch,
+    CELL, CHAIN, CLASS, CONNECTIONS, COUNTERS, Clock, DROPS, ENDPOINTS, EVENTS, FAILSAFE,
+    FRAGMENTS, GLOBAL, IDENTITY4, IDENTITY6, OWN, PORT, look_up, memory, put,
 };
 
 /// Families, as sockets number them.
@@ -30,11 +30,18 @@ const AF_INET6: u8 = 10;
 /// The kernel, for one frame.
 pub struct Kernel<'a> {
     skb: &'a Skb,
+    now: u64,
 }
 
 impl Kernel<'_> {
-    pub fn new(skb: &Skb) -> Kernel<'_> {
-        Kernel { skb }
+    #[inline(always)]
+    pub fn new<'a>(skb: &'a Skb, clock: &mut Clock) -> Kernel<'a> {
+        let ahead = match skb.test() {
+            Some([_, _, _, seconds]) => u64::from(seconds) * 1_000_000_000,
+            None => 0,
+        };
+        let now = ahead + clock.now();
+        Kernel { skb, now }
     }
 }
 
@@ -47,9 +54,9 @@ struct Maps;
 #[inline(never)]
 pub extern "C" fn ask_chain(number: u32) -> u32 {
     let chain = unsafe { look_up(&CHAIN, &number) };
-    match (chain, scratch()) {
-        (Some(chain), Some(scratch)) => {
-            classify(&Maps, chain, &mut scratch.work);
+    match (chain, memory()) {
+        (Some(chain), Some(memory)) => {
+            classify(&Maps, chain, &mut memory.scratch.work);
             1
         }
         _ => 0,
@@ -138,12 +145,7 @@ impl World for Kernel<'_> {
 
     #[inline(always)]
     fn now(&self) -> u64 {
-        let ahead = match self.skb.test() {
-            Some([_, _, _, seconds]) => u64::from(seconds) * 1_000_000_000,
-            None => 0,
-        };
-        // SAFETY: reads a clock.
-        ahead + unsafe { bpf_ktime_get_ns() }
+        self.now
     }
 
     #[inline(always)]

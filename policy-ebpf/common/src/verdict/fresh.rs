@@ -163,7 +163,8 @@ fn admit<W: World>(
         ..Connection::default()
     };
     let from_first = begins.outbound == case.outbound;
-    (scratch.connection).note(from_first, &scratch.packet, case.frame, case.now);
+    let says = scratch.packet.says();
+    (scratch.connection).note(from_first, says, case.frame, case.now);
     if !world.admit(&scratch.key, &scratch.connection) {
         return Err(Reason::TableFull);
     }

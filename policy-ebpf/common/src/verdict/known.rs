@@ -29,7 +29,7 @@ pub(super) fn go_on<W: World>(
     }
     if about != About::Error {
         let from_first = connection.is_outbound() == case.outbound;
-        connection.note(from_first, &scratch.packet, case.frame, case.now);
+        connection.note(from_first, scratch.packet.says(), case.frame, case.now);
     }
     if about == About::Part {
         remember(world, case, scratch);
