@@ -10,6 +10,7 @@
 mod frame;
 mod random;
 mod scenarios;
+mod ways;
 mod world;
 
 all_scenarios!(world::Functions);
@@ -31,4 +32,15 @@ fn random_frames_are_judged() {
         policy_common::reason::Reason::TableFull,
     ];
     assert_eq!(missing, expected.iter().collect::<Vec<_>>());
+}
+
+/// However a frame is read, the same becomes of it and of all that is written down.
+#[test]
+fn the_short_way_says_what_the_long_one_does() {
+    use world::Judge;
+
+    let mut ways = ways::Ways::new();
+    let passed = random::frames(&mut ways, &mut random::Dice(11), 50_000);
+    assert!((5_000..45_000).contains(&passed), "{passed} pass");
+    ways.compare();
 }

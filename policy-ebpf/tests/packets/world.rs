@@ -157,16 +157,7 @@ impl Judge for Functions {
     }
 
     fn judge(&mut self, sent: &Sent) -> Result<(), Reason> {
-        self.memory.for_host = sent.for_host;
-        let frame = Frame {
-            ifindex: sent.ifindex,
-            length: u32::try_from(sent.bytes.len()).unwrap_or(u32::MAX),
-            packets: 1,
-            received: sent.hook == Hook::FromWire,
-            from_host: sent.hook == Hook::ToWire && sent.came_from == 0,
-            tagged: false,
-        };
-        judge(&self.memory, &Slice(&sent.bytes), &frame, &mut self.scratch)
+        self.judge_bytes(sent, &Slice(&sent.bytes))
     }
 
     fn change(&mut self, change: impl FnOnce(&mut Memory)) {
@@ -179,6 +170,22 @@ impl Judge for Functions {
 
     fn memory(&self) -> &Memory {
         &self.memory
+    }
+}
+
+impl Functions {
+    /// Judges a frame by bytes that are read in a way of their own.
+    pub fn judge_bytes(&mut self, sent: &Sent, bytes: &impl Bytes) -> Result<(), Reason> {
+        self.memory.for_host = sent.for_host;
+        let frame = Frame {
+            ifindex: sent.ifindex,
+            length: u32::try_from(sent.bytes.len()).unwrap_or(u32::MAX),
+            packets: 1,
+            received: sent.hook == Hook::FromWire,
+            from_host: sent.hook == Hook::ToWire && sent.came_from == 0,
+            tagged: false,
+        };
+        judge(&self.memory, bytes, &frame, &mut self.scratch)
     }
 }
 
