@@ -99,18 +99,32 @@ pub struct Judged {
     pub decided: Decided,
 }
 
-/// Explains, from the state that this node should have. `records` is what the address records say of
-/// ends that nobody is known to have.
+/// What this node knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// What its state is calculated from.
+    pub inputs: Inputs<'a>,
+    /// The state that it should have.
+    pub state: &'a NodeState,
+    /// What its host has to reach to be a node, beside what the mesh says: protocol and port.
+    pub needs: &'a [(u8, u16)],
+}
+
+/// Explains. `records` is what the address records say of ends that nobody is known to have.
 ///
 /// # Errors
 /// There is nothing to explain.
 pub fn explain(
-    inputs: &Inputs<'_>,
-    state: &NodeState,
+    known: &Known<'_>,
     question: &Question,
     ends: &Ends,
     records: &[AddressShow],
 ) -> Result<Explained, ExplainError> {
+    let Known {
+        inputs,
+        state,
+        needs,
+    } = known;
     let find = |ip| End::at(inputs, ip);
     let (mut source, destination) = (find(ends.source), find(ends.destination));
     let nobody = |e: &End<'_>| matches!(e.who, Who::Outside);
@@ -142,7 +156,10 @@ pub fn explain(
         all: question.all,
     };
 
-    let world = World::around(inputs.snapshot, Mode::Enforced, &seen);
+    let world = |mode| {
+        World::around(inputs.snapshot, mode, &seen).needing(inputs.snapshot, inputs.node, needs)
+    };
+    let (world, staged) = (world(Mode::Enforced), world(Mode::Staged));
     let ends_of_policy = case.ends_of_policy(&world);
     let sorts = match any_port {
         true => ports::sorts(&world, &ends_of_policy, &packet),
@@ -163,7 +180,6 @@ pub fn explain(
         Err(_) => Vec::new(),
     };
 
-    let staged = World::around(inputs.snapshot, Mode::Staged, &seen);
     let staged = case.staged(&staged, &packet, records, &steps);
     let mut judged = Vec::new();
     let mut asked = vec![packet];

@@ -70,6 +70,8 @@ pub struct World<'a> {
     tiers: Vec<Tier<'a>>,
     /// What no policy of a host closes, inbound and outbound.
     failsafe: [BTreeSet<(u8, u16)>; 2],
+    /// What some hosts have to send besides, and their endpoints.
+    needs: (BTreeSet<&'a str>, BTreeSet<(u8, u16)>),
 }
 
 /// Protocols and ports of a host that no policy closes, so that it can still be reached and mended. Calico's defaults.
@@ -155,7 +157,19 @@ impl<'a> World<'a> {
             parties: party::all(snapshot, wanted),
             tiers: order::tiers(snapshot, mode),
             failsafe: failsafe(snapshot),
+            needs: Default::default(),
         }
+    }
+
+    /// What the host of a node has to reach beside what the mesh says of all, such as its store, as protocol and port: no
+    /// policy closes that either.
+    #[must_use]
+    pub fn needing(mut self, snapshot: &'a Snapshot, node: &str, ports: &[(u8, u16)]) -> World<'a> {
+        let hosts = snapshot.host_endpoints.iter();
+        let its = hosts.filter(|(_, host)| host.spec.node == node);
+        let its = its.map(|(name, _)| name.as_str());
+        self.needs = (its.collect(), ports.iter().copied().collect());
+        self
     }
 
     /// A workload.
@@ -212,7 +226,7 @@ impl<'a> World<'a> {
         packet: &Packet,
     ) -> Verdict<'a> {
         let mut steps = Vec::new();
-        if endpoint.is_host() && self.is_failsafe(direction, packet) {
+        if self.is_failsafe(endpoint, direction, packet) {
             return Verdict::end(steps, By::Failsafe, true);
         }
         'tiers: for tier in &self.tiers {
@@ -269,12 +283,27 @@ impl<'a> World<'a> {
         ]
     }
 
-    fn is_failsafe(&self, direction: PolicyType, packet: &Packet) -> bool {
+    fn is_failsafe(&self, endpoint: &Party<'_>, direction: PolicyType, packet: &Packet) -> bool {
+        let asked = (packet.protocol, packet.destination_port);
+        self.failsafe_of(endpoint, direction)
+            .any(|open| open.contains(&asked))
+    }
+
+    /// What no policy of an endpoint closes.
+    fn failsafe_of(
+        &self,
+        endpoint: &Party<'_>,
+        direction: PolicyType,
+    ) -> impl Iterator<Item = &BTreeSet<(u8, u16)>> {
         let [inbound, outbound] = &self.failsafe;
-        let open = match direction {
-            PolicyType::Ingress => inbound,
-            PolicyType::Egress => outbound,
+        let (hosts, needs) = &self.needs;
+        let (all, own) = match (endpoint.id, direction) {
+            (PartyId::Host(_), PolicyType::Ingress) => (Some(inbound), None),
+            (PartyId::Host(name), PolicyType::Egress) => {
+                (Some(outbound), hosts.contains(name).then_some(needs))
+            }
+            _ => (None, None),
         };
-        open.contains(&(packet.protocol, packet.destination_port))
+        all.into_iter().chain(own)
     }
 }

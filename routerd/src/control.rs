@@ -31,8 +31,8 @@ use crate::publish::Wanted;
 use crate::reconcile;
 use crate::tunnel::PublicKeys;
 use crate::views::Facts;
-use mailbox::Input;
 pub use mailbox::{Control, Inbox};
+use mailbox::{Input, Review};
 
 /// Number of a desired state: grows with every calculation.
 pub type Generation = u64;
@@ -83,6 +83,8 @@ pub struct Loop {
     facts_dirty: bool,
     /// Who is to be told the number of the next calculation.
     echoed: Vec<oneshot::Sender<Generation>>,
+    /// Questions about the next calculation.
+    reviews: Vec<Review>,
 }
 
 impl Loop {
@@ -107,6 +109,7 @@ impl Loop {
             view_dirty: false,
             facts_dirty: true,
             echoed: Vec::new(),
+            reviews: Vec::new(),
         }
     }
 
@@ -177,6 +180,7 @@ impl Loop {
                 self.public_keys = keys;
             }
             Input::Query(ask) => ask(&self.snapshot, &self.underlay),
+            Input::Review(ask) => self.reviews.push(ask),
         }
     }
 
@@ -299,16 +303,24 @@ impl Loop {
             // Who asked may have gone.
             let _ = answer.send(self.generation);
         }
+        let state = Arc::clone(&self.outputs.desired.borrow());
+        for ask in std::mem::take(&mut self.reviews) {
+            ask(&self.inputs(), &state);
+        }
     }
 
-    fn calculate(&mut self) {
-        self.generation += 1;
-        let mut state = calc::desired_state(&Inputs {
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
             node: &self.node,
             snapshot: &self.snapshot,
             underlay: &self.underlay,
             accepts_ra: self.accepts_ra,
-        });
+        }
+    }
+
+    fn calculate(&mut self) {
+        self.generation += 1;
+        let mut state = calc::desired_state(&self.inputs());
         state.generation = self.generation;
         state.guarded_from = {
             let before = self.outputs.desired.borrow();

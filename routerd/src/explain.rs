@@ -14,15 +14,14 @@ mod records;
 
 use std::time::Duration;
 
-use calc::Inputs;
-use calc::explain::{Ends, ExplainError, Explained, Question};
+use calc::explain::{Ends, ExplainError, Explained, Known, Question};
 use model::Cidr;
 use model::api::Explanation;
 use model::kernel::{Route, RouteKey};
 
 use crate::gone::Gone;
-use crate::policy::Seen;
 use crate::policy::judge::{Asked, Ruled, judge};
+use crate::policy::{self, Seen};
 use crate::services::Services;
 
 /// How long the kernel may take to have what was stored just now.
@@ -34,6 +33,11 @@ pub enum Refused {
     /// Of this question.
     #[error(transparent)]
     Question(#[from] ExplainError),
+    /// The store has not told everything yet, or the kernel its interfaces.
+    #[error(
+        "this node does not know everything yet: try again when `routerctl status` says that it is in sync"
+    )]
+    NotYet,
     /// Nobody answers.
     #[error(transparent)]
     Gone(#[from] Gone),
@@ -47,6 +51,7 @@ impl Refused {
     pub fn is_retryable(&self) -> bool {
         match self {
             Refused::Question(e) => e.is_retryable(),
+            Refused::NotYet => true,
             Refused::Gone(gone) => gone.is_retryable(),
             Refused::Store(e) => e.is_retryable(),
         }
@@ -58,6 +63,8 @@ struct Told {
     explained: Explained,
     /// The route of the destination, a workload here that packets come to from elsewhere.
     delivery: Option<(RouteKey, Route)>,
+    /// Number of the desired state that all this follows from.
+    generation: u64,
 }
 
 /// Explains.
@@ -67,18 +74,15 @@ struct Told {
 pub async fn explain(s: &Services, question: Question) -> Result<Explanation, Refused> {
     let (ends, wanted) = find(s, &question).await?;
     let records = records::read(s, &wanted).await?;
-    let node = s.views.node.clone();
-    let here = node.to_string();
-    let told = s.control.query(move |snapshot, underlay| {
-        let inputs = Inputs {
-            node: &node,
-            snapshot,
-            underlay,
-            accepts_ra: false,
+    let needs = policy::feed::needs(&s.config.datastore);
+    let told = s.control.review(move |inputs, state| {
+        let known = Known {
+            inputs: *inputs,
+            state,
+            needs: &needs,
         };
-        let state = calc::desired_state(&inputs);
-        let explained = calc::explain::explain(&inputs, &state, &question, &ends, &records)?;
-        let key = kernel::delivery(&explained, &node);
+        let explained = calc::explain::explain(&known, &question, &ends, &records)?;
+        let key = kernel::delivery(&explained, inputs.node);
         let delivery = key.and_then(|dst| {
             let mut routes = state.kernel.routes.iter();
             let (key, route) = routes.find(|(key, _)| key.dst == dst)?;
@@ -87,38 +91,32 @@ pub async fn explain(s: &Services, question: Question) -> Result<Explanation, Re
         Ok(Told {
             explained,
             delivery,
+            generation: state.generation,
         })
     });
     let told: Result<Told, ExplainError> = told.await.ok_or(Gone::Stopping)?;
     let told = told?;
-    settle(s).await;
-    check(s, &here, told).await
+    settle(s, told.generation).await;
+    check(s, told).await
 }
 
 /// The ends, and the addresses of which the records are wanted, with the blocks that have them.
 type Found = (Ends, Vec<(std::net::IpAddr, Option<Cidr>)>);
 
 async fn find(s: &Services, question: &Question) -> Result<Found, Refused> {
-    let (node, question) = (s.views.node.clone(), question.clone());
-    let found = s.control.query(move |snapshot, underlay| {
-        let inputs = Inputs {
-            node: &node,
-            snapshot,
-            underlay,
-            accepts_ra: false,
-        };
-        let ends = Ends::find(&inputs, &question)?;
-        Ok((ends, ends.unassigned(&inputs)))
+    let question = question.clone();
+    let found = s.control.review(move |inputs, state| {
+        if state.generation == 0 {
+            return Err(Refused::NotYet);
+        }
+        let ends = Ends::find(inputs, &question)?;
+        Ok((ends, ends.unassigned(inputs)))
     });
-    let found: Result<Found, ExplainError> = found.await.ok_or(Gone::Stopping)?;
-    Ok(found?)
+    found.await.ok_or(Gone::Stopping)?
 }
 
 /// Waits until the kernel has what the explanation was made from: a question often follows a change at once.
-async fn settle(s: &Services) {
-    // What waited with the question is calculated when this is answered.
-    s.control.query(|_, _| ()).await;
-    let wanted = s.views.desired.borrow().generation;
+async fn settle(s: &Services, wanted: u64) {
     let mut status = s.reconcile.status();
     let settled = status.wait_for(|r| r.in_sync && r.generation >= wanted);
     // It is asked as it is: what differs is told.
@@ -126,11 +124,13 @@ async fn settle(s: &Services) {
 }
 
 /// Asks the kernel.
-async fn check(s: &Services, here: &str, told: Told) -> Result<Explanation, Refused> {
+async fn check(s: &Services, told: Told) -> Result<Explanation, Refused> {
     let Told {
         explained,
         delivery,
+        ..
     } = told;
+    let here = &*s.views.node;
     let (local, far): (Vec<_>, Vec<_>) = (explained.judged.iter()).partition(|j| j.node == here);
     let asked = local.iter().map(|j| Asked {
         endpoint: j.endpoint.clone(),

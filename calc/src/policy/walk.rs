@@ -57,7 +57,7 @@ impl<'a> World<'a> {
         depth: Depth,
     ) -> Vec<Look<'a>> {
         let mut looks = Vec::new();
-        if endpoint.is_host() && self.is_failsafe(direction, packet) {
+        if self.is_failsafe(endpoint, direction, packet) {
             let why = "a failsafe port, which no policy closes";
             looks.push(bare(Said::Does(Action::Allow), why.to_owned()));
             return looks;
@@ -194,16 +194,10 @@ impl<'a> World<'a> {
                     return None;
                 }
             }
-            if endpoint.is_host() {
-                let [inbound, outbound] = &self.failsafe;
-                let open = match direction {
-                    PolicyType::Ingress => inbound,
-                    PolicyType::Egress => outbound,
-                };
-                for (_, port) in open.iter().filter(|(p, _)| *p == packet.protocol) {
-                    edges.insert(*port);
-                    edges.extend(port.checked_add(1));
-                }
+            let open = self.failsafe_of(endpoint, *direction).flatten();
+            for (_, port) in open.filter(|(p, _)| *p == packet.protocol) {
+                edges.insert(*port);
+                edges.extend(port.checked_add(1));
             }
         }
         let ends = edges.iter().skip(1).map(|e| e - 1).chain([u16::MAX]);

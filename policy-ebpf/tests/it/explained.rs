@@ -1,7 +1,7 @@
 //! Explanations of random worlds: they say what the evaluator says, by whom it says so.
 
 use calc::Inputs;
-use calc::explain::{Decider, Ends, Explained, Question, explain};
+use calc::explain::{Decider, Ends, Explained, Known, Question, explain};
 use calc::policy::{By, Depth, Mode, Packet, Said, World};
 use model::api::{ExplainVerdict, Explanation};
 use model::resources::{Action, PolicyType};
@@ -97,7 +97,12 @@ fn ask(snapshot: &Snapshot, packet: &Packet, port: Option<u16>) -> Option<Explai
     };
     let ends = Ends::find(&inputs, &question).ok()?;
     // Without nodes and pools no route is in the way.
-    explain(&inputs, &NodeState::default(), &question, &ends, &[]).ok()
+    let known = Known {
+        inputs,
+        state: &NodeState::default(),
+        needs: &[],
+    };
+    explain(&known, &question, &ends, &[]).ok()
 }
 
 /// What the evaluator says about the ends that an explanation names.

@@ -41,7 +41,9 @@ impl From<Refused> for ApiError {
         let status = match &e {
             Refused::Question(ExplainError::Unknown(_)) => StatusCode::NOT_FOUND,
             Refused::Question(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refused::Gone(_) | Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refused::NotYet | Refused::Gone(_) | Refused::Store(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         };
         ApiError::new(status, e.to_string(), e.is_retryable())
     }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use calc::Inputs;
 use datastore::Update;
 use model::kernel::{Link, LinkName};
 use model::kv::Event;
 use model::snapshot::Snapshot;
-use model::state::Underlay;
+use model::state::{NodeState, Underlay};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Generation;
@@ -17,12 +18,14 @@ use crate::tunnel::PublicKeys;
 const WAITING: usize = 1024;
 
 type Question = Box<dyn FnOnce(&Snapshot, &Underlay) + Send>;
+pub(super) type Review = Box<dyn FnOnce(&Inputs<'_>, &NodeState) + Send>;
 
 pub(super) enum Input {
     Store(Update),
     Links(BTreeMap<LinkName, Link>, HostFacts),
     Echo(Vec<Event>, oneshot::Sender<Generation>),
     Query(Question),
+    Review(Review),
     Keys(PublicKeys),
 }
 
@@ -74,6 +77,19 @@ impl Control {
             let _ = tx.send(ask(snapshot, underlay));
         });
         self.send(Input::Query(ask)).await;
+        rx.await.ok()
+    }
+
+    /// Asks about the newest desired state and what it was calculated from; of generation 0 before anything is known.
+    pub async fn review<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Inputs<'_>, &NodeState) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tx, rx) = oneshot::channel();
+        let ask = Box::new(move |inputs: &Inputs<'_>, state: &NodeState| {
+            let _ = tx.send(ask(inputs, state));
+        });
+        self.send(Input::Review(ask)).await;
         rx.await.ok()
     }
 

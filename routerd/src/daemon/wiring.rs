@@ -88,7 +88,8 @@ pub(super) fn wire(
         let ended = |_| Err("loading the programs ended by a defect: report it".to_owned());
         loading.join().unwrap_or_else(ended)
     };
-    let (policy_owner, policy, policy_view) = policy::Owner::new(&node, store_ports(&config), load);
+    let needs = policy::feed::needs(&config.datastore);
+    let (policy_owner, policy, policy_view) = policy::Owner::new(&node, needs, load);
     let policy_owner = policy_owner.with_metrics(metrics.clone());
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
@@ -218,15 +219,6 @@ fn tunnels(config: &Config, rotation: &Rotation) -> (Tunnels, bool) {
     let keepalive = config.wireguard.persistent_keepalive;
     let tunnels = Tunnels::new(backend, rotation.keys()).with_keepalive(keepalive);
     (tunnels, has_tunnel)
-}
-
-/// What this host has to reach for its store.
-fn store_ports(config: &Config) -> Vec<(u8, u16)> {
-    config
-        .datastore
-        .ports()
-        .map(|port| (policy::feed::TCP, port))
-        .collect()
 }
 
 impl Actors {

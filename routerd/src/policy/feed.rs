@@ -13,6 +13,8 @@ use model::{Cidr, Kind};
 use policy_ebpf::kernel::Interface;
 use policy_ebpf::{Change, feed};
 
+use crate::config::DatastoreConfig;
+
 /// One thing that the owner of policy is told.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
@@ -146,6 +148,11 @@ pub fn everything(snapshot: &Snapshot, node: &str) -> Vec<Input> {
 /// Whether there are policies that nobody can read.
 pub fn unknown(snapshot: &Snapshot) -> Input {
     Input::Change(feed::unknown(snapshot))
+}
+
+/// What this host has to reach for its store, as protocol and port.
+pub fn needs(store: &DatastoreConfig) -> Vec<(u8, u16)> {
+    store.ports().map(|port| (TCP, port)).collect()
 }
 
 /// The mesh-wide settings. What a node needs to be one is never closed.

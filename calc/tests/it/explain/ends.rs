@@ -98,6 +98,25 @@ fn hosts_are_ends_too() {
     let x = ask(&s, &question("8.8.8.8", "a", Some(22))).unwrap();
     assert_eq!(x.explanation.verdict, Allow);
     assert!(reason(&x, ExplainAt::Ingress).contains("failsafe"));
+    // The store of this node, on a port of its own; other nodes may have another.
+    let mut store = question("a", "8.8.8.8", Some(12_379));
+    let x = ask(&s, &store).unwrap();
+    assert_eq!(x.explanation.verdict, Allow);
+    assert!(reason(&x, ExplainAt::Egress).contains("failsafe"));
+    store.port = None;
+    let x = ask(&s, &store).unwrap();
+    let ports = x.explanation.ports.iter().flat_map(|p| &p.ports);
+    assert!(
+        ports.into_iter().any(|p| p == "12379"),
+        "{:?}",
+        x.explanation.ports
+    );
+    let other = "HostEndpoint\nmetadata: {name: eth}\nspec: {node: b, interfaceName: eth0}";
+    let x = ask(
+        &snapshot(&mesh(), &[other]),
+        &question("b", "8.8.8.8", Some(12_379)),
+    );
+    assert_eq!(x.unwrap().explanation.verdict, Deny);
     // What goes into a tunnel is not seen at the interface that carries it.
     assert_eq!(told(&s, "a", "shop/far").explanation.verdict, Allow);
     assert_eq!(told(&s, "a", "shop/api").explanation.verdict, Deny);
