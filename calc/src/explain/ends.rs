@@ -61,6 +61,7 @@ impl Ends {
 /// The addresses of whom a text names, IPv4 first.
 fn addresses(inputs: &Inputs<'_>, text: &str) -> Result<Vec<IpAddr>, ExplainError> {
     if let Ok(ip) = text.parse::<IpAddr>() {
+        let ip = ip.to_canonical();
         let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
         return match ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || is_broadcast {
             true => Err(ExplainError::NotUnicast(ip)),

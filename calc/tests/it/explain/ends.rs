@@ -141,5 +141,8 @@ fn questions_without_an_answer_say_why() {
     assert!(error("default/db", "fd00::9").contains("no IP version in common"));
     assert!(error("8.8.8.8", "9.9.9.9").contains("nothing here decides"));
     assert!(error("web", "10.0.0.1").contains("both ends are 10.0.0.1"));
+    // IPv4 in the clothes of IPv6 is IPv4.
+    assert!(error("web", "::ffff:10.0.0.1").contains("both ends are 10.0.0.1"));
+    assert!(error("web", "::ffff:127.0.0.1").contains("no address of one host"));
     assert!(error("web", "224.0.0.1").contains("no address of one host"));
 }
