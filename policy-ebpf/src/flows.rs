@@ -79,7 +79,7 @@ impl Wanted {
 }
 
 /// A packet that a `Log` rule matched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Logged {
     /// Nanoseconds of the monotonic clock.
     pub at: u64,

@@ -20,7 +20,11 @@ use crate::control::Control;
 use crate::gone::Gone;
 use crate::policy::{self, Seen};
 
+/// Packets for which all `Log` rules that match are found, of those that come at once; of the others, the first.
+const EVALUATED: usize = 256;
+
 /// What was asked for.
+#[derive(Default)]
 pub(super) struct Known {
     first_world: u32,
     who: HashMap<IpAddr, Arc<Who>>,
@@ -29,6 +33,8 @@ pub(super) struct Known {
     rules: HashMap<u32, Arc<Said>>,
     policies: BTreeSet<ObjectId>,
     logged: Vec<(Logged, Vec<Arc<Said>>)>,
+    /// Where each stands there.
+    places: HashMap<Logged, usize>,
 }
 
 /// Interfaces with the programs, and the generation of each endpoint.
@@ -79,6 +85,7 @@ impl Known {
             rules,
             policies,
             logged: Vec::new(),
+            places: HashMap::new(),
         };
         if addresses.is_empty() && ids.is_empty() {
             return Ok(known);
@@ -103,13 +110,15 @@ impl Known {
     /// Finds all `Log` rules that match what the kernel told about the first of.
     fn take_logged(&mut self, about: &Snapshot, logged: Vec<Logged>) {
         let world = World::new(about, Mode::Enforced);
-        for one in logged {
-            let mut rules = self.matching(&world, &one).unwrap_or_default();
+        for (place, one) in logged.into_iter().enumerate() {
+            let all = (place < EVALUATED).then(|| self.matching(&world, &one));
+            let mut rules = all.flatten().unwrap_or_default();
             let first = self.said(one.rule);
             // Policy may have changed since.
             if rules.first() != first.as_ref() {
                 rules = first.into_iter().collect();
             }
+            self.places.entry(one).or_insert(self.logged.len());
             self.logged.push((one, rules));
         }
     }
@@ -252,7 +261,100 @@ impl Names for Known {
     }
 
     fn logged(&self, logged: &Logged) -> Vec<Arc<Said>> {
-        let found = self.logged.iter().find(|(l, _)| l == logged);
+        let place = self.places.get(logged).copied();
+        let found = place.and_then(|place| self.logged.get(place));
         found.map(|(_, rules)| rules.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::keys;
+    use model::kv::Event;
+    use policy_ebpf::common::classify::Tuple;
+    use policy_ebpf::common::packet::mapped;
+
+    use super::*;
+
+    fn store(snapshot: &mut Snapshot, text: &str) {
+        let objects = model::manifest::parse(text).unwrap();
+        let event = Event {
+            key: keys::resource(&objects[0].id()),
+            value: Some(model::manifest::encode_stored(&objects[0])),
+            revision: 1,
+        };
+        snapshot.apply("n1", &event);
+        assert!(snapshot.rejected.is_empty(), "{:?}", snapshot.rejected);
+    }
+
+    /// Two rules log what comes to a workload at interface 7, and the kernel tells of the first of them.
+    fn known(count: u16) -> (Known, Vec<Logged>) {
+        let mut about = Snapshot::default();
+        store(
+            &mut about,
+            "{apiVersion: routerd/v1, kind: WorkloadEndpoint, metadata: {name: web, namespace: shop}, \
+             spec: {node: n1, containerID: c, interfaceName: veth0, ipNetworks: [10.0.0.5/32], \
+             mac: '02:00:00:00:00:05', workload: w, endpoint: eth0}}",
+        );
+        store(
+            &mut about,
+            "{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: logs}, \
+             spec: {types: [Ingress], ingress: [{action: Log}, {action: Log, protocol: TCP}, {action: Allow}]}}",
+        );
+        let id = about.local_endpoints.keys().next().unwrap();
+        let id = ObjectId {
+            kind: Kind::WorkloadEndpoint,
+            namespace: Some(id.namespace.to_string()),
+            name: id.name.to_string(),
+        };
+        let first = Said::Rule(Rule::Of {
+            tier: "default".to_owned(),
+            policy: about.policies.keys().next().unwrap().clone(),
+            direction: PolicyType::Ingress,
+            index: 0,
+        });
+        let mut known = Known {
+            at: [(7, people::local(&about, &id).unwrap())].into(),
+            rules: [(20, Arc::new(first))].into(),
+            ..Known::default()
+        };
+        let logged = (1..=count).map(|port| Logged {
+            at: 1,
+            ifindex: 7,
+            outbound: false,
+            tuple: Tuple {
+                source: mapped([10, 0, 0, 9]),
+                destination: mapped([10, 0, 0, 5]),
+                source_port: port,
+                destination_port: 80,
+                protocol: 6,
+                pad: [0; 3],
+            },
+            rule: rule::word(20, policy_ebpf::common::tables::Action::Pass),
+            length: 60,
+        });
+        let logged: Vec<Logged> = logged.collect();
+        known.take_logged(&about, logged.clone());
+        (known, logged)
+    }
+
+    #[test]
+    fn every_logged_packet_has_its_rules_and_of_a_flood_only_the_first() {
+        let (known, logged) = known(300);
+        let rules: Vec<usize> = logged.iter().map(|l| known.logged(l).len()).collect();
+        assert_eq!(
+            (&rules[..EVALUATED], rules.len()),
+            (&[2; EVALUATED][..], 300)
+        );
+        assert!(rules[EVALUATED..].iter().all(|n| *n == 1));
+        let lines = known.log_lines();
+        let end =
+            "to 10.0.0.5 port 80 (shop/c), 60 bytes: logged by GlobalNetworkPolicy logs ingress[0]";
+        assert!(lines[299].ends_with(end), "{}", lines[299]);
+        assert!(
+            lines[0].ends_with(&format!("{end}, GlobalNetworkPolicy logs ingress[1]")),
+            "{}",
+            lines[0]
+        );
     }
 }
