@@ -419,7 +419,7 @@ fn monotonic() -> u64 {
 
 impl Clock {
     /// The monotonic clock beside that of the wall.
-    fn now() -> Clock {
+    pub(crate) fn now() -> Clock {
         Clock {
             wall: SystemTime::now(),
             monotonic: monotonic(),

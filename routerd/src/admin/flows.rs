@@ -78,6 +78,8 @@ pub(super) async fn list(
         let follow = async {
             let mut batch = Vec::new();
             while changes.recv_many(&mut batch, PIECE).await > 0 {
+                // The wall's clock may have been set since the last.
+                let clock = Clock::now();
                 let piece = lines(batch.iter().map(|r| &**r), &node, &clock);
                 batch.clear();
                 if told.send(piece).await.is_err() {
