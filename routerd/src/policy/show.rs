@@ -54,7 +54,10 @@ pub async fn show(s: &Services, endpoint: &str, namespace: &str) -> Result<Polic
     });
     let asked: Result<_, ShowError> = asked.await.ok_or(Gone::Stopping)?;
     let (id, about) = asked?;
-    let mut rows = rows(&about, &id);
+    let of = id.clone();
+    // Of many policies this takes a while.
+    let built = tokio::task::spawn_blocking(move || rows(&about, &of));
+    let mut rows = built.await.map_err(|_| Gone::Stopping)?;
     let rule = |row: &Row| match &row.said {
         Said::Rule(rule) => Some(rule.clone()),
         _ => None,
