@@ -10,6 +10,7 @@ use crate::args::{OutputFormat, Policy};
 use crate::failure::{Done, Failure};
 use crate::output::{Colour, Out};
 use crate::table::{Cell, Table};
+use crate::text::clean;
 
 pub(super) fn run(client: &Client, command: Policy, out: &mut Out) -> Result<Done, Failure> {
     let Policy::Show {
@@ -43,7 +44,7 @@ fn show(shown: &PolicyShow, out: &mut Out) {
         }
     }
     if let Some(problem) = &shown.problem {
-        let text = out.paint(Colour::Red, problem);
+        let text = out.paint(Colour::Red, &clean(problem));
         out.line(&text);
     }
     for (direction, title) in [
