@@ -40,11 +40,11 @@ use judge::Judge;
 /// Protocols with ports.
 const WITH_PORTS: [u8; 4] = [6, 17, 132, 136];
 /// The source port of who asks for none: one that clients use.
-const SOURCE_PORT: u16 = 49_152;
+pub const SOURCE_PORT: u16 = 49_152;
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
-/// Type and code of the request that `ping` sends.
-const ECHO: [(u8, u8); 2] = [(8, 0), (128, 0)];
+/// Types of the request that `ping` sends, of ICMP and of ICMPv6; who asks for none asks about those, with code 0.
+pub const ECHO: [u8; 2] = [8, 128];
 
 /// What is asked. Ends are addresses, `NAMESPACE/NAME` of workloads, or names of nodes and host endpoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,7 +237,7 @@ fn packet(question: &Question, source: IpAddr, destination: IpAddr) -> Packet {
     let echo = if protocol == ICMPV6 { v6 } else { v4 };
     let icmp = match question.icmp_type {
         Some(icmp_type) => (icmp_type, question.icmp_code.unwrap_or(0)),
-        None => echo,
+        None => (echo, 0),
     };
     let port = |port: Option<u16>, default| match has_ports {
         true => port.unwrap_or(default),

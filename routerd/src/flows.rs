@@ -32,8 +32,8 @@ use crate::gone::{Fate, Gone, Watched};
 use crate::policy;
 pub use impact::{ImpactError, impact};
 use names::Known;
-pub(crate) use show::by;
 pub use show::{Clock, Filter, flow};
+pub(crate) use show::{by, protocol};
 
 /// How often events are taken in: the ring of the kernel is to have room for what comes meanwhile.
 const TICK: Duration = Duration::from_millis(200);

@@ -1,11 +1,13 @@
 //! What was expected beside what was found: policy, and peers of the encrypted tunnel.
 
-use calc::explain::{Explained, Judged};
-use model::api::ExplainCheck;
+use calc::explain::{ECHO, Explained, Judged, SOURCE_PORT};
+use model::api::{ExplainCheck, Explanation};
 use model::resources::PolicyType;
 use wireguard::control::DeviceState;
 use wireguard::keys::PublicKey;
 
+use crate::flows::protocol;
+use crate::policy::feed::TCP;
 use crate::policy::judge::Ruled;
 
 /// Policy of the endpoints here: each once, and every packet of which something else was found.
@@ -80,7 +82,7 @@ pub(super) fn peer(
 /// What other nodes have to be asked about.
 pub(super) fn elsewhere(explained: &Explained, here: &str, far: &[&Judged]) -> Vec<String> {
     let e = &explained.explanation;
-    let command = format!("routerctl explain {} {}", e.source.ip, e.destination.ip);
+    let command = command(e);
     let mut lines = Vec::new();
     let way = &explained.way;
     if !way.is_here {
@@ -103,6 +105,31 @@ pub(super) fn elsewhere(explained: &Explained, here: &str, far: &[&Judged]) -> V
         }
     }
     lines
+}
+
+/// What asks the same on another node.
+fn command(e: &Explanation) -> String {
+    let mut command = format!("routerctl explain {} {}", e.source.ip, e.destination.ip);
+    let packet = &e.packet;
+    if packet.protocol != TCP {
+        command += &format!(" --proto {}", protocol(packet.protocol).to_lowercase());
+    }
+    let usual = packet.icmp_type.is_some_and(|t| ECHO.contains(&t)) && packet.icmp_code == Some(0);
+    let icmp = |value: Option<u8>| value.filter(|_| !usual).map(u16::from);
+    for (option, value) in [
+        ("port", packet.port),
+        (
+            "source-port",
+            packet.source_port.filter(|p| *p != SOURCE_PORT),
+        ),
+        ("icmp-type", icmp(packet.icmp_type)),
+        ("icmp-code", icmp(packet.icmp_code)),
+    ] {
+        if let Some(value) = value {
+            command += &format!(" --{option} {value}");
+        }
+    }
+    command
 }
 
 #[cfg(test)]
@@ -190,5 +217,35 @@ mod tests {
         // What is dropped for want of its policy is not denied by it.
         assert!(!agrees(false, closed()));
         assert!(!agrees(true, Ruled::Unread("refused".to_owned())));
+    }
+
+    #[test]
+    fn the_same_is_asked_elsewhere() {
+        let asked = |packet: &str| {
+            let end = |ip: &str| serde_json::json!({"ip": ip, "kind": "Workload", "text": ""});
+            let e = serde_json::json!({
+                "verdict": "Allow", "summary": "", "source": end("10.0.0.1"), "destination": end("10.0.0.2"),
+                "packet": serde_json::from_str::<serde_json::Value>(packet).unwrap(), "steps": [], "mtu": 0,
+                "route": {"node": "a", "path": "Local", "encrypted": false, "encryption": "Off", "mtuReason": ""},
+                "kernelAgrees": true, "kernel": [], "notChecked": [],
+            });
+            let command = command(&serde_json::from_value(e).unwrap());
+            let options = command.strip_prefix("routerctl explain 10.0.0.1 10.0.0.2");
+            options.unwrap().to_owned()
+        };
+        assert_eq!(asked(r#"{"protocol": 6, "sourcePort": 49152}"#), "");
+        assert_eq!(
+            asked(r#"{"protocol": 17, "port": 53, "sourcePort": 1000}"#),
+            " --proto udp --port 53 --source-port 1000"
+        );
+        assert_eq!(
+            asked(r#"{"protocol": 58, "icmpType": 128, "icmpCode": 0}"#),
+            " --proto icmpv6"
+        );
+        assert_eq!(
+            asked(r#"{"protocol": 1, "icmpType": 3, "icmpCode": 1}"#),
+            " --proto icmp --icmp-type 3 --icmp-code 1"
+        );
+        assert_eq!(asked(r#"{"protocol": 47}"#), " --proto 47");
     }
 }
