@@ -177,7 +177,8 @@ impl Recorder {
         let (began, last) = (connection.began.get(), connection.last.get());
         let looks = self.looks;
         let known = self.cut.get_mut(&key).filter(|cut| cut.began == began);
-        if let (true, Some(cut)) = (connection.is_cut(), known) {
+        let stands = connection.is_cut() || generation.is_none();
+        if let (true, Some(cut)) = (stands, known) {
             cut.seen = looks;
             return;
         }
@@ -223,10 +224,13 @@ impl Recorder {
         }
         if over && let Some(open) = self.open.remove(&key) {
             self.end(open.record, last);
+            if generation.is_none() {
+                self.note_cut(key, connection);
+            }
         }
     }
 
-    /// What of a cut connection is in a record: it may come back.
+    /// What of a cut connection, or of one whose endpoint is gone, is in a record: it may come back.
     fn note_cut(&mut self, key: Key, connection: &Connection) {
         let (packets, bytes) = counts(connection);
         let cut = Cut {

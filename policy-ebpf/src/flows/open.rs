@@ -23,7 +23,7 @@ pub(super) struct Open {
     pub(super) told: bool,
 }
 
-/// A connection that was cut, with the counts that are in a record already.
+/// A connection that was cut, or whose endpoint is gone, with the counts that are in a record already.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     pub(super) began: u64,

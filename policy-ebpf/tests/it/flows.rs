@@ -362,3 +362,32 @@ fn nothing_piles_up_while_nobody_knows_names() {
     assert_eq!(recorder.records().count(), 10 + 2 + 5);
     assert!(recorder.lost() > 10, "{}", recorder.lost());
 }
+
+#[test]
+fn what_an_endpoint_leaves_behind_is_in_one_record() {
+    let mut recorder = Recorder::new(Limits::default());
+    look(&mut recorder, 9 * SECOND, &BTreeMap::new());
+    let mut entry = Entry {
+        began: 10 * SECOND,
+        last: 10 * SECOND,
+        packets: 3,
+        closed: false,
+        cut: false,
+    };
+    // Its interface went as soon as it had begun, and one look follows another.
+    for later in 1..=3 {
+        let entries = [(key(1), entry.connection())];
+        recorder.look(10 * SECOND + later, &BTreeMap::new(), entries);
+        recorder.name(&Nobody);
+    }
+    let packets = |recorder: &Recorder| -> Vec<u64> {
+        let mut all: Vec<&Record> = recorder.records().collect();
+        all.sort_by_key(|r| r.id);
+        all.iter().map(|r| r.packets[0]).collect()
+    };
+    assert_eq!(packets(&recorder), [3]);
+    // It comes back: what passed since is another record.
+    (entry.last, entry.packets) = (11 * SECOND, 5);
+    look(&mut recorder, 11 * SECOND, &[(1, entry)].into());
+    assert_eq!(packets(&recorder), [3, 2]);
+}
