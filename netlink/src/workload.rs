@@ -384,7 +384,8 @@ fn complete(mut pair: Prepared, w: &WorkloadAttach) -> Result<Attached, Error> {
     let End { socket, index } = &mut pair.container;
     side::all_done(side::send(socket, *index, &own, true), own.link)?;
     ready::addresses(socket, &own)?;
-    ready::carrier(&mut pair.host.socket, w.host_ifname)?;
+    // The end that was up first is the last that the kernel activates.
+    ready::carrier(socket, own.link)?;
     Ok(Attached {
         host_index: pair.host.index,
         container_index: pair.container.index,

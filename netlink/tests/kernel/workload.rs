@@ -463,8 +463,8 @@ fn many_at_once_each_with_its_first_packet() {
                 let ip = format!("10.0.1.{i}");
                 let w = workload(ns, &format!("rtd{i:012x}"), &[&ip]);
                 host.run(|| attach(&w)).unwrap();
-                // From the host's end, which is the first up: the last that the kernel activates.
-                echo(host, ns, ip.parse().unwrap(), HOST);
+                // From the workload's end, which is the first up: the last that the kernel activates.
+                echo(ns, host, HOST, ip.parse().unwrap());
             });
         }
     });
