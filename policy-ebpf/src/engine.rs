@@ -17,6 +17,7 @@
 
 mod endpoint;
 mod intern;
+mod lists;
 mod part;
 mod policy;
 mod ports;
@@ -354,7 +355,10 @@ impl Engine {
 
     /// What a rule's number stands for; `None` for those below [`policy_common::tables::rule::FIRST`] and for
     /// such as are not in use.
+    ///
+    /// A list of `Log` rules is described by its first.
     pub fn describe(&self, number: u32) -> Option<Rule> {
+        let number = self.programs.lists.first(number).unwrap_or(number);
         Some(match self.parts.numbers.get(number)? {
             Numbered::Rule(slot, direction, index) => {
                 let policy = self.policies.slots.get(*slot)?.clone();

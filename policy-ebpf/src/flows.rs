@@ -448,6 +448,7 @@ fn decided_of(event: &Event) -> Decided {
     Decided {
         rule: event.rule,
         staged: event.staged,
+        trails: [0; 2],
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use policy_common::classify::Trail;
 use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey, Event};
@@ -42,6 +43,10 @@ pub struct Memory {
     pub fragments: RefCell<HashMap<FragmentKey, Fragment>>,
     /// What rules counted.
     pub counters: RefCell<BTreeMap<CounterKey, Counter>>,
+    /// What led to what they decided.
+    pub trails: RefCell<BTreeMap<CounterKey, Trail>>,
+    /// Most of those.
+    pub trail_room: usize,
     /// What was dropped.
     pub drops: RefCell<BTreeMap<Reason, u64>>,
     /// Connections that were let through.
@@ -130,12 +135,23 @@ impl World for Memory {
         self.fragments.borrow_mut().insert(*key, *fragment);
     }
 
-    fn count(&self, key: &CounterKey, more: &Counter) {
+    fn count(&self, key: &CounterKey, more: &Counter) -> bool {
         let mut counters = self.counters.borrow_mut();
-        let counter = counters.entry(*key).or_default();
-        counter.packets += more.packets;
-        counter.bytes += more.bytes;
-        counter.connections += more.connections;
+        let counter = counters.get_mut(key);
+        counter.map(|counter| counter.add(more)).is_some()
+    }
+
+    fn begin_count(&self, key: &CounterKey, more: &Counter) {
+        self.counters.borrow_mut().insert(*key, *more);
+    }
+
+    fn describe(&self, key: &CounterKey, trail: &Trail) -> bool {
+        let mut trails = self.trails.borrow_mut();
+        let has_room = trails.len() < self.trail_room || trails.contains_key(key);
+        if has_room {
+            trails.insert(*key, *trail);
+        }
+        has_room
     }
 
     fn count_drop(&self, reason: Reason) {

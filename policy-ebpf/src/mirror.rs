@@ -22,6 +22,8 @@ pub struct Mirror {
     pub ports: HashMap<PortKey, u32>,
     /// Cells.
     pub cells: HashMap<CellKey, Cell>,
+    /// Lists of `Log` rules by number.
+    pub lists: HashMap<u32, Box<[Cell]>>,
     /// Chains by number.
     pub chains: HashMap<u32, Chain>,
     /// Chains of endpoints.
@@ -46,6 +48,7 @@ impl Mirror {
             Op::Class(key, value) => set(&mut self.classes, *key, *value),
             Op::Port(key, value) => set(&mut self.ports, *key, *value),
             Op::Cell(key, value) => set(&mut self.cells, *key, *value),
+            Op::List(number, value) => set(&mut self.lists, *number, value.clone()),
             Op::Chain(number, value) => set(&mut self.chains, *number, value.as_deref().copied()),
             Op::Identity(prefix, identity) => self.set_identity(*prefix, *identity),
             Op::Endpoint(id, Some(chains)) => {

@@ -13,6 +13,9 @@ pub enum Op {
     Port(PortKey, Option<u32>),
     /// First rule of a combination of classes.
     Cell(CellKey, Option<Cell>),
+    /// What the word of a list stands for: the `Log` rules in a cell, where there are several, in order. Only who reads
+    /// counters needs it.
+    List(u32, Option<Box<[Cell]>>),
     /// Identity of a prefix.
     Identity(Cidr, Option<u32>),
     /// The identities of addresses are others from here on: connections are to be judged again.
@@ -67,7 +70,9 @@ impl Op {
             Op::Identity(..) => 4,
             Op::World(_) => 5,
             Op::Endpoint(..) => 6,
+            // Behind it the lists, by which counters are read that it spreads.
             Op::Forget(_) => 7,
+            Op::List(..) => 8,
         }
     }
 }

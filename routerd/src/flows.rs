@@ -95,7 +95,7 @@ pub enum FlowsError {
 #[derive(Clone, Debug, Default)]
 pub struct Counted {
     /// By word, staged or not.
-    pub kernel: BTreeMap<CounterKey, Counter>,
+    pub kernel: BTreeMap<policy_ebpf::kernel::Counted, Counter>,
     /// What passed by a rule behind the packets of `kernel`, staged or not.
     pub passed: BTreeMap<(Said, bool), Counter>,
 }
@@ -111,8 +111,10 @@ pub struct Measured {
     pub connections: usize,
     /// Most of them.
     pub room: u32,
-    /// Rules that have counted, staged ones twice.
+    /// Rules that have counted, by each trail that led to them, staged ones twice.
     pub counters: usize,
+    /// Trails that led to them.
+    pub trails: usize,
     /// Records that there was no room for any more.
     pub lost: u64,
     /// How long the last look at the table took.
@@ -180,8 +182,13 @@ impl Handle {
     pub async fn counted(&self) -> Result<Counted, FlowsError> {
         self.ask(|owner| {
             owner.turn(true)?;
+            let asked = owner.policy.ask(|seen| match seen.kernel {
+                Ok(kernel) => kernel.counters().map_err(FlowsError::Kernel),
+                Err(_) => Err(FlowsError::NoPrograms),
+            });
+            let asked = owner.runtime.block_on(asked);
             Ok(Counted {
-                kernel: owner.read(Reader::counters)?,
+                kernel: asked??,
                 passed: owner.passed.clone(),
             })
         })
@@ -200,6 +207,7 @@ impl Handle {
                 connections: owner.connections,
                 room: owner.read(|r| Ok(r.room()))?,
                 counters: owner.read(Reader::counted)?,
+                trails: owner.read(Reader::trails)?,
                 lost: owner.recorder.lost() + owner.missed,
                 look: owner.took,
             })
@@ -343,7 +351,7 @@ impl Owner {
             let known = Known::ask(
                 first_world,
                 wanted,
-                passed.keys().map(|key| key.rule),
+                passed.keys().copied().collect(),
                 (&self.control, &self.policy, &self.runtime),
             )?;
             self.log(&known);
@@ -376,7 +384,7 @@ impl Owner {
         known: &Known,
     ) {
         for (key, more) in passed {
-            if let Some(said) = known.said(key.rule) {
+            for said in known.counted_by(key) {
                 let entry = self.passed.entry(((*said).clone(), key.staged != 0));
                 let counter = entry.or_default();
                 counter.packets += more.packets;

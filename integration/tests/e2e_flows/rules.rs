@@ -15,6 +15,25 @@ fn rule<'a>(shown: &'a Value, direction: &str, policy: &str, rule: u64) -> Resul
     rules.iter().find(is_it).with_context(|| shown.to_string())
 }
 
+/// A tier that leaves everything to the next.
+const FIRST_TIER: &str = r#"
+apiVersion: projectcalico.org/v3
+kind: Tier
+metadata: { name: first }
+spec: { order: 100, defaultAction: Pass }
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: { name: first.leave }
+spec:
+  tier: first
+  selector: all()
+  types: [Ingress]
+  ingress:
+  - { action: Pass, protocol: TCP, destination: { ports: [80] } }
+  - { action: Pass, protocol: UDP }
+"#;
+
 fn endpoint_of(node: &Node, workload: &Workload) -> Result<String> {
     let list = node.json(&["get", "workloadendpoints"])?;
     let items = list["items"].as_array().context("no endpoints")?;
@@ -28,6 +47,7 @@ fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
     scene::run("flows-rules", |s| {
         let Scene { client, web, .. } = s;
         let n1 = s.here()?;
+        n1.apply(FIRST_TIER)?;
         s.protect()?;
         let (mut near, mut there) = pair(client, web, 80)?;
         exchange(&mut near, &mut there, 50_000)?;
@@ -57,12 +77,19 @@ fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
                 "{counted} and {flow}"
             );
         }
+        // By two rules that log, and one of the tier before that passes on. The second logs attempts at other ports too.
+        let logged = &rule(&shown, "Ingress", "default/web", 1)?["counted"];
         ensure!(
-            number(
-                &rule(&shown, "Ingress", "default/web", 0)?["counted"],
-                "packets"
-            ) == 1
+            number(logged, "packets") > number(counted, "packets")
+                && number(logged, "connections") == number(counted, "connections"),
+            "{logged} and {counted}"
         );
+        for (policy, index) in [("default/web", 0), ("first.leave", 0)] {
+            let by = &rule(&shown, "Ingress", policy, index)?["counted"];
+            ensure!(by == counted, "{policy} {index}: {by} and {counted}");
+        }
+        let other = &rule(&shown, "Ingress", "first.leave", 1)?["counted"];
+        ensure!(number(other, "packets") == 0, "{other}");
         // What ends goes on counting, and what is denied counts at the end of the tier.
         exchange(&mut near, &mut there, 1000)?;
         drop((near, there));
@@ -76,7 +103,7 @@ fn rules_in_force_are_shown_with_what_they_counted() -> Result<()> {
         let rules = shown["rules"].as_array().context("no rules")?;
         let end = rules
             .iter()
-            .find(|r| r["by"] == "EndOfTier")
+            .find(|r| r["by"] == "EndOfTier" && r["tier"] == "default")
             .context("no end of the tier")?;
         let denied = number(&end["counted"], "packets");
         ensure!(end["action"] == "Deny" && denied >= 2, "{end}");

@@ -175,7 +175,7 @@ pub struct PolicyRuleShow {
     /// It is of a staged policy, and only counts.
     #[serde(default)]
     pub staged: bool,
-    /// What it decided, at all endpoints of this node; null where that is not counted.
+    /// What came by it, at all endpoints of this node; null where no programs count.
     pub counted: Option<RuleCount>,
 }
 

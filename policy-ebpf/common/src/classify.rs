@@ -3,10 +3,17 @@
 //! The number of look-ups depends on the tiers that have a say and on the masks that their rules have, and
 //! not on how many rules there are. All that outlives a turn of a loop stands in [`Work`], which is the
 //! caller's: a map's memory in the kernel, so that the verifier has few states to follow and the stack stays small.
+//!
+//! `Pass` and `Log` rules decide nothing, and count: the [`Trail`] of a packet says by which of them it came. One counter
+//! is for a trail with its decision, and whoever reads counters spreads it over the rules.
 
 use crate::tables::{
-    Action, Address, CellKey, Chain, ClassKey, MAX_STAGES, NO_CLASS, PortKey, Stage, Tables, mask,
+    Action, Address, Cell, CellKey, Chain, ClassKey, MAX_STAGES, NO_CLASS, PortKey, Stage, Tables,
+    mask, rule,
 };
+
+/// Steps of a trail that are written down. Those behind are not counted.
+pub const MAX_STEPS: usize = 32;
 
 /// What policy looks at in the first packet of a connection.
 #[repr(C)]
@@ -26,6 +33,65 @@ pub struct Tuple {
     pub pad: [u8; 3],
 }
 
+/// What did not decide about a packet on its way through the tiers.
+///
+/// Of each tier: the `Log` rules that matched, by mask, and behind them what the tier decided, if that is to pass or
+/// something was logged.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Trail {
+    /// Stands for all of it; 0 of an empty one.
+    pub id: u64,
+    /// How many steps there are.
+    pub length: u32,
+    /// Zero.
+    pub pad: u32,
+    /// The steps. Places in the program are 0 where nothing was logged.
+    pub steps: [Cell; MAX_STEPS],
+}
+
+impl Trail {
+    #[inline(always)]
+    fn clear(&mut self) {
+        self.id = 0;
+        self.length = 0;
+    }
+
+    #[inline(always)]
+    fn add(&mut self, step: Cell) {
+        // The golden ratio, as a hash (Knuth, The Art of Computer Programming 6.4); a bijection of each step.
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let word = u64::from(step.order) << 32 | u64::from(step.rule);
+        let mixed = (self.id ^ word).wrapping_mul(SPREAD);
+        self.id = mixed ^ mixed >> 32;
+        if let Some(place) = self.steps.get_mut(self.length as usize) {
+            *place = step;
+            self.length += 1;
+        }
+    }
+
+    /// The words of what a packet with this trail came by, beside what decided. `members` are those of a list, in order.
+    pub fn words<'a, L: Iterator<Item = Cell> + 'a>(
+        &'a self,
+        members: impl Fn(u32) -> L + Copy + 'a,
+    ) -> impl Iterator<Item = u32> + 'a {
+        let length = (self.length as usize).min(MAX_STEPS);
+        let steps = self.steps.get(..length).unwrap_or_default();
+        steps.iter().enumerate().flat_map(move |(at, step)| {
+            // What the tier of a list decided is the next step that does not log.
+            let behind = steps.iter().skip(at).find(|s| !rule::is_log(s.rule));
+            let before = behind.map_or(u32::MAX, |s| s.order);
+            let is_list = rule::is_log(step.rule) && rule::number(step.rule) >= rule::FIRST_LIST;
+            let counts = rule::is_log(step.rule) || matches!(Action::of(step.rule), Action::Pass);
+            let own = (counts && !is_list).then_some(step.rule);
+            let listed = is_list.then(|| members(rule::number(step.rule)));
+            let listed = listed.into_iter().flatten();
+            let listed = listed.take_while(move |member| member.order < before);
+            own.into_iter().chain(listed.map(|member| member.rule))
+        })
+    }
+}
+
 /// The question, the answer, and what is between.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -38,8 +104,8 @@ pub struct Work {
     pub destination: u32,
     /// The answer of [`classify`]: the word of what decided, be it a rule, the end of a tier or the profile.
     pub rule: u32,
-    /// The answer of [`classify`]: the word of the first `Log` rule that matched on the way, 0 for none. Others
-    /// may have matched after it: who needs them asks [`judge`] about the programs of each stage.
+    /// The answer of [`classify`]: the word of the first `Log` rule that matched on the way, or of a list that begins with
+    /// it; 0 for none. All that matched are in `trail`.
     pub logged: u32,
     /// Classes of the four dimensions in the program at hand, in the order of [`mask`].
     pub classes: [u32; 4],
@@ -49,6 +115,10 @@ pub struct Work {
     pub order: u32,
     /// Of the program at hand: word of the best rule so far, 0 for none.
     pub best: u32,
+    /// Of the `Log` rules at hand: order of the first so far.
+    pub first: u32,
+    /// The answer of [`classify`]: what the packet came by.
+    pub trail: Trail,
 }
 
 impl Work {
@@ -70,6 +140,7 @@ pub fn identify<T: Tables>(tables: &T, work: &mut Work) {
 #[inline(always)]
 pub fn classify<T: Tables>(tables: &T, chain: &Chain, work: &mut Work) {
     work.logged = 0;
+    work.trail.clear();
     for index in 0..MAX_STAGES {
         if index >= chain.length as usize {
             break;
@@ -85,7 +156,8 @@ pub fn classify<T: Tables>(tables: &T, chain: &Chain, work: &mut Work) {
     work.rule = chain.profile;
 }
 
-/// Asks one tier: `work.rule` is what it says, and `work.logged` the first `Log` rule, if there was none before.
+/// Asks one tier: `work.rule` is what it says, `work.logged` the first `Log` rule, if there was none before, and
+/// `work.trail` goes on.
 #[inline(always)]
 pub fn ask<T: Tables>(tables: &T, stage: &Stage, work: &mut Work) {
     judge(tables, stage.program, stage.masks, work);
@@ -94,10 +166,31 @@ pub fn ask<T: Tables>(tables: &T, stage: &Stage, work: &mut Work) {
         0 => stage.default,
         word => word,
     };
-    if work.logged == 0 && stage.log_masks != 0 {
-        judge(tables, stage.log, stage.log_masks, work);
-        if work.order < decided {
-            work.logged = work.best;
+    work.first = u32::MAX;
+    if stage.log_masks != 0 {
+        log(tables, stage.log, stage.log_masks, work);
+    }
+    let is_logged = work.first != u32::MAX;
+    if is_logged && work.logged == 0 {
+        work.logged = work.best;
+    }
+    if is_logged || matches!(Action::of(work.rule), Action::Pass) {
+        // Of a list only those count that stand before what decided.
+        let order = if is_logged { decided } else { 0 };
+        let rule = work.rule;
+        work.trail.add(Cell { order, rule });
+    }
+}
+
+/// The `Log` rules that match and stand before `work.order`: onto the trail; `work.best` is the first of them, and
+/// `work.first` its place.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
+fn log<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
+    know(tables, program, masks, work);
+    for group in 0..mask::COUNT {
+        if work.groups & (1 << group) != 0 {
+            look_up_log(tables, program, group, work);
         }
     }
 }
@@ -176,19 +269,40 @@ fn learn<const DIMENSION: usize>(work: &mut Work, class: u32) {
 #[cfg_attr(target_arch = "bpf", inline(never))]
 #[cfg_attr(not(target_arch = "bpf"), inline(always))]
 fn look_up<T: Tables>(tables: &T, program: u32, group: u16, work: &mut Work) {
-    let key = CellKey {
-        program,
-        mask: u32::from(group),
-        source: only(group, mask::SOURCE, work.classes[0]),
-        destination: only(group, mask::DESTINATION, work.classes[1]),
-        source_port: only(group, mask::SOURCE_PORT, work.classes[2]),
-        destination_port: only(group, mask::DESTINATION_PORT, work.classes[3]),
-    };
+    let key = cell_key(program, group, &work.classes);
     if let Some(cell) = tables.cell(&key)
         && cell.order < work.order
     {
         work.order = cell.order;
         work.best = cell.rule;
+    }
+}
+
+/// Asks one group of a program of `Log` rules.
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
+fn look_up_log<T: Tables>(tables: &T, program: u32, group: u16, work: &mut Work) {
+    let key = cell_key(program, group, &work.classes);
+    if let Some(cell) = tables.cell(&key)
+        && cell.order < work.order
+    {
+        work.trail.add(cell);
+        if cell.order < work.first {
+            work.first = cell.order;
+            work.best = cell.rule;
+        }
+    }
+}
+
+#[inline(always)]
+fn cell_key(program: u32, group: u16, classes: &[u32; 4]) -> CellKey {
+    CellKey {
+        program,
+        mask: u32::from(group),
+        source: only(group, mask::SOURCE, classes[0]),
+        destination: only(group, mask::DESTINATION, classes[1]),
+        source_port: only(group, mask::SOURCE_PORT, classes[2]),
+        destination_port: only(group, mask::DESTINATION_PORT, classes[3]),
     }
 }
 
@@ -218,7 +332,7 @@ const fn of_dimension(dimension: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::{Cell, Classes, rule};
+    use crate::tables::Classes;
 
     /// One program, number 7, that knows what a test says.
     #[derive(Default)]

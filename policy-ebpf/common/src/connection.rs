@@ -4,6 +4,7 @@
 //! a side of its own, so that two CPUs rarely write the same word, and never the same flags.
 
 use crate::classify::Tuple;
+use crate::event::CounterKey;
 use crate::packet::{IcmpKind, Packet, icmp_kind, protocol, sctp, tcp};
 use crate::tables::Address;
 use crate::word::Word;
@@ -144,10 +145,12 @@ pub struct Decided {
     pub rule: u32,
     /// What would have, were the staged policies in force; 0 where there are none.
     pub staged: u32,
+    /// What led to either, by [`crate::classify::Trail::id`].
+    pub trails: [u64; 2],
 }
 
 impl Decided {
-    /// As it is stored.
+    /// Both rules, as they are stored.
     #[inline(always)]
     pub fn word(self) -> u64 {
         u64::from(self.rule) << 32 | u64::from(self.staged)
@@ -156,11 +159,27 @@ impl Decided {
     /// As it was stored.
     #[inline(always)]
     #[expect(clippy::cast_possible_truncation, reason = "two halves")]
-    pub fn read(word: u64) -> Decided {
+    pub fn read(word: u64, trails: [u64; 2]) -> Decided {
         Decided {
             rule: (word >> 32) as u32,
             staged: word as u32,
+            trails,
         }
+    }
+
+    /// The keys of their counters; `None` without a rule.
+    #[inline(always)]
+    pub fn counters(&self) -> [Option<CounterKey>; 2] {
+        let [trail, staged_trail] = self.trails;
+        let key = |rule, staged, trail| {
+            let key = CounterKey {
+                rule,
+                staged,
+                trail,
+            };
+            (rule != 0).then_some(key)
+        };
+        [key(self.rule, 0, trail), key(self.staged, 1, staged_trail)]
     }
 }
 
@@ -186,6 +205,8 @@ pub struct Connection {
     pub first_bytes: u32,
     /// Who began it, and who answers.
     pub sides: [Side; 2],
+    /// What led to what decided: [`Decided::trails`].
+    pub trails: [Word; 2],
 }
 
 const SECOND: u64 = 1_000_000_000;
@@ -230,6 +251,7 @@ impl Connection {
             first_packets: self.first_packets,
             first_bytes: self.first_bytes,
             sides: [side(first), side(second)],
+            trails: self.trails.each_ref().map(word),
         }
     }
 
@@ -291,7 +313,17 @@ impl Connection {
     /// What decided.
     #[inline(always)]
     pub fn decided(&self) -> Decided {
-        Decided::read(self.decided.get())
+        let [trail, staged] = &self.trails;
+        Decided::read(self.decided.get(), [trail.get(), staged.get()])
+    }
+
+    /// Takes note of what decided.
+    #[inline(always)]
+    pub fn set_decided(&self, decided: Decided) {
+        let [trail, staged] = &self.trails;
+        trail.set(decided.trails[0]);
+        staged.set(decided.trails[1]);
+        self.decided.set(decided.word());
     }
 
     /// Takes note of packets, by protocol and flags: of the side that began it, or else of the one that answers.

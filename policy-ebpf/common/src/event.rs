@@ -81,9 +81,11 @@ pub struct CounterKey {
     pub rule: u32,
     /// 1 of what would have decided, were the staged policies in force.
     pub staged: u32,
+    /// The trail that led there, by its [`crate::classify::Trail::id`]; TRAILS has its steps.
+    pub trail: u64,
 }
 
-/// Value of COUNTERS, of each CPU: what a rule decided. Later packets of what it let through are in the connections.
+/// Value of COUNTERS, of each CPU: what a rule decided at the end of a trail. Later packets of what it let through are in the connections.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Counter {
@@ -93,4 +95,14 @@ pub struct Counter {
     pub bytes: u64,
     /// Connections that it let through, or cut.
     pub connections: u64,
+}
+
+impl Counter {
+    /// Adds another.
+    #[inline(always)]
+    pub fn add(&mut self, more: &Counter) {
+        self.packets += more.packets;
+        self.bytes += more.bytes;
+        self.connections += more.connections;
+    }
 }

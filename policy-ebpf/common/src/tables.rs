@@ -55,7 +55,7 @@ impl Action {
     }
 }
 
-/// A rule as tables have it: its number on this node and, in the lowest two bits, its [`Action`].
+/// A rule as tables have it: its number on this node and, in the lowest two bits, its [`Action`], or that it only logs.
 pub mod rule {
     use super::Action;
 
@@ -73,10 +73,24 @@ pub mod rule {
     pub const SPOOFED: u32 = word(6, Action::Deny);
     /// The first number of rules and of the ends of tiers; those below are for reasons that need no compiler.
     pub const FIRST: u32 = 16;
+    /// The first number of lists of `Log` rules.
+    pub const FIRST_LIST: u32 = 1 << 29;
+    /// In the place of an action: logs, and decides nothing.
+    const LOG: u32 = 3;
 
     /// The word of a rule.
     pub const fn word(number: u32, action: Action) -> u32 {
         number << 2 | action as u32
+    }
+
+    /// The word of a `Log` rule, or of a list of such: see [`super::Cell::rule`].
+    pub const fn log(number: u32) -> u32 {
+        number << 2 | LOG
+    }
+
+    /// Whether a word is of what only logs.
+    pub const fn is_log(word: u32) -> bool {
+        word & 3 == LOG
     }
 
     /// The number in a word.
@@ -151,11 +165,11 @@ impl PortKey {
 
 /// Value of CELL: the first rule of a mask that matches.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell {
     /// Place among the rules of the program; the lowest of all masks decides.
     pub order: u32,
-    /// The rule, for counters and events: see [`rule`].
+    /// The rule, for counters and events: see [`rule`]. In a program of `Log` rules that of a list, where several match.
     pub rule: u32,
 }
 

@@ -20,7 +20,7 @@ mod plain;
 
 pub use neighbour::GATEWAY;
 
-use crate::classify::{Work, identify};
+use crate::classify::{Trail, Work, identify};
 use crate::connection::{Connection, Decided, Fragment, FragmentKey, Judged, Key};
 use crate::endpoint::{Endpoint, Settings};
 use crate::event::{Counter, CounterKey, Event, kind};
@@ -273,49 +273,75 @@ fn is_alive(connection: &Connection, case: &Case<'_>, about: About, scratch: &Sc
     !(again && (connection.is_closed() || connection.is_cut() || other))
 }
 
-/// Asks the rules of one direction about the packet in `work`: enforced ones, then staged ones. Leaves the answer
-/// in `work` and gives back the staged one.
+/// Asks the rules of one direction about the packet in `work`: staged ones, then enforced ones, whose answer stays
+/// in `work`.
 #[inline(always)]
 fn ask<W: World>(
     world: &W,
     case: &Case<'_>,
     outbound: bool,
     work: &mut Work,
-) -> Result<u32, Reason> {
+) -> Result<Decided, Reason> {
     let endpoint = case.endpoint;
     let (chain, staged) = match outbound {
         true => (endpoint.egress, endpoint.staged_egress),
         false => (endpoint.ingress, endpoint.staged_ingress),
     };
     identify(world, work);
-    let mut would_be = 0;
+    let mut decided = Decided::default();
     if staged != 0 && world.ask(staged, work) {
-        would_be = work.rule;
+        decided.staged = work.rule;
+        decided.trails[1] = work.trail.id;
+        if work.trail.id != 0 {
+            // While its steps are there to be written down.
+            let key = CounterKey {
+                rule: work.rule,
+                staged: 1,
+                trail: work.trail.id,
+            };
+            add(world, key, &Counter::default(), &work.trail);
+        }
     }
-    match world.ask(chain, work) {
-        true => Ok(would_be),
-        false => Err(Reason::NotProgrammed),
+    if !world.ask(chain, work) {
+        return Err(Reason::NotProgrammed);
+    }
+    decided.rule = work.rule;
+    decided.trails[0] = work.trail.id;
+    Ok(decided)
+}
+
+/// Counts a packet for the rules that decided about it, and where it is new to them, a connection. `trail` is that of the
+/// rules in force, as far as they were asked just now.
+#[inline(always)]
+fn count<W: World>(world: &W, case: &Case<'_>, decided: &Decided, is_new: bool, trail: &Trail) {
+    let more = Counter {
+        packets: u64::from(case.frame.packets),
+        bytes: u64::from(case.frame.length),
+        connections: u64::from(is_new),
+    };
+    for key in decided.counters().into_iter().flatten() {
+        add(world, key, &more, trail);
     }
 }
 
-/// Counts a packet for the rules that decided about it, and where they are new to it, a connection.
+/// Adds to a counter. The first time the steps of its trail are written down; where there is no room for them, the
+/// rule counts without.
 #[inline(always)]
-fn count<W: World>(world: &W, case: &Case<'_>, decided: Decided, is_new: [bool; 2]) {
-    let Decided { rule, staged } = decided;
-    let mut more = Counter {
-        packets: u64::from(case.frame.packets),
-        bytes: u64::from(case.frame.length),
-        connections: u64::from(is_new[0]),
-    };
-    world.count(&CounterKey { rule, staged: 0 }, &more);
-    if staged != 0 {
-        let key = CounterKey {
-            rule: staged,
-            staged: 1,
-        };
-        more.connections = u64::from(is_new[1]);
-        world.count(&key, &more);
+fn add<W: World>(world: &W, mut key: CounterKey, more: &Counter, trail: &Trail) {
+    if world.count(&key, more) {
+        return;
     }
+    if key.trail != 0 {
+        if key.trail == trail.id && world.describe(&key, trail) {
+            world.begin_count(&key, more);
+            return;
+        }
+        key.trail = 0;
+        if world.count(&key, more) {
+            return;
+        }
+    }
+    world.begin_count(&key, more);
 }
 
 /// Tells what `scratch.event` has begun to say, if there is enough left of the second's budget.

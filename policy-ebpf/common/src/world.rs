@@ -3,7 +3,7 @@
 
 use core::ops::Deref;
 
-use crate::classify::{Work, classify};
+use crate::classify::{Trail, Work, classify};
 use crate::connection::{Connection, Fragment, FragmentKey, Key};
 use crate::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use crate::event::{Budget, Counter, CounterKey, Event};
@@ -40,8 +40,12 @@ pub trait World: Tables + Sized {
     /// Puts a datagram into FRAGMENTS.
     fn remember(&self, key: &FragmentKey, fragment: &Fragment);
 
-    /// Adds to COUNTERS.
-    fn count(&self, key: &CounterKey, more: &Counter);
+    /// Adds to COUNTERS; `false` when there is no such counter yet.
+    fn count(&self, key: &CounterKey, more: &Counter) -> bool;
+    /// Begins a counter.
+    fn begin_count(&self, key: &CounterKey, more: &Counter);
+    /// Puts the trail of a counter into TRAILS; `false` when there is no room.
+    fn describe(&self, key: &CounterKey, trail: &Trail) -> bool;
     /// Adds to DROPS.
     fn count_drop(&self, reason: Reason);
     /// Adds to what was let through, in DROPS.

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::{
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key as Prefix;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use policy_common::classify::Trail;
 use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey};
@@ -49,6 +50,8 @@ pub static FRAGMENTS: LruHashMap<FragmentKey, Fragment> = LruHashMap::with_max_e
 #[map]
 pub static COUNTERS: PerCpuHashMap<CounterKey, Counter> =
     PerCpuHashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+#[map]
+pub static TRAILS: HashMap<CounterKey, Trail> = HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 #[map]
 pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT + 1, 0);
 #[map]

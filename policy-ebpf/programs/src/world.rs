@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::bpf_fib_lookup as fib_lookup;
 use core::arch::asm;
 use core::mem::{size_of, zeroed};
-use policy_common::classify::{Work, classify};
+use policy_common::classify::{Trail, Work, classify};
 use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey, Event};
@@ -20,7 +20,7 @@ use policy_common::world::World;
 use crate::frame::Skb;
 use crate::maps::{
     CELL, CHAIN, CLASS, CONNECTIONS, COUNTERS, Clock, DROPS, ENDPOINTS, EVENTS, FAILSAFE,
-    FRAGMENTS, GLOBAL, IDENTITY4, IDENTITY6, OWN, PORT, look_up, memory, put,
+    FRAGMENTS, GLOBAL, IDENTITY4, IDENTITY6, OWN, PORT, TRAILS, look_up, memory, put,
 };
 
 /// Families, as sockets number them.
@@ -228,18 +228,23 @@ impl World for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn count(&self, key: &CounterKey, more: &Counter) {
-        match COUNTERS.get_ptr_mut(key) {
-            // SAFETY: of this CPU only; a rule that is forgotten meanwhile loses a count.
-            Some(counter) => unsafe {
-                (*counter).packets += more.packets;
-                (*counter).bytes += more.bytes;
-                (*counter).connections += more.connections;
-            },
-            None => {
-                unsafe { put(&COUNTERS, key, more) };
-            }
-        }
+    fn count(&self, key: &CounterKey, more: &Counter) -> bool {
+        let Some(counter) = COUNTERS.get_ptr_mut(key) else {
+            return false;
+        };
+        // SAFETY: of this CPU only; a rule that is forgotten meanwhile loses a count.
+        unsafe { (*counter).add(more) };
+        true
+    }
+
+    #[inline(always)]
+    fn begin_count(&self, key: &CounterKey, more: &Counter) {
+        unsafe { put(&COUNTERS, key, more) };
+    }
+
+    #[inline(always)]
+    fn describe(&self, key: &CounterKey, trail: &Trail) -> bool {
+        unsafe { put(&TRAILS, key, trail) }
     }
 
     #[inline(always)]

@@ -105,12 +105,12 @@ impl Parts {
             };
             let name = Numbered::Rule(key.slot, key.direction, index);
             let (number, _) = self.numbers.hold(name);
-            let action = match spec.action {
-                RuleAction::Allow => Action::Allow,
-                RuleAction::Deny => Action::Deny,
-                RuleAction::Pass | RuleAction::Log => Action::Pass,
-            };
-            part.words.push(word::word(number, action));
+            part.words.push(match spec.action {
+                RuleAction::Allow => word::word(number, Action::Allow),
+                RuleAction::Deny => word::word(number, Action::Deny),
+                RuleAction::Pass => word::word(number, Action::Pass),
+                RuleAction::Log => word::log(number),
+            });
             match rule::is_log(spec) {
                 true => part.logs.extend(rows),
                 false => part.rows.extend(rows),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use policy_common::tables::{Cell, CellKey, ClassKey, Classes, NO_CLASS, PortKey, mask};
 
 use super::intern::Interner;
+use super::lists::{Found, Lists};
 use super::ports::{self, PortClasses, PortSet};
 use super::world::{Atom, Signature, Used};
 use crate::op::{Op, Update};
@@ -44,6 +45,8 @@ struct Row {
 /// A compiled program.
 #[derive(Debug, Default)]
 pub(super) struct Program {
+    /// Its rules only log: a cell is for all that match.
+    log: bool,
     rows: Vec<Row>,
     sides: [Side; 2],
     ports: [PortClasses; 2],
@@ -70,13 +73,14 @@ impl Program {
     /// Compiles rows and writes the tables of the program. Nothing leads to them yet.
     pub(super) fn compile(
         number: u32,
-        rows: Vec<ProgramRow>,
+        (rows, log): (Vec<ProgramRow>, bool),
         identities: &Interner<Signature, super::world::Identity>,
         atoms: &Atoms,
         room: &Room,
-        update: &mut Update,
+        (update, lists): (&mut Update, &mut Lists),
     ) -> Result<Program, TooMany> {
         let mut program = Program::read(rows, atoms);
+        program.log = log;
         for classes in &program.ports {
             for (key, class) in &classes.rows {
                 let program = number.to_be_bytes();
@@ -86,7 +90,7 @@ impl Program {
         }
         let mut cells = Cells {
             left: room.cells,
-            ..Cells::unbounded(update)
+            ..Cells::unbounded(update, lists)
         };
         let loose = program.loose_cells(number, &mut cells)?;
         program.put_cells(loose, &mut cells);
@@ -239,7 +243,13 @@ impl Program {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, number: u32, identity: u32, update: &mut Update) {
+    pub(super) fn remove(
+        &mut self,
+        number: u32,
+        identity: u32,
+        update: &mut Update,
+        lists: &mut Lists,
+    ) {
         let Some(classes) = self.identities.remove(&identity) else {
             return;
         };
@@ -254,7 +264,7 @@ impl Program {
         {
             if class != NO_CLASS && self.sides[index].classes.has_one_user(class) {
                 self.sides[index].part(class);
-                self.drop_cells(number, index, class, update);
+                self.drop_cells(number, index, class, update, lists);
             }
             if class != NO_CLASS {
                 self.sides[index].classes.release(class);
@@ -263,16 +273,15 @@ impl Program {
     }
 
     /// Takes all rows out of the tables.
-    pub(super) fn clear(&mut self, number: u32, update: &mut Update) {
+    pub(super) fn clear(&mut self, number: u32, update: &mut Update, lists: &mut Lists) {
         let mut identities: Vec<u32> = self.identities.keys().copied().collect();
         identities.sort_unstable();
         for identity in identities {
-            self.remove(number, identity, update);
+            self.remove(number, identity, update, lists);
         }
-        let mut cells = Cells::unbounded(update);
+        let mut cells = Cells::unbounded(update, lists);
         let loose = self.loose_cells(number, &mut cells).unwrap_or_default();
-        let gone = loose.into_keys().map(|key| Op::Cell(key, None));
-        update.deletes.extend(gone);
+        loose.delete(update, lists);
         for (key, _) in self.ports.iter().flat_map(|c| &c.rows) {
             let program = number.to_be_bytes();
             let key = PortKey { program, ..*key };
@@ -280,32 +289,37 @@ impl Program {
         }
     }
 
-    fn put_cells(&mut self, found: BTreeMap<CellKey, Cell>, cells: &mut Cells<'_>) {
+    fn put_cells(&mut self, found: Found, cells: &mut Cells<'_>) {
         self.cells += found.len();
-        let ops = found
-            .into_iter()
-            .map(|(key, cell)| Op::Cell(key, Some(cell)));
-        cells.update.puts.extend(ops);
+        match found {
+            Found::First(found) => {
+                let ops = found.into_iter();
+                let ops = ops.map(|(key, cell)| Op::Cell(key, Some(cell)));
+                cells.update.puts.extend(ops);
+            }
+            Found::All(found) => cells.logs.extend(found),
+        }
     }
 
-    fn drop_cells(&mut self, number: u32, side: usize, class: u32, update: &mut Update) {
-        let mut cells = Cells::unbounded(update);
+    fn drop_cells(
+        &mut self,
+        number: u32,
+        side: usize,
+        class: u32,
+        update: &mut Update,
+        lists: &mut Lists,
+    ) {
+        let mut cells = Cells::unbounded(update, lists);
         let found = self
             .cells_of(number, side, class, &mut cells)
             .unwrap_or_default();
         self.cells -= found.len();
-        update
-            .deletes
-            .extend(found.into_keys().map(|key| Op::Cell(key, None)));
+        found.delete(update, lists);
     }
 
     /// The cells of rows that ask for no address.
-    fn loose_cells(
-        &self,
-        number: u32,
-        cells: &mut Cells<'_>,
-    ) -> Result<BTreeMap<CellKey, Cell>, TooMany> {
-        let mut found = BTreeMap::new();
+    fn loose_cells(&self, number: u32, cells: &mut Cells<'_>) -> Result<Found, TooMany> {
+        let mut found = Found::new(self.log);
         for row in self.rows.iter().filter(|row| row.ends == [None; 2]) {
             self.combine(number, row, [&[NO_CLASS]; 2], cells, &mut found)?;
         }
@@ -319,8 +333,8 @@ impl Program {
         side: usize,
         class: u32,
         cells: &mut Cells<'_>,
-    ) -> Result<BTreeMap<CellKey, Cell>, TooMany> {
-        let mut found = BTreeMap::new();
+    ) -> Result<Found, TooMany> {
+        let mut found = Found::new(self.log);
         let other = 1 - side;
         let atoms = self.sides[side].classes.get(class).into_iter().flatten();
         let rows = atoms.filter_map(|a| self.sides[side].rows.get(a)).flatten();
@@ -348,7 +362,7 @@ impl Program {
         row: &Row,
         [sources, destinations]: [&[u32]; 2],
         cells: &mut Cells<'_>,
-        found: &mut BTreeMap<CellKey, Cell>,
+        found: &mut Found,
     ) -> Result<(), TooMany> {
         const ANY: &[u32] = &[NO_CLASS];
         let mask = u32::from(mask_of(&row.ends, &row.ports));
@@ -375,10 +389,7 @@ impl Program {
                             source_port: *source_port,
                             destination_port: *destination_port,
                         };
-                        let first = found.entry(key).or_insert(cell);
-                        if cell.order < first.order {
-                            *first = cell;
-                        }
+                        found.add(key, cell);
                     }
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::intern::Interner;
+use super::lists::Lists;
 use super::program::{Atoms, Cells, Program, ProgramRow, Room, Rows, TooMany};
 use super::world::{Signature, World};
 use crate::op::Update;
@@ -21,6 +22,8 @@ pub(super) struct Programs {
     /// What one may have of cells, and all together of rows.
     limits: Room,
     programs: Interner<ProgramKey, Program>,
+    /// What cells of those stand for that only log.
+    pub(super) lists: Lists,
     /// Those that every identity can be something to.
     wide: BTreeSet<u32>,
     /// The programs that an identity is something to.
@@ -46,6 +49,7 @@ impl Programs {
                 },
             },
             programs: Interner::default(),
+            lists: Lists::default(),
             wide: BTreeSet::new(),
             of: HashMap::new(),
             rows: Rows::default(),
@@ -74,6 +78,7 @@ impl Programs {
         world: &mut World,
         update: &mut Update,
     ) -> Result<u32, TooMany> {
+        let log = key.log;
         let (number, _) = self.programs.hold(key);
         let before = update.puts.len();
         let (identities, atoms) = (&world.identities, &world.atoms);
@@ -81,7 +86,8 @@ impl Programs {
             rows: self.limits.rows - self.rows - self.leaving,
             ..self.limits
         };
-        let compiled = Program::compile(number, rows, identities, atoms, &room, update);
+        let to = (&mut *update, &mut self.lists);
+        let compiled = Program::compile(number, (rows, log), identities, atoms, &room, to);
         let program = match compiled {
             Ok(program) => program,
             Err(e) => {
@@ -129,7 +135,7 @@ impl Programs {
         self.grown.remove(&number);
         self.rows = self.rows - program.size();
         self.leaving += program.size();
-        program.clear(number, update);
+        program.clear(number, update, &mut self.lists);
         Some(key)
     }
 
@@ -150,7 +156,7 @@ impl Programs {
             let program = &mut self.programs[number];
             let before = program.size();
             // Without these rows a packet would be taken for one that no rule is about, so there is no limit here.
-            let mut cells = Cells::unbounded(update);
+            let mut cells = Cells::unbounded(update, &mut self.lists);
             let added = program.add(number, identity, signature, atoms, &mut cells);
             cells.flush();
             let after = program.size();
@@ -172,7 +178,7 @@ impl Programs {
         for number in self.of.remove(&identity).into_iter().flatten() {
             let program = &mut self.programs[number];
             let before = program.size();
-            program.remove(number, identity, update);
+            program.remove(number, identity, update, &mut self.lists);
             let gone = before - program.size();
             self.rows = self.rows - gone;
             self.leaving += gone;
@@ -218,6 +224,7 @@ impl Programs {
     /// At the end of a batch.
     pub(super) fn rest(&mut self) {
         self.leaving = Rows::default();
+        self.lists.rest();
         self.programs.rest();
         for program in self.programs.values_mut() {
             program.rest();

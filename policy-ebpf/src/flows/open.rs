@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use policy_common::connection::{Connection, Decided, Judged, state};
+use policy_common::connection::{Connection, Judged, state};
 use policy_common::event::{Counter, CounterKey};
 
 use super::Record;
@@ -57,13 +57,10 @@ impl Open {
             return;
         }
         self.counted = totals;
-        let Decided { rule, staged } = connection.decided();
-        for (rule, staged) in [(rule, 0), (staged, 1)] {
-            if rule != 0 {
-                let counter = passed.entry(CounterKey { rule, staged }).or_default();
-                counter.packets += packets;
-                counter.bytes += bytes;
-            }
+        for key in connection.decided().counters().into_iter().flatten() {
+            let counter = passed.entry(key).or_default();
+            counter.packets += packets;
+            counter.bytes += bytes;
         }
     }
 

@@ -120,7 +120,7 @@ pub struct Record {
 
 impl Record {
     pub(super) fn lacks_rule(&self) -> bool {
-        let Decided { rule, staged } = self.decided;
+        let Decided { rule, staged, .. } = self.decided;
         rule != 0 && self.names.rule.is_none() || staged != 0 && self.names.staged.is_none()
     }
 
@@ -135,7 +135,7 @@ impl Record {
                 wanted.addresses.insert(ip(address));
             }
         }
-        let Decided { rule, staged } = self.decided;
+        let Decided { rule, staged, .. } = self.decided;
         for word in [rule, staged] {
             if word != 0 && Said::built_in(word).is_none() {
                 wanted.rules.insert(rule::number(word));

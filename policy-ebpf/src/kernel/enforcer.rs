@@ -7,10 +7,10 @@ use model::Cidr;
 use model::kernel::Mac;
 use model::object::ObjectId;
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings, flag, setting};
-use policy_common::event::CounterKey;
+use policy_common::event::{Counter, CounterKey};
 use policy_common::packet::mapped;
-use policy_common::tables::{Action, rule};
 
+use super::counters::{Counted, Counters};
 use super::error::KernelError;
 use super::loaded::{First, Loaded};
 use super::programs::Programs;
@@ -39,6 +39,7 @@ pub struct Interface {
 pub struct Enforcer {
     programs: Programs,
     chains: BTreeMap<ObjectId, Chains>,
+    counters: Counters,
     interfaces: BTreeMap<ObjectId, Interface>,
     settings: Settings,
     /// Where the generations of the world begin, behind those of the process before.
@@ -60,6 +61,7 @@ impl Enforcer {
         let enforcer = Enforcer {
             programs,
             chains: BTreeMap::new(),
+            counters: Counters::default(),
             interfaces: BTreeMap::new(),
             settings,
             world,
@@ -80,6 +82,22 @@ impl Enforcer {
     /// Somebody has it already, or the kernel refuses.
     pub fn reader(&mut self) -> Result<Reader, KernelError> {
         self.programs.maps.reader(self.world)
+    }
+
+    /// What each rule has counted, since the programs were loaded.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn counters(&self) -> Result<BTreeMap<Counted, Counter>, KernelError> {
+        self.counters.read(&self.programs.maps)
+    }
+
+    /// The words of all rules that a counter is for.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn counted_by(&self, key: &CounterKey) -> Result<Vec<u32>, KernelError> {
+        self.counters.words(&self.programs.maps, key)
     }
 
     /// What the maps say about the first packet of a connection at an endpoint; `outbound`: the endpoint sends it.
@@ -303,7 +321,14 @@ impl Enforcer {
                     _ => None,
                 })
             }
-            Op::World(_) | Op::Endpoint(..) | Op::Forget(_) => {
+            Op::Forget(_) => {
+                let numbers = run.iter().filter_map(|op| match op {
+                    Op::Forget(number) => Some(*number),
+                    _ => None,
+                });
+                (self.counters).forget(&self.programs.maps, &numbers.collect())
+            }
+            Op::World(_) | Op::Endpoint(..) | Op::List(..) => {
                 run.iter().try_for_each(|op| self.write_one(op))
             }
         }
@@ -323,19 +348,12 @@ impl Enforcer {
                 self.chains.remove(id);
                 self.write_endpoint(id)
             }
-            Op::Forget(number) => self.forget(*number),
+            Op::List(number, list) => {
+                self.counters.put_list(*number, list.as_deref());
+                Ok(())
+            }
             _ => Ok(()),
         }
-    }
-
-    fn forget(&self, number: u32) -> Result<(), KernelError> {
-        for action in [Action::Allow, Action::Deny, Action::Pass] {
-            for staged in [0, 1] {
-                let rule = rule::word(number, action);
-                self.programs.maps.forget(CounterKey { rule, staged })?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use aya::Ebpf;
 use aya::maps::{MapData, RingBuf};
+use policy_common::classify::Trail;
 use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey, Event};
@@ -44,13 +45,18 @@ impl Sizes {
         self.endpoints.saturating_mul(4)
     }
 
-    /// Rules that count.
+    /// Rules that count, each as often as there are trails that lead to it.
     pub fn counters(&self) -> u32 {
         (self.rows / 8).max(1024)
     }
 
+    /// Trails that lead to rules. They leave room among the counters for rules without one.
+    pub fn trails(&self) -> u32 {
+        self.counters() / 4
+    }
+
     /// By name of map.
-    pub(super) fn each(&self) -> [(&'static str, u32); 12] {
+    pub(super) fn each(&self) -> [(&'static str, u32); 13] {
         [
             ("ENDPOINTS", self.endpoints),
             ("OWN", self.endpoints.saturating_mul(16)),
@@ -63,6 +69,7 @@ impl Sizes {
             ("CONNECTIONS", self.connections),
             ("FRAGMENTS", (self.connections / 16).max(64)),
             ("COUNTERS", self.counters()),
+            ("TRAILS", self.trails()),
             ("FAILSAFE", 256),
         ]
     }
@@ -94,7 +101,8 @@ pub struct Maps {
     pub connections: Table<Key, Connection>,
     /// Fragmented datagrams; shared as well.
     pub fragments: Table<FragmentKey, Fragment>,
-    counters: Table<CounterKey, Counter>,
+    pub(super) counters: Table<CounterKey, Counter>,
+    pub(super) trails: Table<CounterKey, Trail>,
     drops: Table<u32, u64>,
     /// None once a [`Reader`] has it.
     events: Option<RingBuf<MapData>>,
@@ -123,6 +131,7 @@ impl Maps {
             connections: table(bpf, "CONNECTIONS")?,
             fragments: table(bpf, "FRAGMENTS")?,
             counters: table(bpf, "COUNTERS")?,
+            trails: table(bpf, "TRAILS")?,
             drops: table(bpf, "DROPS")?,
             events: Some(RingBuf::try_from(
                 bpf.take_map("EVENTS")
@@ -145,6 +154,7 @@ impl Maps {
         Ok(Reader {
             connections: self.connections.again()?,
             counters: self.counters.again()?,
+            trails: self.trails.again()?,
             drops: self.drops.again()?,
             events: (self.events.take()).ok_or(KernelError::NoSuchPart("EVENTS"))?,
             room: self.sizes.connections,
@@ -157,7 +167,7 @@ impl Maps {
         self.sizes
     }
 
-    /// What a rule decided, of all CPUs.
+    /// What a rule decided at the end of a trail, of all CPUs.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -165,7 +175,7 @@ impl Maps {
         Ok(reader::sum(&self.counters.get_of_cpus(&key)?))
     }
 
-    /// The rules that have counted something.
+    /// The rules that have counted something, by each trail.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -173,12 +183,21 @@ impl Maps {
         self.counters.keys()
     }
 
-    /// Forgets what a rule has counted.
+    /// Begins to count anew for a rule at the end of a trail.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn forget(&self, key: CounterKey) -> Result<(), KernelError> {
-        self.counters.remove(&key)
+        self.counters.remove(&key)?;
+        self.trails.remove(&key)
+    }
+
+    /// What leads to a rule.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn trail(&self, key: CounterKey) -> Result<Option<Trail>, KernelError> {
+        self.trails.get(&key)
     }
 
     /// Packets dropped for a reason, of all CPUs.

@@ -1,8 +1,7 @@
 //! What the programs have seen: read beside whoever writes, which neither waits for the other.
 
-use std::collections::BTreeMap;
-
 use aya::maps::{MapData, RingBuf};
+use policy_common::classify::Trail;
 use policy_common::connection::{Connection, Key};
 use policy_common::event::{Counter, CounterKey, Event};
 use policy_common::reason::Reason;
@@ -11,10 +10,11 @@ use super::error::KernelError;
 use super::sys::Plain;
 use super::table::Table;
 
-/// Connections, counters, drops and events.
+/// Connections, drops and events, and how many counters there are.
 pub struct Reader {
     pub(super) connections: Table<Key, Connection>,
     pub(super) counters: Table<CounterKey, Counter>,
+    pub(super) trails: Table<CounterKey, Trail>,
     pub(super) drops: Table<u32, u64>,
     pub(super) events: RingBuf<MapData>,
     pub(super) room: u32,
@@ -41,22 +41,20 @@ impl Reader {
         Event::read(&self.events.next()?)
     }
 
-    /// What each rule decided, of all CPUs, by its word.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn counters(&self) -> Result<BTreeMap<CounterKey, Counter>, KernelError> {
-        let each = self.counters.keys()?.into_iter();
-        each.map(|key| Ok((key, sum(&self.counters.get_of_cpus(&key)?))))
-            .collect()
-    }
-
-    /// How many rules have counted; staged ones count for themselves.
+    /// How many rules have counted, each as often as there are trails that lead to it; staged ones count for themselves.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn counted(&self) -> Result<usize, KernelError> {
         Ok(self.counters.keys()?.len())
+    }
+
+    /// How many trails lead to them.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn trails(&self) -> Result<usize, KernelError> {
+        Ok(self.trails.keys()?.len())
     }
 
     /// Packets dropped for each reason, of all CPUs.
@@ -95,10 +93,7 @@ impl Reader {
 
 /// Of all CPUs.
 pub(super) fn sum(counters: &[Counter]) -> Counter {
-    let add = |a: Counter, b: &Counter| Counter {
-        packets: a.packets + b.packets,
-        bytes: a.bytes + b.bytes,
-        connections: a.connections + b.connections,
-    };
-    counters.iter().fold(Counter::default(), add)
+    let mut sum = Counter::default();
+    counters.iter().for_each(|counter| sum.add(counter));
+    sum
 }

@@ -34,6 +34,7 @@ macro_rules! plain {
     };
 }
 
+use policy_common::classify::Trail;
 use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey, Event};
@@ -81,6 +82,7 @@ plain!(
     OwnKey,
     PortKey,
     Settings,
+    Trail,
 );
 
 /// Commands (`enum bpf_cmd`).
@@ -391,7 +393,10 @@ mod tests {
     #[test]
     fn nothing_has_padding() {
         assert_eq!(size_of::<Key>(), 4 + 2 * 16 + 2 * 2 + 1 + 3);
-        assert_eq!(size_of::<Connection>(), 5 * 8 + 2 + 2 + 4 + 2 * 3 * 8);
+        assert_eq!(
+            size_of::<Connection>(),
+            5 * 8 + 2 + 2 + 4 + 2 * 3 * 8 + 2 * 8
+        );
         assert_eq!(size_of::<FragmentKey>(), 2 * 4 + 2 * 16 + 1 + 1 + 2);
         assert_eq!(size_of::<Fragment>(), 8 + 4 * 2 + 1 + 7);
         assert_eq!(size_of::<Endpoint>(), 6 * 4 + 6 + 2);
@@ -399,7 +404,8 @@ mod tests {
         assert_eq!(size_of::<OwnKey>(), 4 + 4 + 16);
         assert_eq!(size_of::<FailsafeKey>(), 1 + 1 + 2);
         assert_eq!(size_of::<Event>(), 8 + 4 * 4 + 4 + 2 * 16 + 2 * 2 + 2 + 6);
-        assert_eq!(size_of::<CounterKey>(), 4 + 4);
+        assert_eq!(size_of::<CounterKey>(), 4 + 4 + 8);
+        assert_eq!(size_of::<Trail>(), 8 + 4 + 4 + 32 * 8);
         assert_eq!(size_of::<Counter>(), 3 * 8);
         assert_eq!(size_of::<ClassKey>(), 4 + 4);
         assert_eq!(size_of::<Classes>(), 4 + 4);

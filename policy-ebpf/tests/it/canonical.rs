@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use policy_common::tables::rule::number as number_of;
 use policy_common::tables::{NO_CLASS, PortKey};
 use policy_ebpf::Engine;
 use policy_ebpf::mirror::Mirror;
@@ -174,6 +175,23 @@ pub(crate) fn canonical(engine: &Engine, tables: &Mirror) -> Rows {
             cell.order,
             described(engine, cell.rule)
         ));
+        for member in tables
+            .lists
+            .get(&number_of(cell.rule))
+            .into_iter()
+            .flatten()
+        {
+            let rule = described(engine, member.rule);
+            rows.insert(format!(
+                "{program}: {:b} {names:?} logs {} {rule}",
+                key.mask, member.order
+            ));
+        }
+    }
+    for number in tables.lists.keys() {
+        let mut cells = tables.cells.values();
+        let used = cells.any(|cell| number_of(cell.rule) == *number);
+        assert!(used, "a list that no cell has");
     }
     rows
 }

@@ -16,6 +16,8 @@ use crate::dice::Dice;
 
 const SECOND: u64 = 1_000_000_000;
 const ALLOW: u32 = rule::word(20, Action::Allow);
+/// What led there.
+const TRAIL: u64 = 77;
 const DENY: u32 = rule::word(21, Action::Deny);
 
 /// Knows that an interface is a workload of its number, and no rule.
@@ -73,10 +75,11 @@ impl Entry {
             decided: Word::new(
                 Decided {
                     rule: ALLOW,
-                    staged: 0,
+                    ..Decided::default()
                 }
                 .word(),
             ),
+            trails: [Word::new(TRAIL), Word::new(0)],
             flags: Word::new(if self.cut { state::CUT } else { 0 }),
             first_packets: 1,
             first_bytes: 100,
@@ -195,8 +198,12 @@ fn what_was_there_before_anybody_looked_counts_from_then() {
     assert!(recorder.take_passed().is_empty());
     let table = [(1, entry(8, false, 11 * SECOND))];
     look(&mut recorder, 12 * SECOND, &table.into());
-    let passed: Vec<_> = recorder.take_passed().into_values().collect();
-    assert_eq!((passed[0].packets, passed[0].bytes), (3, 300));
+    let passed: Vec<_> = recorder.take_passed().into_iter().collect();
+    let [(key, counter)] = &passed[..] else {
+        panic!("{passed:?}")
+    };
+    assert_eq!((key.rule, key.staged, key.trail), (ALLOW, 0, TRAIL));
+    assert_eq!((counter.packets, counter.bytes), (3, 300));
 }
 
 #[test]

@@ -10,13 +10,14 @@ use policy_common::tables::{Action as TableAction, Chain, rule};
 use policy_ebpf::mirror::{Mirror, address};
 use policy_ebpf::{Chains, Engine, Rule};
 
-/// A verdict in words: whether, by whom, the first `Log` rule, and every `Pass` on the way.
+/// A verdict in words: whether, by whom, the first `Log` rule, every `Pass` on the way, and all that counts, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) allowed: bool,
     pub(crate) by: String,
     logged: Option<String>,
     passed: Vec<String>,
+    counted: Vec<String>,
 }
 
 pub(crate) fn endpoints<'w>(
@@ -77,6 +78,12 @@ pub(crate) fn expected(
         by: name(&by),
         logged: of(Action::Log).next(),
         passed: of(Action::Pass).collect(),
+        counted: {
+            let by = [Action::Log, Action::Pass].into_iter().flat_map(of);
+            let mut counted: Vec<_> = by.collect();
+            counted.sort();
+            counted
+        },
     })
 }
 
@@ -144,11 +151,15 @@ pub(crate) fn compiled(engine: &Engine, tables: &Mirror, chain: &Chain, packet: 
         judge(tables, stage.program, stage.masks, &mut work);
     }
     classify(tables, chain, &mut work);
+    let members = |number| tables.lists[&number].iter().copied();
+    let mut counted: Vec<_> = work.trail.words(members).map(name).collect();
+    counted.sort();
     Told {
         allowed: work.allowed(),
         by: name(work.rule),
         logged: (work.logged != 0).then(|| name(work.logged)),
         passed,
+        counted,
     }
 }
 

@@ -20,6 +20,7 @@ const ENOUGH: usize = 10_000_000;
 fn compiled_tables_say_what_the_resources_say() {
     let mut pairs = 0;
     let (mut allowed, mut denied) = (0, 0);
+    let mut lists = 0;
     for seed in 0..WORLDS {
         let mut dice = Dice::new(seed);
         let mut snapshot = samples::world(&mut dice, 20);
@@ -31,6 +32,7 @@ fn compiled_tables_say_what_the_resources_say() {
         let mut tables = Mirror::default();
         tables.update(&engine.apply(changes));
         assert_eq!(engine.problems().next(), None);
+        lists += tables.lists.len();
         let packets: Vec<_> = (0..PACKETS).map(|_| samples::packet(&mut dice)).collect();
         for mode in [Mode::Enforced, Mode::Staged] {
             let world = World::new(&snapshot, mode);
@@ -67,6 +69,7 @@ fn compiled_tables_say_what_the_resources_say() {
         "{allowed} {denied}"
     );
     assert!(pairs >= ENOUGH, "{pairs}");
+    assert!(lists > 100, "{lists} lists of log rules");
 }
 
 #[test]

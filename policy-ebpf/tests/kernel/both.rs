@@ -1,6 +1,7 @@
 //! The functions in this process and the program in the kernel, asked the same.
 
 use nix::time::{ClockId, clock_gettime};
+use policy_common::classify::Trail;
 use policy_common::connection::Connection;
 use policy_common::event::Event;
 use policy_common::reason::Reason;
@@ -158,6 +159,11 @@ impl Both {
             let theirs = self.programs.maps.counter(*key).expect("a counter");
             assert_eq!(theirs, *counter, "{key:?}");
         }
+        let steps = |trail: &Trail| trail.steps[..trail.length as usize].to_vec();
+        for (key, trail) in self.functions.memory.trails.borrow().iter() {
+            let theirs = self.programs.maps.trail(*key).expect("a trail");
+            assert_eq!(theirs.as_ref().map(steps), Some(steps(trail)), "{key:?}");
+        }
         drop(mine);
         let mine = self.functions.memory.events.borrow();
         let new = mine.iter().skip(self.told).copied();
@@ -185,7 +191,7 @@ fn timeless(connection: &Connection) -> impl PartialEq + std::fmt::Debug + use<>
         |s: &policy_common::connection::Side| (s.packets.get(), s.bytes.get(), s.flags.get());
     (
         connection.judged.get(),
-        connection.decided.get(),
+        connection.decided(),
         connection.flags.get(),
         connection.icmp,
         (connection.first_packets, connection.first_bytes),

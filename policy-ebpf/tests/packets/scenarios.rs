@@ -1,12 +1,12 @@
 //! What has to become of packets, whoever judges.
 
-use crate::frame::{ACK, Path, SYN, TCP};
+use crate::frame::{ACK, Path, SYN, TCP, UDP};
 use crate::world::{
-    ANY_UDP, HTTPS, Judge, LOGGED, NO_INGRESS, OWN4, OWN6, PEER4, PEER6, STAGED_DENY, STRANGER,
-    WEB, close, into, know, open, out,
+    ALSO_LOGGED, ANY_UDP, HTTPS, Judge, LOGGED, LOGS, NO_INGRESS, NOT_LOGGED, OWN4, OWN6, PASSED,
+    PEER4, PEER6, STAGED_DENY, STRANGER, WEB, close, counted, into, know, open, out,
 };
 use policy_common::endpoint::setting;
-use policy_common::event::{CounterKey, kind};
+use policy_common::event::kind;
 use policy_common::reason::Reason;
 
 pub use headers::*;
@@ -192,23 +192,36 @@ pub fn rules_count(j: &mut impl Judge) {
     for _ in 0..2 {
         j.drops(Reason::Policy, &into(&path.tcp(ACK)));
     }
-    let counters = j.memory().counters.borrow();
+    let counters = counted(j.memory());
     let counted = |rule, staged| {
-        let counter = counters.get(&CounterKey { rule, staged });
+        let counter = counters.get(&(rule, staged));
         counter.map(|c| (c.packets, c.connections))
     };
     assert_eq!(counted(WEB, 0), Some((1, 1)));
     assert_eq!(counted(NO_INGRESS, 0), Some((1 + 2, 1)));
     assert_eq!(counted(ANY_UDP, 0), Some((1, 1)));
     assert_eq!(counted(HTTPS, 0), None);
-    assert_eq!(counted(LOGGED, 0), Some((1, 1)));
+    for logged in [LOGGED, ALSO_LOGGED] {
+        assert_eq!(counted(logged, 0), Some((1, 1)));
+    }
+    assert_eq!(counted(NOT_LOGGED, 0), None);
+    assert_eq!(counted(PASSED, 0), Some((1, 1)));
     assert_eq!(counted(STAGED_DENY, 1), Some((4, 1)));
     assert_eq!(j.memory().admitted.get(), 2);
+    // The connection that goes on says by what it came: so will its packets count.
+    let connections = j.memory().connections.borrow();
+    let udp = connections.iter().find(|(key, _)| key.protocol == UDP);
+    let decided = udp.map(|(_, connection)| connection.decided());
+    let key = decided.and_then(|d| d.counters()[0]);
+    let trails = j.memory().trails.borrow();
+    let trail = key.and_then(|key| trails.get(&key));
+    let steps = trail.map(|t| (t.length, t.steps[0].rule));
+    assert_eq!(steps, Some((1, PASSED)));
     let bytes = counters.values().map(|c| c.bytes).sum::<u64>();
     assert!(bytes > 0);
     let told = j.memory().events.borrow();
     assert!(
-        told.iter().any(|e| e.kind == kind::LOG && e.rule == LOGGED),
+        told.iter().any(|e| e.kind == kind::LOG && e.rule == LOGS),
         "{told:?}"
     );
 }

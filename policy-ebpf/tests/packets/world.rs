@@ -1,7 +1,10 @@
 //! The world of these tests, and whoever judges in it.
 
+use std::collections::BTreeMap;
+
 use policy_common::connection::{Connection, Key};
 use policy_common::endpoint::{Endpoint, Settings, flag};
+use policy_common::event::Counter;
 use policy_common::packet::Bytes;
 use policy_common::reason::Reason;
 use policy_common::tables::{
@@ -38,7 +41,15 @@ pub const HTTPS: u32 = rule::word(21, Action::Allow);
 pub const ANY_UDP: u32 = rule::word(22, Action::Allow);
 pub const ANY_PING: u32 = rule::word(23, Action::Allow);
 pub const NO_EGRESS: u32 = rule::word(24, Action::Deny);
-pub const LOGGED: u32 = rule::word(25, Action::Pass);
+pub const LOGGED: u32 = rule::log(25);
+pub const ALSO_LOGGED: u32 = rule::log(26);
+/// Behind the rule that decides.
+pub const NOT_LOGGED: u32 = rule::log(27);
+/// All three.
+pub const LOGS: u32 = rule::log(rule::FIRST_LIST + 1);
+/// Leaves a tier before that of egress to the next, and so does its end.
+pub const PASSED: u32 = rule::word(28, Action::Pass);
+const END_PASSES: u32 = rule::word(29, Action::Pass);
 pub const STAGED_DENY: u32 = rule::word(30, Action::Deny);
 
 /// Chains.
@@ -206,6 +217,7 @@ pub fn world() -> Memory {
     let mut memory = Memory {
         now: 1_000_000 * SECOND,
         room: 100_000,
+        trail_room: 100_000,
         settings: Settings {
             events: u32::MAX,
             world: 1,
@@ -276,17 +288,16 @@ fn ingress(memory: &mut Memory) {
         );
     }
     port(memory, 9, TCP, Some(80), 1);
-    cell(
-        memory,
-        9,
-        mask::SOURCE | mask::DESTINATION_PORT,
-        1,
-        0,
-        LOGGED,
-    );
+    cell(memory, 9, mask::SOURCE | mask::DESTINATION_PORT, 1, 0, LOGS);
+    let list = [(0, LOGGED), (0, ALSO_LOGGED), (1, NOT_LOGGED)];
+    let list = list.map(|(order, rule)| Cell { order, rule });
+    let number = rule::number(LOGS);
+    (memory.tables.lists).insert(number, Box::new(list));
 }
 
 fn egress(memory: &mut Memory) {
+    port(memory, 3, UDP, None, 2);
+    cell(memory, 3, mask::DESTINATION_PORT, 0, 1, PASSED);
     port(memory, 2, TCP, Some(443), 2);
     port(memory, 2, UDP, None, 3);
     port(memory, 2, icmp_of(ip(OWN4)), None, 4);
@@ -338,12 +349,39 @@ fn chain(memory: &mut Memory, number: u32, program: u32, default: u32) {
         log_masks: if log == 0 { 0 } else { masks },
         default,
     };
+    let mut length = 1;
+    if program == 2 {
+        stages[1] = stages[0];
+        stages[0] = Stage {
+            program: 3,
+            masks: 1 << mask::DESTINATION_PORT,
+            default: END_PASSES,
+            ..Stage::default()
+        };
+        length = 2;
+    }
     let chain = Chain {
-        length: 1,
+        length,
         profile: rule::PROFILE_ALLOW,
         stages,
     };
     memory.tables.chains.insert(number, chain);
+}
+
+/// What rules counted, by word, of the rules in force or of what would be with staged ones.
+pub fn counted(memory: &Memory) -> BTreeMap<(u32, u32), Counter> {
+    let mut counted: BTreeMap<(u32, u32), Counter> = BTreeMap::new();
+    let trails = memory.trails.borrow();
+    for (key, counter) in memory.counters.borrow().iter() {
+        let members = |number| memory.tables.lists[&number].iter().copied();
+        let trail = trails.get(key).into_iter();
+        let words = trail.flat_map(|trail| trail.words(members));
+        for word in words.chain([key.rule]) {
+            let of_rule = counted.entry((word, key.staged)).or_default();
+            of_rule.add(counter);
+        }
+    }
+    counted
 }
 
 /// Closes the workload, as a new policy would.

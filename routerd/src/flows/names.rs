@@ -11,6 +11,7 @@ use model::resources::{Action, PolicyType};
 use model::snapshot::Snapshot;
 use policy_ebpf::Rule;
 use policy_ebpf::common::connection::Judged;
+use policy_ebpf::common::event::CounterKey;
 use policy_ebpf::common::tables::rule;
 use policy_ebpf::flows::{Logged, Names, Said, Wanted, Who, ip};
 
@@ -31,6 +32,7 @@ pub(super) struct Known {
     at: HashMap<u32, Arc<Who>>,
     generations: BTreeMap<u32, u32>,
     rules: HashMap<u32, Arc<Said>>,
+    counted_by: HashMap<CounterKey, Vec<u32>>,
     policies: BTreeSet<ObjectId>,
     logged: Vec<(Logged, Vec<Arc<Said>>)>,
     /// Where each stands there.
@@ -55,7 +57,7 @@ impl Known {
     pub(super) fn ask(
         first_world: u32,
         wanted: Wanted,
-        words: impl Iterator<Item = u32>,
+        counters: Vec<CounterKey>,
         (control, policy, runtime): (&Control, &policy::Handle, &tokio::runtime::Handle),
     ) -> Result<Known, Gone> {
         let Wanted {
@@ -64,8 +66,18 @@ impl Known {
             mut rules,
             logged,
         } = wanted;
-        rules.extend(words.map(rule::number));
         let asked = policy.ask(move |seen| {
+            let of_counter = |key: CounterKey| {
+                let words = seen.kernel.ok().and_then(|k| k.counted_by(&key).ok());
+                (key, words.unwrap_or_else(|| vec![key.rule]))
+            };
+            let counted_by: HashMap<_, _> = counters.into_iter().map(of_counter).collect();
+            rules.extend(
+                counted_by
+                    .values()
+                    .flatten()
+                    .map(|word| rule::number(*word)),
+            );
             let described = |n: u32| Some((n, Arc::new(Said::Rule(seen.engine.describe(n)?))));
             let attached = seen.attached.iter();
             let ids: Vec<(u32, ObjectId)> = attached
@@ -74,15 +86,16 @@ impl Known {
                 .collect();
             let rules: HashMap<_, _> = rules.into_iter().filter_map(described).collect();
             let policies: BTreeSet<ObjectId> = seen.engine.policies().cloned().collect();
-            (interfaces(seen), ids, rules, policies)
+            (interfaces(seen), ids, rules, counted_by, policies)
         });
-        let (generations, ids, rules, policies) = runtime.block_on(asked)?;
+        let (generations, ids, rules, counted_by, policies) = runtime.block_on(asked)?;
         let mut known = Known {
             first_world,
             who: HashMap::new(),
             at: HashMap::new(),
             generations,
             rules,
+            counted_by,
             policies,
             logged: Vec::new(),
             places: HashMap::new(),
@@ -151,6 +164,12 @@ impl Known {
     pub(super) fn said(&self, word: u32) -> Option<Arc<Said>> {
         let built_in = Said::built_in(word).map(Arc::new);
         built_in.or_else(|| self.rules.get(&rule::number(word)).cloned())
+    }
+
+    /// All that a counter is for.
+    pub(super) fn counted_by(&self, key: &CounterKey) -> impl Iterator<Item = Arc<Said>> {
+        let words = self.counted_by.get(key).into_iter().flatten();
+        words.filter_map(|word| self.said(*word))
     }
 
     /// Whether there is such a rule still, as far as its policy goes.

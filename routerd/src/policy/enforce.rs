@@ -1,5 +1,6 @@
 //! What enforces policy: the kernel, behind a trait, so that the owner can be tested without.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, SockaddrLike};
 use nix::time::{ClockId, clock_gettime};
 use policy_ebpf::Update;
+use policy_ebpf::common::event::{Counter, CounterKey};
 use policy_ebpf::kernel::{
-    Enforcer, First, Interface, KernelError, Loaded, Options, Programs, Sizes,
+    Counted, Enforcer, First, Interface, KernelError, Loaded, Options, Programs, Sizes,
 };
 
 use super::feed::{Place, Wanted};
@@ -60,6 +62,18 @@ pub trait Enforce: Send {
     /// # Errors
     /// The kernel refuses to be read.
     fn judge(&self, id: &ObjectId, outbound: bool, packet: &First) -> Result<Loaded, String>;
+
+    /// What each rule has counted, since the programs were loaded.
+    ///
+    /// # Errors
+    /// The kernel refuses to be read.
+    fn counters(&self) -> Result<BTreeMap<Counted, Counter>, String>;
+
+    /// The words of all rules that a counter is for.
+    ///
+    /// # Errors
+    /// The kernel refuses to be read.
+    fn counted_by(&self, key: &CounterKey) -> Result<Vec<u32>, String>;
 
     /// The interface of a place, if there is one now.
     fn find(&self, place: &Place) -> Option<Interface>;
@@ -119,6 +133,14 @@ impl Enforce for Enforcer {
 
     fn judge(&self, id: &ObjectId, outbound: bool, packet: &First) -> Result<Loaded, String> {
         Enforcer::judge(self, id, outbound, packet).map_err(|e| told(&e))
+    }
+
+    fn counters(&self) -> Result<BTreeMap<Counted, Counter>, String> {
+        Enforcer::counters(self).map_err(|e| told(&e))
+    }
+
+    fn counted_by(&self, key: &CounterKey) -> Result<Vec<u32>, String> {
+        Enforcer::counted_by(self, key).map_err(|e| told(&e))
     }
 
     fn find(&self, place: &Place) -> Option<Interface> {

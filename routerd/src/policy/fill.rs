@@ -35,13 +35,14 @@ impl Fill {
     }
 
     /// Name, entries and most entries of each map.
-    pub fn maps(&self, seen: &Measured) -> [(&'static str, usize, usize); 7] {
+    pub fn maps(&self, seen: &Measured) -> [(&'static str, usize, usize); 8] {
         let sizes = Sizes::default();
         let room = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         let size = &self.size;
         [
             ("CONNECTIONS", seen.connections, room(seen.room)),
             ("COUNTERS", seen.counters, room(sizes.counters())),
+            ("TRAILS", seen.trails, room(sizes.trails())),
             ("ENDPOINTS", self.interfaces, room(sizes.endpoints)),
             // Of both versions, and each has room for so many.
             ("IDENTITY", size.prefixes, room(sizes.prefixes)),

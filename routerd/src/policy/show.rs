@@ -9,7 +9,6 @@ use model::object::ObjectId;
 use model::resources::{Action, PolicyType, TierAction, tier::DEFAULT_TIER};
 use model::snapshot::Snapshot;
 use policy_ebpf::Rule;
-use policy_ebpf::common::event::CounterKey;
 use policy_ebpf::common::tables::{self, rule as word};
 use policy_ebpf::flows::Said;
 
@@ -38,7 +37,6 @@ pub enum ShowError {
 struct Row {
     shown: PolicyRuleShow,
     said: Said,
-    action: Option<tables::Action>,
 }
 
 /// What is in force at an endpoint, by its name, the name of its pod, or an address.
@@ -73,7 +71,7 @@ pub async fn show(s: &Services, endpoint: &str, namespace: &str) -> Result<Polic
     let (numbers, interface, problem) = asked.await?;
     if let Ok(counted) = s.flows.counted().await {
         for (row, number) in rows.iter_mut().zip(numbers) {
-            row.shown.counted = count(row, number, &counted);
+            row.shown.counted = Some(count(row, number, &counted));
         }
     }
     Ok(PolicyShow {
@@ -239,13 +237,6 @@ fn of_direction(
 
 impl Row {
     fn of(direction: PolicyType, said: Said, action: Action, matches: String, staged: bool) -> Row {
-        let counted_as = match action {
-            Action::Allow => Some(tables::Action::Allow),
-            Action::Deny => Some(tables::Action::Deny),
-            // Counted where it is the first that matches.
-            Action::Log => Some(tables::Action::Pass),
-            Action::Pass => None,
-        };
         Row {
             shown: PolicyRuleShow {
                 direction,
@@ -256,32 +247,27 @@ impl Row {
                 counted: None,
             },
             said,
-            action: counted_as,
         }
     }
 }
 
-fn count(row: &Row, number: Option<u32>, counted: &Counted) -> Option<RuleCount> {
-    let (said, action) = (&row.said, row.action?);
-    let rule = match (said, action) {
-        (Said::Profile, tables::Action::Allow) => word::PROFILE_ALLOW,
-        (Said::Profile, _) => word::PROFILE_DENY,
-        _ => match number {
-            Some(number) => word::word(number, action),
-            None => return Some(RuleCount::default()),
-        },
+fn count(row: &Row, number: Option<u32>, counted: &Counted) -> RuleCount {
+    let (said, staged) = (&row.said, row.shown.staged);
+    let rule = match (said, row.shown.action, number) {
+        (Said::Profile, Action::Allow, _) => word::PROFILE_ALLOW,
+        (Said::Profile, ..) => word::PROFILE_DENY,
+        (_, _, None) => return RuleCount::default(),
+        (_, Action::Allow, Some(number)) => word::word(number, tables::Action::Allow),
+        (_, Action::Deny, Some(number)) => word::word(number, tables::Action::Deny),
+        (_, Action::Pass, Some(number)) => word::word(number, tables::Action::Pass),
+        (_, Action::Log, Some(number)) => word::log(number),
     };
-    let staged = row.shown.staged;
-    let key = CounterKey {
-        rule,
-        staged: u32::from(staged),
-    };
-    let kernel = counted.kernel.get(&key).copied().unwrap_or_default();
-    let passed = counted.passed.get(&(said.clone(), staged));
-    let passed = passed.copied().unwrap_or_default();
-    Some(RuleCount {
+    let kernel = counted.kernel.get(&(rule, staged)).copied();
+    let passed = counted.passed.get(&(said.clone(), staged)).copied();
+    let (kernel, passed) = (kernel.unwrap_or_default(), passed.unwrap_or_default());
+    RuleCount {
         packets: kernel.packets + passed.packets,
         bytes: kernel.bytes + passed.bytes,
         connections: kernel.connections,
-    })
+    }
 }

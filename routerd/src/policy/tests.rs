@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use model::api::Health;
 use model::resources::{PolicySpec, PolicyType};
 use model::{Object, manifest};
-use policy_ebpf::kernel::{First, Loaded};
+use policy_ebpf::common::event::{Counter, CounterKey};
+use policy_ebpf::kernel::{Counted, First, Loaded};
 
 use super::*;
 use crate::gone::Gone;
@@ -63,6 +64,14 @@ impl Enforce for Fake {
             true => Err("no such map".to_owned()),
             false => Ok(Loaded::NotProgrammed),
         }
+    }
+
+    fn counters(&self) -> Result<BTreeMap<Counted, Counter>, String> {
+        Ok(BTreeMap::new())
+    }
+
+    fn counted_by(&self, key: &CounterKey) -> Result<Vec<u32>, String> {
+        Ok(vec![key.rule])
     }
 
     fn find(&self, place: &Place) -> Option<Interface> {

@@ -30,13 +30,13 @@ pub(super) fn begin<W: World>(
         flags: 0,
         decided: Decided {
             rule: rule::OF_HOST,
-            staged: 0,
+            ..Decided::default()
         },
     };
     if of_host {
         begins.flags = state::OF_HOST;
         // An entry that is missing is the table's fault, and nothing to hold against the host.
-        count(world, case, begins.decided, [true; 2]);
+        count(world, case, &begins.decided, true, &scratch.work.trail);
         let _ = admit(world, case, begins, scratch);
         return Ok(());
     }
@@ -48,7 +48,7 @@ pub(super) fn begin<W: World>(
             begins.outbound = outbound;
             begins.flags = state::FAILSAFE;
             begins.decided.rule = rule::FAILSAFE;
-            count(world, case, begins.decided, [true; 2]);
+            count(world, case, &begins.decided, true, &scratch.work.trail);
             return admit(world, case, begins, scratch);
         }
     } else if case.outbound
@@ -67,17 +67,11 @@ pub(super) fn begin<W: World>(
     }
     let forward = begins.outbound == case.outbound;
     scratch.work.tuple.of_packet(&scratch.packet, forward);
-    begins.decided.staged = ask(world, case, begins.outbound, &mut scratch.work)?;
-    begins.decided.rule = scratch.work.rule;
+    begins.decided = ask(world, case, begins.outbound, &mut scratch.work)?;
     let allowed = scratch.work.allowed();
-    count(world, case, begins.decided, [allowed; 2]);
+    count(world, case, &begins.decided, allowed, &scratch.work.trail);
     scratch.event.staged = begins.decided.staged;
     if scratch.work.logged != 0 {
-        let logged = Decided {
-            rule: scratch.work.logged,
-            staged: 0,
-        };
-        count(world, case, logged, [allowed; 2]);
         scratch.event.kind = kind::LOG;
         scratch.event.rule = scratch.work.logged;
         tell(world, case.frame, &case.settings, case.now, scratch);
@@ -156,6 +150,7 @@ fn admit<W: World>(
         judged: Word::new(case.judged().word()),
         decided: Word::new(begins.decided.word()),
         flags: Word::new(begins.flags | direction),
+        trails: begins.decided.trails.map(Word::new),
         icmp: scratch.packet.icmp,
         // Segments of one frame are far fewer.
         first_packets: (case.frame.packets & 0xffff) as u16,

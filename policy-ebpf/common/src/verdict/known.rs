@@ -1,9 +1,9 @@
 //! A packet of a connection that is in the table.
 
-use super::{About, Case, ask, count, neighbour, remember, tell};
+use super::{About, Case, add, ask, count, neighbour, remember, tell};
 use crate::connection::{Connection, Decided, state};
 use crate::endpoint::{FailsafeKey, setting};
-use crate::event::{Counter, CounterKey, kind};
+use crate::event::{Counter, kind};
 use crate::reason::Reason;
 use crate::tables::rule;
 use crate::world::{Scratch, World};
@@ -22,7 +22,7 @@ pub(super) fn go_on<W: World>(
     }
     if connection.is_cut() {
         let decided = connection.decided();
-        count(world, case, decided, [false; 2]);
+        count(world, case, &decided, false, &scratch.work.trail);
         scratch.event.rule = decided.rule;
         scratch.event.staged = decided.staged;
         return Err(Reason::Policy);
@@ -75,13 +75,13 @@ fn judge_again<W: World>(
         }
     }
     work.tuple.of_connection(key, connection, outbound);
-    again.decided.staged = ask(world, case, outbound, work)?;
-    again.decided.rule = work.rule;
+    again.decided = ask(world, case, outbound, work)?;
     again.allowed = work.allowed();
     let to_host = flags & state::TO_HOST != 0;
     if to_host && case.settings.flags & setting::ENDPOINT_TO_HOST == 0 {
         again.allowed = false;
         again.decided.rule = rule::ENDPOINT_TO_HOST;
+        again.decided.trails[0] = 0;
     }
     let own = case.endpoint.is_host()
         || !outbound
@@ -89,6 +89,7 @@ fn judge_again<W: World>(
     if !own {
         again.allowed = false;
         again.decided.rule = rule::SPOOFED;
+        again.decided.trails[0] = 0;
     }
     Ok(again)
 }
@@ -111,19 +112,20 @@ fn settle<W: World>(
             false => state::CUT,
         };
     }
-    (connection.decided).set(again.decided.word());
+    connection.set_decided(again.decided);
     connection.flags.set(flags);
     connection.judged.set(case.judged().word());
-    if flags & !before & state::CUT != 0 {
+    let is_cut = flags & !before & state::CUT != 0;
+    let [key, _] = again.decided.counters();
+    if let Some(key) = key.filter(|key| is_cut || key.trail != 0) {
+        // Of what goes on nothing is counted here, and its trail is written down: its packets are in the connection.
         let one = Counter {
-            connections: 1,
+            connections: u64::from(is_cut),
             ..Counter::default()
         };
-        let key = CounterKey {
-            rule: again.decided.rule,
-            staged: 0,
-        };
-        world.count(&key, &one);
+        add(world, key, &one, &scratch.work.trail);
+    }
+    if is_cut {
         scratch.event.kind = kind::CUT;
         scratch.event.rule = again.decided.rule;
         scratch.event.staged = again.decided.staged;

@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use policy_common::tables::{Cell, CellKey};
+
+use crate::engine::lists::Lists;
 use crate::op::{Op, Update};
 
 /// The program would have more cells than it may have, or more rows than there is room for.
@@ -33,6 +36,9 @@ pub(crate) struct Rows {
 /// Writes of which there may be too many.
 pub(crate) struct Cells<'a> {
     pub(super) update: &'a mut Update,
+    pub(super) lists: &'a mut Lists,
+    /// Cells of rules that only log.
+    pub(super) logs: Vec<(CellKey, Vec<Cell>)>,
     /// Rows of identities, which lead to cells and go after them.
     pub(super) classes: Vec<Op>,
     /// Look-ups of combinations that are left; every cell is one at least.
@@ -77,17 +83,23 @@ impl std::ops::Sub for Rows {
 
 impl Cells<'_> {
     /// For what has to be done however much it is.
-    pub(crate) fn unbounded(update: &mut Update) -> Cells<'_> {
+    pub(crate) fn unbounded<'a>(update: &'a mut Update, lists: &'a mut Lists) -> Cells<'a> {
         Cells {
             update,
+            lists,
+            logs: Vec::new(),
             classes: Vec::new(),
             left: usize::MAX,
             spent: HashMap::new(),
         }
     }
 
-    /// Ends with the rows of identities.
+    /// Ends with the cells that are lists, and the rows of identities.
     pub(crate) fn flush(&mut self) {
+        for (key, rules) in self.logs.drain(..) {
+            let cell = self.lists.cell(rules, self.update);
+            (self.update.puts).extend(cell.map(|cell| Op::Cell(key, Some(cell))));
+        }
         self.update.puts.append(&mut self.classes);
     }
 
