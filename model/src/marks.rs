@@ -61,6 +61,11 @@ pub fn is_gateway(ip: std::net::IpAddr) -> bool {
     ip == GATEWAY_V4 || ip == GATEWAY_V6
 }
 
+/// Whether an interface of this name is the host side of a workload's link.
+pub fn is_workload_link(name: &str) -> bool {
+    name.starts_with(WORKLOAD_PREFIX) && ![VXLAN_V4, VXLAN_V6, WIREGUARD].contains(&name)
+}
+
 /// Whether an interface of this name is ours.
 pub fn is_our_link(name: &str) -> bool {
     name.starts_with(LINK_PREFIX)

@@ -328,6 +328,7 @@ fn tiers_sets_and_hosts() {
         Kind::HostEndpoint,
         &[
             json!({"node": "a", "interfaceName": "eth0"}),
+            json!({"node": "a", "interfaceName": "*"}),
             json!({"node": "a", "expectedIPs": ["192.0.2.1"]}),
         ],
     );
@@ -346,7 +347,6 @@ fn tiers_sets_and_hosts() {
             (with(json!({"node": "A"})), "spec.node"),
             (json!({"node": "a"}), "spec.interfaceName"),
             (with(json!({"interfaceName": "lo"})), "spec.interfaceName"),
-            (with(json!({"interfaceName": "*"})), "spec.interfaceName"),
             (with(json!({"interfaceName": "a/b"})), "spec.interfaceName"),
             (
                 with(json!({"interfaceName": "rtd-vx4"})),

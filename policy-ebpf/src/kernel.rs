@@ -10,6 +10,7 @@
 //! moment without enforcement and no table with rows of two processes. Only connections and fragments
 //! are shared by both. They are judged again, since the generation of the world goes on from the old one.
 
+mod attached;
 mod counters;
 mod enforcer;
 mod error;
@@ -24,6 +25,7 @@ mod reader;
 mod sys;
 mod table;
 
+pub use attached::Attached;
 pub use counters::Counted;
 pub use enforcer::{Enforcer, Interface};
 pub use error::KernelError;

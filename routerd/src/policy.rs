@@ -15,6 +15,7 @@ pub mod feed;
 pub mod fill;
 mod handle;
 pub mod judge;
+mod links;
 pub mod metrics;
 pub mod show;
 mod status;
@@ -29,8 +30,8 @@ use std::time::{Duration, Instant};
 use model::api::Health;
 use model::object::{ObjectId, Resource};
 use model::resources::WorkloadEndpointSpec;
-use model::{Cidr, Kind};
-use policy_ebpf::kernel::{Interface, Programs};
+use model::{Cidr, Kind, marks};
+use policy_ebpf::kernel::{Attached, Interface, Programs};
 use policy_ebpf::{Change, Engine, Party, Role, Settings, Update};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -68,7 +69,7 @@ pub struct Owner {
     /// Where endpoints of this node are to be found.
     places: BTreeMap<ObjectId, Place>,
     /// Where the programs are.
-    attached: BTreeMap<ObjectId, Interface>,
+    attached: Attached,
     /// Workloads that ADD is at, and of which the store has not told yet.
     added: BTreeMap<ObjectId, Vec<Cidr>>,
     /// Why they are not where they should be.
@@ -105,7 +106,7 @@ impl Owner {
             listed: false,
             taken_over: false,
             places: BTreeMap::new(),
-            attached: BTreeMap::new(),
+            attached: Attached::default(),
             added: BTreeMap::new(),
             unattached: BTreeMap::new(),
             unwritten: Vec::new(),
@@ -247,6 +248,10 @@ impl Owner {
         self.compile(changes);
         if self.listed {
             moved.iter().for_each(|id| self.settle(id));
+            let is_lasting = |id| self.places.get(id).is_some_and(|p: &Place| !p.of_cni);
+            if moved.iter().any(is_lasting) {
+                self.settle_everywhere();
+            }
         }
     }
 
@@ -318,46 +323,115 @@ impl Owner {
 
     /// Brings the programs to where an endpoint is.
     fn settle(&mut self, id: &ObjectId) {
-        let (Some(place), Ok(kernel)) = (self.places.get(id), &mut self.kernel) else {
+        let (Some(place), Ok(kernel)) = (self.places.get(id), &self.kernel) else {
             return;
         };
-        // Its interface came with ADD and ends with DEL.
-        let standing = self.attached.get(id);
-        if place.of_cni && standing.is_some_and(|i| place.is_as(i)) {
-            return;
-        }
-        let Some(interface) = kernel.find(place) else {
-            // Nothing can pass an interface that is not there; one that comes is looked at.
-            self.unattached.remove(id);
-            return;
-        };
-        if standing == Some(&interface) {
-            return;
-        }
-        match kernel.attach(id, &interface) {
-            Ok(()) => {
-                self.unattached.remove(id);
-                self.attached.insert(id.clone(), interface);
+        if place.is_everywhere() {
+            match self.everywhere(id, kernel.as_ref()) {
+                Ok(wanted) => self.bring(id, wanted),
+                Err(why) => self.complain(id, why),
             }
-            Err(e) => {
-                if self.unattached.insert(id.clone(), e.clone()).is_none() {
-                    warn!(endpoint = %id, "{e}");
-                }
+            return;
+        }
+        // Its interface came with ADD and ends with DEL.
+        if place.of_cni && self.attached.of(id).any(|i| place.is_as(i)) {
+            return;
+        }
+        match kernel.find(place) {
+            Some(interface) => self.bring(id, vec![interface]),
+            // Nothing can pass an interface that is not there; one that comes is looked at.
+            None => {
+                self.unattached.remove(id);
             }
         }
     }
 
+    /// The interfaces of an endpoint that is at all of the host: those that are no workload's, and that no other
+    /// endpoint of the host names.
+    fn everywhere(&self, id: &ObjectId, kernel: &dyn Enforce) -> Result<Vec<Interface>, String> {
+        let mut others = self.places.iter().filter(|(other, _)| *other != id);
+        let rival = others.find(|(other, place)| *other < id && place.is_everywhere());
+        if let Some((rival, _)) = rival {
+            return Err(format!(
+                "{id}: {rival} is for all interfaces of this node already: delete one of them"
+            ));
+        }
+        let others = self.places.iter().filter(|(other, _)| *other != id);
+        let named = others.filter_map(|(_, place)| match place.interface.as_str() {
+            "" => kernel.find(place).map(|interface| interface.name),
+            name => Some(name.to_owned()),
+        });
+        let held = self.attached.iter().filter(|(_, at)| !at.host);
+        let taken: BTreeSet<String> = held.map(|(_, at)| at.name.clone()).chain(named).collect();
+        let mut all = kernel.interfaces();
+        all.retain(|i| !marks::is_workload_link(&i.name) && !taken.contains(&i.name));
+        Ok(all)
+    }
+
+    /// Brings the programs of an endpoint to these interfaces, and takes them away from its others.
+    fn bring(&mut self, id: &ObjectId, wanted: Vec<Interface>) {
+        let Ok(kernel) = &mut self.kernel else {
+            return;
+        };
+        let there = |ifindex| wanted.iter().any(|i| i.ifindex == ifindex);
+        let of = self.attached.of(id).map(|i| i.ifindex);
+        let gone: Vec<u32> = of.filter(|ifindex| !there(*ifindex)).collect();
+        let mut failed = None;
+        for interface in wanted {
+            if self.attached.get(id, interface.ifindex) == Some(&interface) {
+                continue;
+            }
+            match kernel.attach(id, &interface) {
+                Ok(()) => {
+                    self.attached.put(id, interface);
+                }
+                Err(e) => failed = Some(e),
+            }
+        }
+        for ifindex in gone {
+            self.attached.remove(id, ifindex);
+            if let Err(e) = kernel.detach(id, ifindex) {
+                warn!(endpoint = %id, "{e}");
+            }
+        }
+        match failed {
+            Some(why) => self.complain(id, why),
+            None => {
+                self.unattached.remove(id);
+            }
+        }
+    }
+
+    /// Says once why an endpoint is not where it should be.
+    fn complain(&mut self, id: &ObjectId, why: String) {
+        if self.unattached.insert(id.clone(), why.clone()).is_none() {
+            warn!(endpoint = %id, "{why}");
+        }
+    }
+
+    /// Has endpoints that are at all interfaces of the host make way for one that is at one, or come back.
+    fn settle_everywhere(&mut self) {
+        if !self.listed {
+            return;
+        }
+        let everywhere = self
+            .places
+            .iter()
+            .filter(|(_, place)| place.is_everywhere());
+        let ids: Vec<ObjectId> = everywhere.map(|(id, _)| id.clone()).collect();
+        ids.iter().for_each(|id| self.settle(id));
+    }
+
     /// Takes the programs away from an endpoint that is gone.
     fn leave(&mut self, id: &ObjectId) {
-        self.places.remove(id);
+        let place = self.places.remove(id);
         self.added.remove(id);
         self.unattached.remove(id);
-        if self.attached.remove(id).is_some()
-            && let Ok(kernel) = &mut self.kernel
-            && let Err(e) = kernel.detach(id)
-        {
-            warn!(endpoint = %id, "{e}");
+        if place.is_some_and(|place| !place.of_cni) {
+            // Before it leaves, so that there is no moment without one.
+            self.settle_everywhere();
         }
+        self.bring(id, Vec::new());
     }
 
     fn hold(&mut self, id: &ObjectId, mut interface: Interface) -> Answer {
@@ -368,8 +442,16 @@ impl Owner {
             return Ok(());
         };
         kernel.attach(id, &interface)?;
+        let ifindex = interface.ifindex;
+        self.attached.put(id, interface);
         self.unattached.remove(id);
-        self.attached.insert(id.clone(), interface);
+        // Those of an earlier ADD.
+        let of = self.attached.of(id).map(|i| i.ifindex);
+        let old: Vec<u32> = of.filter(|old| *old != ifindex).collect();
+        for old in old {
+            self.attached.remove(id, old);
+            kernel.detach(id, old)?;
+        }
         Ok(())
     }
 
@@ -387,9 +469,11 @@ impl Owner {
             return self.unenforced(&id);
         };
         let own = Place::of_workload(endpoint).own;
-        if let Some(held) = self.attached.get_mut(&id) {
-            held.own.clone_from(&own);
-            kernel.attach(&id, held)?;
+        let held = self.attached.of(&id).next().cloned();
+        if let Some(mut interface) = held {
+            interface.own.clone_from(&own);
+            kernel.attach(&id, &interface)?;
+            self.attached.put(&id, interface);
         }
         self.added.insert(id.clone(), own);
         if let Some(why) = &self.failed {

@@ -144,9 +144,12 @@ impl<'w, 'a> Judge<'w, 'a> {
             Who::Host { name } => name,
             Who::Node { name: node, .. } => {
                 let hosts = &inputs.snapshot.host_endpoints;
-                let mut of_node = hosts.iter().filter(|(_, r)| r.spec.node == node);
+                let of_node = hosts.iter().filter(|(_, r)| r.spec.node == node);
                 let device = device(inputs, end, node, way);
-                let (name, _) = of_node.find(|(_, r)| is_at(&r.spec, end.ip, device))?;
+                let there = of_node.filter(|(_, r)| is_at(&r.spec, end.ip, device));
+                // One for all interfaces is at those that no other names.
+                let (name, _) =
+                    there.min_by_key(|(_, r)| r.spec.interface_name == ALL_INTERFACES)?;
                 name
             }
             Who::Workload { .. } | Who::Nobody | Who::Outside => return None,

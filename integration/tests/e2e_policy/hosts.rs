@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use integration::lab::probe::dial::{self, Doors, Outcome};
-use integration::lab::{self, MeshSpec, Netns, wait};
-use integration::scenario::{CONVERGE, mesh_configuration};
+use integration::lab::{self, MeshSpec, Netns, Node, wait};
+use integration::scenario::{CONVERGE, mesh_configuration, pools};
 
 use crate::rig::{PATIENCE, WEB, calico, delete, enforces, expect, mesh, pod};
 
@@ -62,6 +62,79 @@ fn a_host_endpoint_closes_all_but_failsafe_ports_and_what_is_allowed() -> Result
         delete(n2, "hostendpoint", "n2-eth0")?;
         host_is(&outside, &at, &[open, (WEB, Outcome::Answered)])
     })
+}
+
+#[test]
+fn a_host_endpoint_for_all_interfaces_is_at_every_one_but_those_of_workloads() -> Result<()> {
+    lab::run("policy-host-all", |lab| {
+        let mesh = mesh(lab, &MeshSpec::flat(2), "Always")?;
+        mesh.node(0)?.apply(&pools("Always", true))?;
+        let near = pod(lab, mesh.node(0)?, "near", &[])?;
+        let far = pod(lab, mesh.node(1)?, "far", &[])?;
+        let beside = pod(lab, mesh.node(1)?, "beside", &[])?;
+        let n2 = mesh.node(1)?;
+        let _doors = Doors::open(&n2.ns, &[WEB, SSH])?;
+        let outside = mesh.outside.clone();
+        let at = ["172.31.1.12", "fd31:0:0:1::12"];
+        let open = (SSH, Outcome::Answered);
+        host_is(&outside, &at, &[open, (WEB, Outcome::Answered)])?;
+        let host = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\n\
+                    metadata: { name: n2-all, labels: { role: host } }\nspec: { node: n2, interfaceName: '*' }\n";
+        n2.apply(host)?;
+        host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
+        // What goes through the host is unaffected: between nodes, on the node, and masqueraded to the outside.
+        let through = [
+            (&near, &far, WEB, true),
+            (&far, &near, WEB, true),
+            (&beside, &far, WEB, true),
+        ];
+        expect(&through)?;
+        let _world = Doors::open(&outside, &[WEB])?;
+        for ip in ["172.31.0.10", "fd31::10"] {
+            let to = SocketAddr::new(ip.parse()?, WEB);
+            wait("the outside to answer", CONVERGE, || {
+                let got = dial::tcp(far.ns(), to, PATIENCE)?;
+                ensure!(got == Outcome::Answered, "{to}: {got:?}");
+                Ok(())
+            })?;
+        }
+        // The overlay is a way to the host like any other, and a workload of the node is none of its interfaces.
+        let tunnel = tunnel_address(n2)?;
+        host_is(near.ns(), &[&tunnel], &[open, (WEB, Outcome::Silent)])?;
+        host_is(beside.ns(), &at, &[open, (WEB, Outcome::Answered)])?;
+        // One that appears later is covered as well.
+        let other = lab.netns("other")?;
+        n2.ns.ip("link add late0 type veth peer name late1")?;
+        n2.ns
+            .output("ip", &format!("link set late1 netns {}", other.name()))?;
+        n2.ns
+            .ip("addr add 192.0.2.1/24 dev late0\nlink set late0 up")?;
+        other.ip("addr add 192.0.2.2/24 dev late1\nlink set late1 up")?;
+        host_is(&other, &["192.0.2.1"], &[open, (WEB, Outcome::Silent)])?;
+        let allow = "{ selector: role == 'host', types: [Ingress], ingress: [\
+                     { action: Allow, protocol: TCP, source: { nets: [192.0.2.0/24] }, destination: { ports: [8080] } } ] }";
+        n2.apply(&calico("GlobalNetworkPolicy", "host", allow))?;
+        host_is(&other, &["192.0.2.1"], &[open, (WEB, Outcome::Answered)])?;
+        host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
+        // One that names an interface goes before it there.
+        let named = host.replace("n2-all", "n2-late").replace("'*'", "late0");
+        n2.apply(&named.replace("role: host", "role: none"))?;
+        host_is(&other, &["192.0.2.1"], &[open, (WEB, Outcome::Silent)])?;
+        delete(n2, "hostendpoint", "n2-late")?;
+        host_is(&other, &["192.0.2.1"], &[open, (WEB, Outcome::Answered)])?;
+        n2.ns.ip("link del late0")?;
+        delete(n2, "hostendpoint", "n2-all")?;
+        host_is(&outside, &at, &[open, (WEB, Outcome::Answered)])?;
+        expect(&through)
+    })
+}
+
+/// The address that a node has in the overlay of IPv4.
+fn tunnel_address(node: &Node) -> Result<String> {
+    let shown = node.ns.output("ip", "-4 -o addr show dev rtd.vxlan4")?;
+    let mut words = shown.split_whitespace().skip_while(|word| *word != "inet");
+    let address = words.nth(1).and_then(|a| a.split('/').next());
+    address.map(str::to_owned).context("no address")
 }
 
 #[test]

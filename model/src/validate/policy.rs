@@ -192,11 +192,7 @@ fn interface(check: &mut Check, spec: &HostEndpointSpec) {
             "is required where there are no expectedIPs",
             "write the interface, or its expectedIPs",
         ),
-        "" => return,
-        ALL_INTERFACES => (
-            "stands for all interfaces, which is not built",
-            "write a HostEndpoint for each interface, or its expectedIPs",
-        ),
+        "" | ALL_INTERFACES => return,
         "lo" => (
             "is the loopback interface",
             "write an interface to the outside",

@@ -111,7 +111,7 @@ pub mod state {
     pub const CUT: u64 = 2;
     /// Policy says no, and the setting to let connections end by themselves that it goes on.
     pub const KEPT: u64 = 4;
-    /// The host began it, to its own workload: no rules.
+    /// The host began it, to its own workload, or it is of others behind an address of the host: no rules.
     pub const OF_HOST: u64 = 8;
     /// It goes to the endpoint's own host.
     pub const TO_HOST: u64 = 16;

@@ -77,7 +77,7 @@ pub mod setting {
     pub const KEEP_CONNECTIONS: u32 = 2;
 }
 
-/// Key of OWN, a longest-prefix table: the addresses that a workload may send from.
+/// Key of OWN, a longest-prefix table: the addresses that a workload may send from, and those of the host.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnKey {

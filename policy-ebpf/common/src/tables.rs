@@ -65,7 +65,7 @@ pub mod rule {
     pub const PROFILE_DENY: u32 = word(2, Action::Deny);
     /// A port of the host that no policy closes.
     pub const FAILSAFE: u32 = word(3, Action::Allow);
-    /// From the host itself to its own workload.
+    /// From the host itself to its own workload, and what it masquerades.
     pub const OF_HOST: u32 = word(4, Action::Allow);
     /// To the workload's own host, and the setting for that says no.
     pub const ENDPOINT_TO_HOST: u32 = word(5, Action::Deny);

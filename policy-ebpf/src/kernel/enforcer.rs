@@ -10,6 +10,7 @@ use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings, flag, set
 use policy_common::event::{Counter, CounterKey};
 use policy_common::packet::mapped;
 
+use super::attached::Attached;
 use super::counters::{Counted, Counters};
 use super::error::KernelError;
 use super::loaded::{First, Loaded};
@@ -28,9 +29,9 @@ pub struct Interface {
     pub ifindex: u32,
     /// MAC address of the workload.
     pub mac: Mac,
-    /// What the workload may send from.
+    /// What the workload may send from; of the host, its addresses there.
     pub own: Vec<Cidr>,
-    /// The host itself is the endpoint, and none of the two above counts.
+    /// The host itself is the endpoint, and no MAC address counts.
     pub host: bool,
 }
 
@@ -40,7 +41,7 @@ pub struct Enforcer {
     programs: Programs,
     chains: BTreeMap<ObjectId, Chains>,
     counters: Counters,
-    interfaces: BTreeMap<ObjectId, Interface>,
+    attached: Attached,
     settings: Settings,
     /// Where the generations of the world begin, behind those of the process before.
     world: u32,
@@ -62,7 +63,7 @@ impl Enforcer {
             programs,
             chains: BTreeMap::new(),
             counters: Counters::default(),
-            interfaces: BTreeMap::new(),
+            attached: Attached::default(),
             settings,
             world,
         };
@@ -110,7 +111,8 @@ impl Enforcer {
         outbound: bool,
         packet: &First,
     ) -> Result<Loaded, KernelError> {
-        match self.interfaces.get(id) {
+        // What is at several interfaces is the same at each.
+        match self.attached.of(id).next() {
             Some(interface) => self.programs.judge(interface.ifindex, outbound, packet),
             None => Ok(Loaded::Detached),
         }
@@ -187,23 +189,16 @@ impl Enforcer {
         Ok(())
     }
 
-    /// Puts an endpoint to its interface: from here on its policy is enforced there, and until the
-    /// compiler has spoken of it nothing passes.
+    /// Puts an endpoint to an interface, beside others that it has: from here on its policy is enforced there, and
+    /// until the compiler has spoken of it nothing passes. Another endpoint that was there gives way in one write.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), KernelError> {
-        let before = match self.interfaces.get(id) {
-            Some(old) if old.ifindex == interface.ifindex => old.own.clone(),
-            Some(_) => {
-                self.detach(id)?;
-                Vec::new()
-            }
-            None => Vec::new(),
-        };
+        let before = self.attached.put(id, interface.clone());
+        let before = before.map(|(_, old)| old.own).unwrap_or_default();
         self.write_own(interface, &before)?;
-        self.interfaces.insert(id.clone(), interface.clone());
-        self.write_endpoint(id)?;
+        self.write_endpoint(id, interface)?;
         let (name, ifindex) = (&interface.name, interface.ifindex);
         match self.programs.is_attached(name, ifindex) {
             true => Ok(()),
@@ -211,12 +206,22 @@ impl Enforcer {
         }
     }
 
-    /// Takes an endpoint away from its interface.
+    /// Takes an endpoint away from all its interfaces.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn detach(&mut self, id: &ObjectId) -> Result<(), KernelError> {
-        let Some(interface) = self.interfaces.remove(id) else {
+        let own: Vec<u32> = self.attached.of(id).map(|i| i.ifindex).collect();
+        let mut own = own.into_iter();
+        own.try_for_each(|ifindex| self.detach_from(id, ifindex))
+    }
+
+    /// Takes an endpoint away from an interface, if it is there.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach_from(&mut self, id: &ObjectId, ifindex: u32) -> Result<(), KernelError> {
+        let Some(interface) = self.attached.remove(id, ifindex) else {
             return Ok(());
         };
         self.programs.detach(&interface.name, interface.ifindex)?;
@@ -239,10 +244,12 @@ impl Enforcer {
             .try_for_each(|p| table.remove(&own(ifindex, p)))
     }
 
-    fn write_endpoint(&self, id: &ObjectId) -> Result<(), KernelError> {
-        let Some(interface) = self.interfaces.get(id) else {
-            return Ok(());
-        };
+    fn write_endpoints(&self, id: &ObjectId) -> Result<(), KernelError> {
+        let mut interfaces = self.attached.of(id);
+        interfaces.try_for_each(|interface| self.write_endpoint(id, interface))
+    }
+
+    fn write_endpoint(&self, id: &ObjectId, interface: &Interface) -> Result<(), KernelError> {
         // Without chains there is no such chain: nothing passes.
         let chains = self.chains.get(id).copied().unwrap_or_default();
         let endpoint = Endpoint {
@@ -342,11 +349,11 @@ impl Enforcer {
             }
             Op::Endpoint(id, Some(chains)) => {
                 self.chains.insert(id.clone(), *chains);
-                self.write_endpoint(id)
+                self.write_endpoints(id)
             }
             Op::Endpoint(id, None) => {
                 self.chains.remove(id);
-                self.write_endpoint(id)
+                self.write_endpoints(id)
             }
             Op::List(number, list) => {
                 self.counters.put_list(*number, list.as_deref());

@@ -1,15 +1,12 @@
 //! What enforces policy: the kernel, behind a trait, so that the owner can be tested without.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use model::kernel::LinkName;
 use model::object::ObjectId;
-use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{AddressFamily, SockaddrLike};
 use nix::time::{ClockId, clock_gettime};
 use policy_ebpf::Update;
 use policy_ebpf::common::event::{Counter, CounterKey};
@@ -18,6 +15,7 @@ use policy_ebpf::kernel::{
 };
 
 use super::feed::{Place, Wanted};
+use super::links;
 use crate::flows;
 
 /// How long TCP may go on that is older than policy on this host.
@@ -33,17 +31,18 @@ pub trait Enforce: Send {
     /// What stood before is in force then.
     fn apply(&mut self, update: &Update) -> Result<(), String>;
 
-    /// Enforces an endpoint's policy at an interface, or tells more about it.
+    /// Enforces an endpoint's policy at an interface, beside others that it has, or tells more about it. Another
+    /// endpoint that was there gives way.
     ///
     /// # Errors
     /// There is no such interface, or the kernel refuses.
     fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), String>;
 
-    /// Ends that. The interface may be gone.
+    /// Ends that, if the endpoint is there still. The interface may be gone.
     ///
     /// # Errors
     /// The kernel refuses.
-    fn detach(&mut self, id: &ObjectId) -> Result<(), String>;
+    fn detach(&mut self, id: &ObjectId, ifindex: u32) -> Result<(), String>;
 
     /// Ends what a process before enforced where nothing is attached now.
     ///
@@ -77,6 +76,9 @@ pub trait Enforce: Send {
 
     /// The interface of a place, if there is one now.
     fn find(&self, place: &Place) -> Option<Interface>;
+
+    /// The interfaces of the host that carry Ethernet, without the loopback one, as its own.
+    fn interfaces(&self) -> Vec<Interface>;
 }
 
 /// Loads the programs, beside those of a process before, and lets flows read what they see.
@@ -115,8 +117,8 @@ impl Enforce for Enforcer {
         Enforcer::attach(self, id, interface).map_err(|e| told(&e))
     }
 
-    fn detach(&mut self, id: &ObjectId) -> Result<(), String> {
-        Enforcer::detach(self, id).map_err(|e| told(&e))
+    fn detach(&mut self, id: &ObjectId, ifindex: u32) -> Result<(), String> {
+        Enforcer::detach_from(self, id, ifindex).map_err(|e| told(&e))
     }
 
     fn take_over(&mut self) -> Result<(), String> {
@@ -145,30 +147,23 @@ impl Enforce for Enforcer {
 
     fn find(&self, place: &Place) -> Option<Interface> {
         let name = match place.interface.as_str() {
-            "" => with_address(&place.addresses)?,
+            "" => links::with_address(&place.addresses)?,
             name => name.to_owned(),
         };
         name.parse::<LinkName>().ok()?;
+        if place.host {
+            return links::all().into_iter().find(|i| i.name == name);
+        }
         Some(Interface {
             ifindex: if_nametoindex(name.as_str()).ok()?,
             name,
             mac: place.mac,
             own: place.own.clone(),
-            host: place.host,
+            host: false,
         })
     }
-}
 
-/// The interface that has one of these addresses.
-fn with_address(wanted: &[IpAddr]) -> Option<String> {
-    let mut all = getifaddrs().ok()?;
-    let found = all.find(|i| {
-        let address = i.address.as_ref().and_then(|a| match a.family() {
-            Some(AddressFamily::Inet) => a.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())),
-            Some(AddressFamily::Inet6) => a.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())),
-            _ => None,
-        });
-        address.is_some_and(|a| wanted.contains(&a))
-    })?;
-    Some(found.interface_name)
+    fn interfaces(&self) -> Vec<Interface> {
+        links::of_ethernet()
+    }
 }

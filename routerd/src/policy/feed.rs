@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use model::kernel::Mac;
 use model::object::{ObjectId, Resource};
+use model::resources::host_endpoint::ALL_INTERFACES;
 use model::resources::{
     EndpointToHostAction, HostEndpointSpec, LiveConnections, WorkloadEndpointSpec,
 };
@@ -29,7 +30,7 @@ pub enum Input {
 /// Where an endpoint is, and what its interface may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its interface; empty where one of `addresses` says which.
+    /// Its interface; empty where one of `addresses` says which, and `*` for all that are nobody else's.
     pub interface: String,
     /// Of which an interface of the host has one.
     pub addresses: Vec<IpAddr>,
@@ -104,6 +105,11 @@ impl Place {
             host: true,
             of_cni: false,
         }
+    }
+
+    /// Whether it is at all interfaces of the host.
+    pub(super) fn is_everywhere(&self) -> bool {
+        self.host && self.interface == ALL_INTERFACES
     }
 
     /// Whether an interface is what is here, whatever its number.

@@ -24,7 +24,7 @@ impl Fill {
     /// As of now.
     pub fn of(seen: &Seen<'_>) -> Fill {
         let places = seen.places.keys();
-        let without = places.filter(|id| !seen.attached.contains_key(id));
+        let without = places.filter(|id| !seen.attached.has(id));
         Fill {
             generation: seen.engine.generation(),
             interfaces: seen.attached.len(),

@@ -7,7 +7,7 @@ use model::kernel::{LinkName, Mac};
 use model::object::{ObjectId, Resource};
 use model::resources::WorkloadEndpointSpec;
 use policy_ebpf::Engine;
-use policy_ebpf::kernel::Interface;
+use policy_ebpf::kernel::{Attached, Interface};
 use tokio::sync::oneshot;
 
 use super::enforce::Enforce;
@@ -21,7 +21,7 @@ pub struct Seen<'a> {
     /// The compiler.
     pub engine: &'a Engine,
     /// Where the programs are.
-    pub attached: &'a BTreeMap<ObjectId, Interface>,
+    pub attached: &'a Attached,
     /// Where endpoints of this node are to be found.
     pub places: &'a BTreeMap<ObjectId, Place>,
     /// What enforces policy, or why there is nothing to do so with.

@@ -65,7 +65,8 @@ pub async fn show(s: &Services, endpoint: &str, namespace: &str) -> Result<Polic
     let asked = s.policy.ask(move |seen| {
         let number = |rule: &Option<Rule>| seen.engine.number(rule.as_ref()?);
         let numbers: Vec<Option<u32>> = rules.iter().map(number).collect();
-        let interface = seen.attached.get(&of).map(|i| i.name.clone());
+        let names: Vec<&str> = seen.attached.of(&of).map(|i| i.name.as_str()).collect();
+        let interface = (!names.is_empty()).then(|| names.join(", "));
         (numbers, interface, problem(seen, &of))
     });
     let (numbers, interface, problem) = asked.await?;

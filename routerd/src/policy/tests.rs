@@ -1,9 +1,11 @@
 //! The owner with a kernel that only remembers.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use model::api::Health;
+use model::kernel::Mac;
 use model::resources::{PolicySpec, PolicyType};
 use model::{Object, manifest};
 use policy_ebpf::common::event::{Counter, CounterKey};
@@ -17,15 +19,15 @@ use crate::gone::Gone;
 enum Told {
     Apply,
     Attach(String, Vec<String>),
-    Detach(String),
+    Detach(String, u32),
     TakeOver,
     Configure(bool),
 }
 
 struct Fake {
     told: Sender<Told>,
-    /// Interfaces that are there.
-    links: Vec<&'static str>,
+    /// Interfaces that are there, from number 7 on; without a name those that are gone.
+    links: Arc<Mutex<Vec<&'static str>>>,
     refuses: bool,
 }
 
@@ -44,8 +46,8 @@ impl Enforce for Fake {
         Ok(())
     }
 
-    fn detach(&mut self, id: &ObjectId) -> Result<(), String> {
-        let _ = self.told.send(Told::Detach(id.name.clone()));
+    fn detach(&mut self, id: &ObjectId, ifindex: u32) -> Result<(), String> {
+        let _ = self.told.send(Told::Detach(id.name.clone(), ifindex));
         Ok(())
     }
 
@@ -75,14 +77,28 @@ impl Enforce for Fake {
     }
 
     fn find(&self, place: &Place) -> Option<Interface> {
-        let there = self.links.contains(&place.interface.as_str());
-        there.then(|| Interface {
+        let links = self.links.lock().unwrap();
+        let at = links.iter().position(|name| *name == place.interface)?;
+        Some(Interface {
             name: place.interface.clone(),
-            ifindex: 7,
+            ifindex: 7 + u32::try_from(at).unwrap(),
             mac: place.mac,
             own: place.own.clone(),
             host: place.host,
         })
+    }
+
+    fn interfaces(&self) -> Vec<Interface> {
+        let links = self.links.lock().unwrap().clone();
+        let there = (7..).zip(links).filter(|(_, name)| !name.is_empty());
+        let each = there.map(|(ifindex, name)| Interface {
+            name: name.to_owned(),
+            ifindex,
+            mac: Mac([0; 6]),
+            own: Vec::new(),
+            host: true,
+        });
+        each.collect()
     }
 }
 
@@ -91,18 +107,20 @@ struct Rig {
     told: Receiver<Told>,
     status: watch::Receiver<Option<View>>,
     thread: JoinHandle<()>,
+    links: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Rig {
     fn with(links: &[&'static str], refuses: bool) -> Rig {
         let (told, seen) = channel();
-        let links = links.to_vec();
+        let links = Arc::new(Mutex::new(links.to_vec()));
         let fake = Fake {
             told,
-            links,
+            links: links.clone(),
             refuses,
         };
-        Rig::start(move || Ok(Box::new(fake) as Box<dyn Enforce>), seen)
+        let rig = Rig::start(move || Ok(Box::new(fake) as Box<dyn Enforce>), seen);
+        Rig { links, ..rig }
     }
 
     fn without_kernel() -> Rig {
@@ -120,7 +138,21 @@ impl Rig {
             told,
             status,
             thread,
+            links: Arc::default(),
         }
+    }
+
+    /// Interfaces are others from here on.
+    async fn link(&self, links: &[&'static str]) {
+        *self.links.lock().unwrap() = links.to_vec();
+        self.handle.links_changed();
+        self.settled().await;
+    }
+
+    /// What was sent before has been taken in, and what follows from it is done by the time of the second answer.
+    async fn settled(&self) {
+        self.handle.ask(|_| ()).await.unwrap();
+        self.handle.ask(|_| ()).await.unwrap();
     }
 
     /// Ends the owner; what the kernel was told besides writes, and the last status.
@@ -188,7 +220,7 @@ async fn a_workload_is_held_closed_before_it_is_admitted() {
         Told::TakeOver,
         own(&[]),
         own(&["10.0.0.5/32"]),
-        Told::Detach("web".to_owned()),
+        Told::Detach("web".to_owned(), 7),
     ];
     assert_eq!(told, expected);
 }
@@ -340,4 +372,63 @@ fn what_is_in_force_is_asked_of_the_kernel_or_it_is_said_that_there_is_none() {
         assert!(why.ends_with("no programs"), "{why}");
     }
     rig.end();
+}
+
+fn host(name: &str, interface: &str) -> [Input; 2] {
+    let id = ObjectId {
+        kind: Kind::HostEndpoint,
+        namespace: None,
+        name: name.to_owned(),
+    };
+    let party = Party {
+        role: Role::Host {
+            default_allow: false,
+        },
+        nets: Vec::new(),
+        ..Party::local(&web())
+    };
+    let place = Place {
+        interface: interface.to_owned(),
+        host: true,
+        of_cni: false,
+        own: Vec::new(),
+        ..Place::of_workload(&web())
+    };
+    [
+        Input::Change(Change::Party(id.clone(), Some(party))),
+        Input::Place(id, place),
+    ]
+}
+
+#[tokio::test]
+async fn one_for_all_interfaces_is_at_those_that_nobody_else_has() {
+    let rig = Rig::with(&["eth0", "rtd0", "rtd.vxlan4"], false);
+    let at = |name: &str| Told::Attach(name.to_owned(), Vec::new());
+    let off = |name: &str, ifindex| Told::Detach(name.to_owned(), ifindex);
+    let mut inputs = listed();
+    inputs.extend(host("every", "*"));
+    rig.handle.listed(inputs);
+    rig.settled().await;
+    rig.link(&["eth0", "rtd0", "rtd.vxlan4", "eth1"]).await;
+    // One by name takes its interface over, and gives it back, without a moment between.
+    rig.handle.feed(host("one", "eth1").into());
+    rig.settled().await;
+    let one = host("one", "eth1")[0].id().unwrap();
+    rig.handle.feed(Input::gone(&one).into_iter().collect());
+    rig.link(&["", "rtd0", "rtd.vxlan4", "eth1"]).await;
+    // There can be one of its kind only, and the next comes when it goes.
+    rig.handle.feed(host("next", "*").into());
+    rig.settled().await;
+    let status = rig.status.borrow().clone().unwrap().subsystem;
+    assert_eq!(status.state, Health::Failed);
+    assert!(status.message.contains("HostEndpoint/every"), "{status:?}");
+    let every = host("every", "*")[0].id().unwrap();
+    rig.handle.feed(Input::gone(&every).into_iter().collect());
+    rig.settled().await;
+    let (told, status) = rig.end();
+    let mut expected = vec![own(&["10.0.0.5/32"]), at("eth0"), at("rtd.vxlan4")];
+    expected.extend([Told::TakeOver, at("eth1"), at("eth1"), at("eth1")]);
+    expected.extend([off("every", 7), at("rtd.vxlan4"), at("eth1")]);
+    assert_eq!(told, expected);
+    assert_eq!(status.unwrap().subsystem.state, Health::Ok);
 }

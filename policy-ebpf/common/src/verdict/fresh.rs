@@ -42,6 +42,14 @@ pub(super) fn begin<W: World>(
     }
     if case.endpoint.is_host() {
         if is_forwarded(world, case, &scratch.packet) {
+            if !(case.outbound
+                && neighbour::is_own(world, case.frame.ifindex, &scratch.packet.source))
+            {
+                return Ok(());
+            }
+            // Masqueraded: its answers come to an address of the host, and are none of its business either.
+            begins.flags = state::OF_HOST;
+            let _ = admit(world, case, begins, scratch);
             return Ok(());
         }
         if let Some(outbound) = failsafe(world, case, opens, &scratch.packet) {

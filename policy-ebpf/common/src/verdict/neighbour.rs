@@ -20,9 +20,9 @@ mod message {
     pub(super) const ADVERTISEMENT: u8 = 136;
 }
 
-/// Whether a workload may send from an address.
+/// Whether an address is one of the endpoint's: of a workload, that it may send from it.
 #[inline(always)]
-fn is_own<W: World>(world: &W, ifindex: u32, address: &Address) -> bool {
+pub(super) fn is_own<W: World>(world: &W, ifindex: u32, address: &Address) -> bool {
     world.is_own(&OwnKey {
         prefix_len: OwnKey::BITS,
         ifindex: ifindex.to_be_bytes(),
