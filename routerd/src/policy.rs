@@ -329,7 +329,7 @@ impl Owner {
         if place.is_everywhere() {
             match self.everywhere(id, kernel.as_ref()) {
                 Ok(wanted) => self.bring(id, wanted),
-                Err(why) => self.complain(id, why),
+                Err(why) => self.complain(id, &why),
             }
             return;
         }
@@ -395,7 +395,7 @@ impl Owner {
             }
         }
         match failed {
-            Some(why) => self.complain(id, why),
+            Some(why) => self.complain(id, &why),
             None => {
                 self.unattached.remove(id);
             }
@@ -403,8 +403,9 @@ impl Owner {
     }
 
     /// Says once why an endpoint is not where it should be.
-    fn complain(&mut self, id: &ObjectId, why: String) {
-        if self.unattached.insert(id.clone(), why.clone()).is_none() {
+    fn complain(&mut self, id: &ObjectId, why: &str) {
+        let before = self.unattached.insert(id.clone(), why.to_owned());
+        if before.is_none() {
             warn!(endpoint = %id, "{why}");
         }
     }
