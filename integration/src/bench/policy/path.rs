@@ -13,10 +13,10 @@ use crate::lab::{Cni, Lab, Mesh, MeshSpec, Node, Workload, wait};
 use crate::scenario::{self, CONVERGE};
 
 /// Many and short, so that what else the machine does hits few of them, and both of what is compared.
-const ROUNDS: usize = 15;
-const STREAM: Duration = Duration::from_millis(400);
-const TRIPS: Duration = Duration::from_millis(250);
-const DIALS: Duration = Duration::from_millis(300);
+const ROUNDS: usize = 31;
+const STREAM: Duration = Duration::from_millis(200);
+const TRIPS: Duration = Duration::from_millis(120);
+const DIALS: Duration = Duration::from_millis(120);
 const RULES: usize = 10_000;
 /// What a policy may take of the path without one.
 const GOAL: f64 = 0.97;
