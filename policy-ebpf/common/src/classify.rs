@@ -200,6 +200,8 @@ fn log<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
 ///
 /// In the kernel this and its parts are functions of their own. What they find out is in memory when they
 /// end, so the verifier walks each turn of the loops around them once, instead of once for each outcome.
+/// Kernels before 6.8 allow 512 bytes of stack to all functions in a call, and round each one's up to 32: this one calls
+/// functions that call none.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 #[cfg_attr(not(target_arch = "bpf"), inline(always))]
 pub fn judge<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
@@ -218,8 +220,7 @@ pub fn judge<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
 
 /// Finds the classes of the packet, and the groups that can have a match: the rules know something of each
 /// dimension that they look at.
-#[cfg_attr(target_arch = "bpf", inline(never))]
-#[cfg_attr(not(target_arch = "bpf"), inline(always))]
+#[inline(always)]
 fn know<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
     work.groups = u32::from(masks);
     work.classes = [NO_CLASS; 4];

@@ -26,12 +26,14 @@ use crate::world::Kernel;
 
 /// What the host gets from an interface: of a workload, what that sends.
 #[classifier]
+#[inline(always)]
 pub fn from_wire(context: TcContext) -> i32 {
     run(&context, true)
 }
 
 /// What the host puts onto an interface: of a workload, what that gets.
 #[classifier]
+#[inline(always)]
 pub fn to_wire(context: TcContext) -> i32 {
     run(&context, false)
 }
