@@ -200,7 +200,7 @@ fn log<T: Tables>(tables: &T, program: u32, masks: u16, work: &mut Work) {
 ///
 /// In the kernel this and its parts are functions of their own. What they find out is in memory when they
 /// end, so the verifier walks each turn of the loops around them once, instead of once for each outcome.
-/// Kernels before 6.8 allow 512 bytes of stack to all functions in a call, and round each one's up to 32: this one calls
+/// Kernels such as 6.1 allow 512 bytes of stack to all functions in a call, and round each one's up to 32: this one calls
 /// functions that call none.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 #[cfg_attr(not(target_arch = "bpf"), inline(always))]
