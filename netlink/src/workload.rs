@@ -13,6 +13,7 @@
 //! workload's namespace; each side then gets what hangs on the families alone, which can be done
 //! while the addresses are being chosen, and in a second batch what hangs on the addresses.
 
+mod plain;
 mod ready;
 mod side;
 mod wanted;
@@ -23,6 +24,7 @@ use std::os::fd::AsRawFd;
 use model::kernel::{LinkKind, LinkName, Mac};
 use model::{Cidr, Family};
 use netlink_packet_route::RouteNetlinkMessage as Message;
+pub use plain::{PlainAttach, adopt_plain, release_plain};
 pub(crate) use wanted::source_check;
 pub use wanted::{Object, Side, container_side, host_side, plain_side};
 
@@ -45,17 +47,6 @@ pub struct WorkloadAttach {
     pub host_mac: Mac,
     /// MTU of both ends, bytes; at least 1280 with an IPv6 address.
     pub mtu: u32,
-    /// The workload's addresses, each a /32 or /128.
-    pub ips: Vec<Cidr>,
-}
-
-/// An interface that somebody else made, such as a virtual machine's tap device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlainAttach {
-    /// The interface on the host.
-    pub interface: LinkName,
-    /// Ethernet address of the workload behind it.
-    pub mac: Mac,
     /// The workload's addresses, each a /32 or /128.
     pub ips: Vec<Cidr>,
 }
@@ -233,49 +224,6 @@ pub fn check(w: &WorkloadAttach) -> Result<(), Vec<Discrepancy>> {
             found: e.to_string(),
         }]),
     }
-}
-
-/// Makes the host's part for an interface that somebody else made; its index.
-///
-/// # Errors
-/// When there is no such interface, or anything cannot be made.
-pub fn adopt_plain(p: &PlainAttach) -> Result<u32, Error> {
-    validate_ips(&describe::link(&p.interface), &p.ips)?;
-    let mut socket = open()?;
-    let index = index_of(&mut socket, p.interface)?;
-    send_host(&mut socket, index, &plain_side(p))?;
-    Ok(index)
-}
-
-/// Deletes what [`adopt_plain`] made, but for the interface's switches. Done when all is gone.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn release_plain(p: &PlainAttach) -> Result<(), Error> {
-    let mut socket = open()?;
-    let Some(found) = observe::link_by_name(&mut socket, p.interface.as_str())? else {
-        return Ok(());
-    };
-    let index = found.link.index;
-    for object in plain_side(p).objects {
-        let (message, flags) = match &object {
-            Object::Route(key, route) => encode::delete_route(key, route, &|_| index),
-            Object::Neighbour(n) => encode::delete_neighbour(index, n.ip, n.mac),
-            Object::Address(a) => encode::delete_address(index, *a),
-            Object::Sysctl(..) | Object::Up { .. } => continue,
-        };
-        let answer = socket
-            .send(&mut Batch::of(&message, flags))
-            .pop()
-            .unwrap_or(Ok(()));
-        let gone = [libc::ESRCH, libc::ENOENT, libc::ENODEV, libc::EADDRNOTAVAIL];
-        if let Err(e) = answer
-            && !gone.contains(&e.errno)
-        {
-            return Err(e.during("delete", object.describe(p.interface)));
-        }
-    }
-    Ok(())
 }
 
 fn wait(w: &WorkloadAttach, ready: Ready) -> Result<(), Error> {
