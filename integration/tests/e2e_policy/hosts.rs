@@ -23,6 +23,26 @@ fn host_is(from: &Netns, at: &[&str], wanted: &[(u16, Outcome)]) -> Result<()> {
     })
 }
 
+/// Addresses of the second node.
+const AT: [&str; 2] = ["172.31.1.12", "fd31:0:0:1::12"];
+/// A failsafe port.
+const OPEN: (u16, Outcome) = (SSH, Outcome::Answered);
+
+/// The second node as an endpoint.
+fn host_endpoint(name: &str, interface: &str) -> String {
+    format!(
+        "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {{ name: {name}, labels: {{ role: host }} }}\n\
+         spec: {{ node: n2, interfaceName: {interface} }}\n"
+    )
+}
+
+/// Closes all but failsafe ports of the second node, which were open.
+fn closes(n2: &Node, outside: &Netns, host: &str) -> Result<()> {
+    host_is(outside, &AT, &[OPEN, (WEB, Outcome::Answered)])?;
+    n2.apply(host)?;
+    host_is(outside, &AT, &[OPEN, (WEB, Outcome::Silent)])
+}
+
 #[test]
 fn a_host_endpoint_closes_all_but_failsafe_ports_and_what_is_allowed() -> Result<()> {
     lab::run("policy-host", |lab| {
@@ -32,13 +52,8 @@ fn a_host_endpoint_closes_all_but_failsafe_ports_and_what_is_allowed() -> Result
         let n2 = mesh.node(1)?;
         let _doors = Doors::open(&n2.ns, &[WEB, SSH])?;
         let outside = mesh.outside.clone();
-        let at = ["172.31.1.12", "fd31:0:0:1::12"];
-        let open = (SSH, Outcome::Answered);
-        host_is(&outside, &at, &[open, (WEB, Outcome::Answered)])?;
-        let host = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\n\
-                    metadata: { name: n2-eth0, labels: { role: host } }\nspec: { node: n2, interfaceName: eth0 }\n";
-        n2.apply(host)?;
-        host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
+        let (at, open) = (AT, OPEN);
+        closes(n2, &outside, &host_endpoint("n2-eth0", "eth0"))?;
         // What is forwarded is for the workloads' policies, and the host goes on as a node.
         expect(&[(&near, &far, WEB, true), (&far, &near, WEB, true)])?;
         let allow = "{ selector: role == 'host', types: [Ingress], ingress: [\
@@ -75,13 +90,8 @@ fn a_host_endpoint_for_all_interfaces_is_at_every_one_but_those_of_workloads() -
         let n2 = mesh.node(1)?;
         let _doors = Doors::open(&n2.ns, &[WEB, SSH])?;
         let outside = mesh.outside.clone();
-        let at = ["172.31.1.12", "fd31:0:0:1::12"];
-        let open = (SSH, Outcome::Answered);
-        host_is(&outside, &at, &[open, (WEB, Outcome::Answered)])?;
-        let host = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\n\
-                    metadata: { name: n2-all, labels: { role: host } }\nspec: { node: n2, interfaceName: '*' }\n";
-        n2.apply(host)?;
-        host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
+        let (at, open) = (AT, OPEN);
+        closes(n2, &outside, &host_endpoint("n2-all", "'*'"))?;
         // What goes through the host is unaffected: between nodes, on the node, and masqueraded to the outside.
         let through = [
             (&near, &far, WEB, true),
@@ -117,7 +127,7 @@ fn a_host_endpoint_for_all_interfaces_is_at_every_one_but_those_of_workloads() -
         host_is(&other, &["192.0.2.1"], &[open, (WEB, Outcome::Answered)])?;
         host_is(&outside, &at, &[open, (WEB, Outcome::Silent)])?;
         // One that names an interface goes before it there.
-        let named = host.replace("n2-all", "n2-late").replace("'*'", "late0");
+        let named = host_endpoint("n2-late", "late0");
         n2.apply(&named.replace("role: host", "role: none"))?;
         host_is(&other, &["192.0.2.1"], &[open, (WEB, Outcome::Silent)])?;
         delete(n2, "hostendpoint", "n2-late")?;
