@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
@@ -25,10 +26,27 @@ pub struct Netns {
     file: Arc<File>,
 }
 
+/// Lets daemons with mounts of their own see what is mounted in a directory after they have started, as `ip netns`
+/// does where the system has not done it for all directories.
+fn share(directory: &Path) -> nix::Result<()> {
+    let none: Option<&str> = None;
+    let share = || mount(none, directory, none, MsFlags::MS_SHARED, none);
+    match share() {
+        // It is no mount point yet.
+        Err(Errno::EINVAL) => {
+            let with_all = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some(directory), directory, none, with_all, none)?;
+            share()
+        }
+        done => done,
+    }
+}
+
 impl Netns {
     /// Makes a namespace.
     pub(super) fn create(name: &str) -> Result<Netns> {
         std::fs::create_dir_all(DIR).with_context(|| format!("make {DIR}"))?;
+        share(Path::new(DIR)).with_context(|| format!("share {DIR}"))?;
         let path = Path::new(DIR).join(name);
         File::create_new(&path).with_context(|| format!("make {}", path.display()))?;
         let bind = || -> Result<()> {
