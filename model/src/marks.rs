@@ -31,6 +31,9 @@ pub const NFT_TABLE: &str = "routerd";
 /// The nftables table that watches over what leaves in clear, family `inet`. It is one of its own, so that its
 /// counters outlive a change of the other.
 pub const NFT_GUARD: &str = "routerd_guard";
+/// The nftables table that cuts workloads off which policies select where nothing enforces them, family `inet`. It has
+/// an owner of its own.
+pub const NFT_CUTOFF: &str = "routerd_cutoff";
 
 /// Names of the policy programs' links and maps, below the BPF file system.
 pub const BPF_DIRECTORY: &str = "/sys/fs/bpf/routerd";

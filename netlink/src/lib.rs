@@ -13,6 +13,7 @@
 //!   CNI ADD/DEL/CHECK ──► workload::{attach, detach, check}    own sockets, any thread
 //!   explain ──► Lookup: one packet's way                       own socket, any thread
 //!   BGP's best routes ──► LearntRoutes::{adopt, apply, check}  own socket, one thread
+//!   whom policy cuts off ──► Cutoff::{observe, set}           own socket, one thread
 //! ```
 //!
 //! Invariants:
@@ -53,6 +54,7 @@ pub use learnt::LearntRoutes;
 pub use lookup::Lookup;
 use model::kernel::{ClearText, Observed, Op};
 pub use monitor::{Event, Monitor};
+pub use nft::cutoff::Cutoff;
 pub use plan::{Conflict, Plan, plan};
 
 /// A kernel that can be looked at and changed.

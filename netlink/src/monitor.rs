@@ -38,7 +38,7 @@ pub enum Event {
     RoutesChanged,
     /// A neighbour or forwarding entry that is permanent, ours or on a link of ours.
     NeighboursChanged,
-    /// Our nftables table.
+    /// One of our nftables tables.
     NatChanged,
     /// Notifications were lost: anything may have changed.
     Overrun,

@@ -1,5 +1,5 @@
-//! Our nftables tables: each written in one transaction and read back whole. One masquerades; the other is in
-//! [`guard`].
+//! Our nftables tables: each written in one transaction and read back whole. One masquerades; the others are in
+//! [`guard`] and [`cutoff`].
 //!
 //! ```text
 //! table inet routerd {
@@ -12,6 +12,7 @@
 //! }
 //! ```
 
+pub(crate) mod cutoff;
 mod guard;
 mod table;
 mod wire;
@@ -28,7 +29,7 @@ use crate::{Error, Refusal};
 
 const TABLE: &str = model::marks::NFT_TABLE;
 /// All tables of ours.
-const TABLES: [&str; 2] = [TABLE, model::marks::NFT_GUARD];
+const TABLES: [&str; 3] = [TABLE, model::marks::NFT_GUARD, model::marks::NFT_CUTOFF];
 
 /// nftables in the network namespace of the thread that opened it.
 pub(crate) struct Nftables {

@@ -96,6 +96,8 @@ pub(super) enum Step {
     Network { offset: u32, len: u32 },
     /// In a set, or not in it.
     Lookup { set: String, not: bool },
+    /// The packet came in by the interface of this name.
+    InInterface,
     /// The packet leaves by the interface of this name.
     OutInterface,
     /// Not equal to this.

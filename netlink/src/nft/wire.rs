@@ -83,6 +83,8 @@ const REGISTER: u32 = 1;
 const META_PROTOCOL: u32 = 15;
 /// `NFT_PAYLOAD_NETWORK_HEADER`.
 const NETWORK_HEADER: u32 = 1;
+/// `NFT_META_IIFNAME`.
+const META_IN: u32 = 6;
 /// `NFT_META_OIFNAME`.
 const META_OUT: u32 = 7;
 const CMP_EQUAL: u32 = 0;
@@ -250,17 +252,18 @@ fn write_step(out: &mut Vec<u8>, step: &Step) {
         }
     };
     let name = match step {
-        Step::Protocol => {
-            numbers(&mut data, &[REGISTER, META_PROTOCOL]);
-            "meta"
-        }
         Step::Equal(value) => {
             numbers(&mut data, &[REGISTER, CMP_EQUAL]);
             nest(&mut data, 3, |out| put(out, DATA_VALUE, value));
             "cmp"
         }
-        Step::OutInterface => {
-            numbers(&mut data, &[REGISTER, META_OUT]);
+        Step::Protocol | Step::InInterface | Step::OutInterface => {
+            let key = match step {
+                Step::InInterface => META_IN,
+                Step::OutInterface => META_OUT,
+                _ => META_PROTOCOL,
+            };
+            numbers(&mut data, &[REGISTER, key]);
             "meta"
         }
         Step::NotEqual(value) => {
@@ -383,6 +386,7 @@ fn known_step(name: &str, data: Attrs<'_>) -> Option<Step> {
     let on_register = |kind| number(kind) == Some(REGISTER);
     let step = match name {
         "meta" if number(2)? == META_PROTOCOL && on_register(1) => Step::Protocol,
+        "meta" if number(2)? == META_IN && on_register(1) => Step::InInterface,
         "meta" if number(2)? == META_OUT && on_register(1) => Step::OutInterface,
         "cmp" if number(2)? == CMP_NOT_EQUAL && on_register(1) => {
             Step::NotEqual(Attrs::new(data.find(3)?).find(DATA_VALUE)?.to_vec())
@@ -464,7 +468,8 @@ mod tests {
     #[test]
     fn rules_are_read_as_written() {
         let guard = super::super::guard::rules(true, [7, 9]);
-        for wanted in table::rules().into_iter().chain(guard) {
+        let cutoff = super::super::cutoff::chains().map(|(_, rule)| rule);
+        for wanted in table::rules().into_iter().chain(guard).chain(cutoff) {
             let mut out = Vec::new();
             for step in &wanted {
                 nest(&mut out, LIST_ELEMENT, |out| write_step(out, step));

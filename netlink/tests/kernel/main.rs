@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // a failed test panics
 
+mod cutoff;
 mod guard;
 mod learnt;
 mod lookup;
