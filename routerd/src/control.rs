@@ -454,8 +454,12 @@ mod tests {
             let (facts, facts_view) = watch::channel(Facts::default());
             let (wanted, wanted_view) = watch::channel(None);
             let (ipam, _ipam) = Ipam::new();
-            let (_policy, policy, _) =
-                policy::Owner::new("n1", Vec::new(), || Err("no kernel".to_owned()));
+            let (_policy, policy, _) = policy::Owner::new(
+                "n1",
+                Vec::new(),
+                || Err("no kernel".to_owned()),
+                policy::FakeBar::default(),
+            );
             let outputs = Outputs {
                 reconcile,
                 desired,

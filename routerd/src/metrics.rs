@@ -190,6 +190,12 @@ fn registry(s: &Served, asked: &Asked) -> Registry {
         "Workload endpoints on this node",
         facts.local_endpoints,
     );
+    let policy = s.views.policy.borrow().clone();
+    gauge(
+        "policy_cut_off_workloads",
+        "Workloads that are cut off, since policies select them that this node cannot enforce",
+        policy.map_or(0, |view| view.cut_off),
+    );
     gauge(
         "remote_endpoints",
         "Workload endpoints on other nodes",

@@ -9,8 +9,11 @@
 //! An interface is held before anything can pass it: programs are attached that know nothing of the endpoint, and so let
 //! nothing through. It is admitted once its address is known, by the same change that the store will tell later.
 //! The programs of a daemon before judge by its maps until this one has written all of its own. Stopping changes nothing.
+//! Where there are no programs, `barrier` closes the interfaces of workloads that policies select.
 
 mod attach;
+mod barrier;
+mod cutoff;
 mod enforce;
 pub mod feed;
 pub mod fill;
@@ -39,11 +42,16 @@ use tracing::{info, warn};
 
 use crate::gone::Watched;
 use crate::metrics::Metrics;
+use barrier::Barrier;
+#[cfg(test)]
+pub(crate) use barrier::tests::FakeBar;
+pub use barrier::{Bar, Nft};
 pub use enforce::{Enforce, load};
 pub use feed::{Input, Place, Wanted};
 use handle::{Answer, Message};
 pub use handle::{Handle, Seen};
 pub use status::View;
+pub(crate) use status::several;
 
 /// Pause before what failed is tried again.
 const TICK: Duration = Duration::from_secs(2);
@@ -71,6 +79,8 @@ pub struct Owner {
     places: BTreeMap<ObjectId, Place>,
     /// Where the programs are.
     attached: Attached,
+    /// What closes interfaces where there is no kernel to enforce with.
+    barrier: Barrier,
     /// Workloads that ADD is at, and of which the store has not told yet.
     added: BTreeMap<ObjectId, Vec<Cidr>>,
     /// Why they are not where they should be.
@@ -93,6 +103,7 @@ impl Owner {
         node: &str,
         needs: Vec<(u8, u16)>,
         load: impl FnOnce() -> Result<Box<dyn Enforce>, String> + Send + 'static,
+        bar: impl Bar + 'static,
     ) -> (Owner, Handle, watch::Receiver<Option<View>>) {
         let (outbox, inbox) = mpsc::channel();
         let (view, seen) = watch::channel(None);
@@ -108,6 +119,7 @@ impl Owner {
             taken_over: false,
             places: BTreeMap::new(),
             attached: Attached::default(),
+            barrier: Barrier::new(bar),
             added: BTreeMap::new(),
             unattached: BTreeMap::new(),
             unwritten: Vec::new(),
@@ -161,6 +173,7 @@ impl Owner {
                 match message {
                     Message::Stop => return,
                     Message::Look => look = true,
+                    Message::LookAtBarrier => self.barrier.forget(),
                     message => self.take(message),
                 }
             }
@@ -171,6 +184,7 @@ impl Owner {
             if look && self.listed {
                 self.look();
             }
+            self.bar();
             self.tell();
         }
     }
@@ -183,6 +197,7 @@ impl Owner {
     fn is_settled(&self) -> bool {
         self.unwritten.is_empty()
             && self.unattached.is_empty()
+            && self.barrier.failed.is_none()
             && (self.is_configured() || self.kernel.is_err())
             && (self.taken_over || !self.listed || self.kernel.is_err())
     }
@@ -212,9 +227,10 @@ impl Owner {
                 engine: &self.engine,
                 attached: &self.attached,
                 places: &self.places,
+                barrier: &self.barrier,
                 kernel: self.kernel.as_deref().map_err(String::as_str),
             }),
-            Message::Look | Message::Stop => {}
+            Message::Look | Message::LookAtBarrier | Message::Stop => {}
         }
     }
 
@@ -369,21 +385,27 @@ impl Owner {
         Err(format!("policies select it that nothing enforces: {why}"))
     }
 
+    /// The policies in force that select an endpoint.
+    fn selecting(&self, id: &ObjectId) -> impl Iterator<Item = &ObjectId> {
+        let policies = self.engine.selecting(id);
+        policies.filter(|policy| !policy.kind.is_staged())
+    }
+
     fn is_selected(&self, id: &ObjectId) -> bool {
-        let mut policies = self.engine.selecting(id);
-        policies.any(|policy| !policy.kind.is_staged())
+        self.selecting(id).next().is_some()
     }
 
     fn tell(&self) {
         if !self.listed {
             return;
         }
-        let local = self.places.keys();
-        let open = |id: &&ObjectId| self.kernel.is_err() && self.is_selected(id);
+        let hosts = self.places.iter().filter(|(_, place)| place.host);
+        let open = |id: &ObjectId| self.kernel.is_err() && self.is_selected(id);
         let subsystem = status::subsystem(&status::Facts {
             node: &self.node,
             missing: self.kernel.as_ref().err().map(String::as_str),
-            open: local.clone().filter(open).count(),
+            open: hosts.filter(|(id, _)| open(id)).count(),
+            barrier: &self.barrier,
             endpoints: self.attached.len(),
             policies: self.engine.policies().count(),
             problems: self.engine.problems().map(|(_, e)| e.to_string()).collect(),
@@ -394,6 +416,7 @@ impl Owner {
         let view = View {
             subsystem,
             missing: self.kernel.as_ref().err().cloned(),
+            cut_off: self.barrier.cut_off().count(),
         };
         self.view.send_if_modified(|old| {
             let new = old.as_ref() != Some(&view);
@@ -414,6 +437,10 @@ impl Owner {
 /// # Errors
 /// When the kernel refuses.
 pub fn clean_up(directory: &std::path::Path) -> anyhow::Result<()> {
+    let mut cutoff = netlink::Cutoff::open();
+    if cutoff.observe()?.is_some() {
+        cutoff.set(&BTreeSet::new())?;
+    }
     match policy_ebpf::kernel::is_present(directory) {
         true => Ok(Programs::clean_up(directory)?),
         false => Ok(()),

@@ -321,6 +321,16 @@ pub fn is_built() -> bool {
     !OBJECT.is_empty()
 }
 
+/// Whether an interface of the namespace of this thread has both programs, of whichever process.
+pub fn has_programs(directory: &Path, interface: &str, ifindex: u32) -> bool {
+    let place = Place {
+        directory: &links_of(directory),
+        interface,
+        ifindex,
+    };
+    (Hook::BOTH.into_iter()).all(|hook| hooks::is_there(&place, hook).unwrap_or(false))
+}
+
 /// Whether a directory is there with anything of ours.
 pub fn is_present(directory: &Path) -> bool {
     fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some())

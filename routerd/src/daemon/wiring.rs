@@ -89,7 +89,9 @@ pub(super) fn wire(
         loading.join().unwrap_or_else(ended)
     };
     let needs = policy::feed::needs(&config.datastore);
-    let (policy_owner, policy, policy_view) = policy::Owner::new(&node, needs, load);
+    let bar = policy::Nft::open(config.bpf_dir.clone());
+    ports.extend(bar.port());
+    let (policy_owner, policy, policy_view) = policy::Owner::new(&node, needs, load, bar);
     let policy_owner = policy_owner.with_metrics(metrics.clone());
     let host = ReconcileHost::new(state.switches());
     let seed = u64::from_ne_bytes(crate::random::bytes());
@@ -358,11 +360,20 @@ fn listen(
             control.blocking_links(links);
             reconcile.changed();
         }
-        Event::RoutesChanged | Event::Overrun => {
+        Event::RoutesChanged => {
             bgp.routes_changed();
             reconcile.changed();
         }
-        Event::NeighboursChanged | Event::NatChanged => reconcile.changed(),
+        Event::NeighboursChanged => reconcile.changed(),
+        Event::NatChanged => {
+            policy.tables_changed();
+            reconcile.changed();
+        }
+        Event::Overrun => {
+            bgp.routes_changed();
+            policy.tables_changed();
+            reconcile.changed();
+        }
     };
     Monitor::spawn(ports, heard)
 }

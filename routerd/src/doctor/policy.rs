@@ -5,6 +5,7 @@ use model::api::{DoctorCheck, Health};
 use super::{check, ok};
 use crate::flows::Measured;
 use crate::policy::fill::Fill;
+use crate::policy::several;
 
 /// Share of a map from which on it is worth a look, in percent.
 const FULL: usize = 80;
@@ -15,18 +16,24 @@ pub(super) fn checks(fill: &Fill, seen: Option<&Measured>) -> Vec<DoctorCheck> {
     if let Some(why) = &fill.missing {
         let message = format!("the policy programs are not loaded: {why}");
         let fix = "see the kernel's log, and run a routerd that was built with `make`";
-        return vec![check(NAME, Health::Degraded, message, fix)];
+        let mut checks = vec![check(NAME, Health::Degraded, message, fix)];
+        checks.extend(fill.cut_off.iter().map(|who| {
+            check(
+                NAME,
+                Health::Degraded,
+                format!("{who} is cut off: policies select it, or might, and this node cannot enforce them"),
+                "mend the above and start routerd again, delete the policies, or run the workload on another node",
+            )
+        }));
+        return checks;
     }
     let mut checks = Vec::new();
-    if let [first, rest @ ..] = fill.without.as_slice() {
-        let more = match rest.len() {
-            0 => String::new(),
-            n => format!(" (and {n} more)"),
-        };
+    if !fill.without.is_empty() {
+        let who = several(&fill.without);
         checks.push(check(
             NAME,
             Health::Degraded,
-            format!("{first}{more}: its interface is not there, or has no programs"),
+            format!("{who}: its interface is not there, or has no programs"),
             "see interfaceName, or expectedIPs of a host, and the daemon's log",
         ));
     }
@@ -81,5 +88,13 @@ mod tests {
         fill.missing = Some("built without the policy programs".to_owned());
         let found = checks(&fill, None);
         assert_eq!((found.len(), found[0].state), (1, Health::Degraded));
+        fill.cut_off = vec!["WorkloadEndpoint/shop/web".to_owned()];
+        let found = checks(&fill, None);
+        assert!(
+            found[1]
+                .message
+                .starts_with("WorkloadEndpoint/shop/web is cut off"),
+            "{found:?}"
+        );
     }
 }

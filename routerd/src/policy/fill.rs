@@ -17,6 +17,8 @@ pub struct Fill {
     pub without: Vec<String>,
     /// Why there is nothing to enforce policy with.
     pub missing: Option<String>,
+    /// Workloads that are cut off for that, by name.
+    pub cut_off: Vec<String>,
     size: Size,
 }
 
@@ -30,6 +32,7 @@ impl Fill {
             interfaces: seen.attached.len(),
             without: without.map(ToString::to_string).collect(),
             missing: seen.missing().map(str::to_owned),
+            cut_off: seen.barrier.cut_off().map(ToString::to_string).collect(),
             size: seen.engine.size(),
         }
     }

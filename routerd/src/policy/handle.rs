@@ -10,6 +10,7 @@ use policy_ebpf::Engine;
 use policy_ebpf::kernel::{Attached, Interface};
 use tokio::sync::oneshot;
 
+use super::barrier::Barrier;
 use super::enforce::Enforce;
 use super::feed::{Input, Place};
 use crate::gone::{Fate, Gone};
@@ -24,6 +25,8 @@ pub struct Seen<'a> {
     pub attached: &'a Attached,
     /// Where endpoints of this node are to be found.
     pub places: &'a BTreeMap<ObjectId, Place>,
+    /// Who is cut off.
+    pub barrier: &'a Barrier,
     /// What enforces policy, or why there is nothing to do so with.
     pub kernel: Result<&'a dyn Enforce, &'a str>,
 }
@@ -44,6 +47,8 @@ pub(super) enum Message {
     Listed(Vec<Input>),
     /// Interfaces came or went.
     Look,
+    /// Somebody else changed the table that cuts workloads off.
+    LookAtBarrier,
     Hold(ObjectId, Interface, mpsc::SyncSender<Answer>),
     Admit(Box<Resource<WorkloadEndpointSpec>>, oneshot::Sender<Answer>),
     Release(ObjectId),
@@ -74,6 +79,11 @@ impl Handle {
     /// Interfaces of the host came, went or changed.
     pub fn links_changed(&self) {
         let _ = self.outbox.send(Message::Look);
+    }
+
+    /// Somebody else changed an nftables table of ours.
+    pub fn tables_changed(&self) {
+        let _ = self.outbox.send(Message::LookAtBarrier);
     }
 
     /// Begins to attach the programs to a workload's interface that is down, and gives what waits until they are

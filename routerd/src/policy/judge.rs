@@ -40,6 +40,15 @@ pub enum Ruled {
 pub fn judge(seen: &Seen<'_>, asked: &Asked) -> Ruled {
     let kernel = match seen.kernel {
         Ok(kernel) => kernel,
+        Err(why) if seen.barrier.cuts_off(&asked.endpoint) => {
+            let why = format!(
+                "dropped: the workload is cut off, since nothing enforces policy here: {why}"
+            );
+            return Ruled::Otherwise {
+                allowed: false,
+                why,
+            };
+        }
         Err(why) => {
             let why = format!("everything passes, since policy cannot be enforced here: {why}");
             return Ruled::Otherwise { allowed: true, why };

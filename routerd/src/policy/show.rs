@@ -141,6 +141,11 @@ fn find(
 
 fn problem(seen: &super::Seen<'_>, id: &ObjectId) -> Option<String> {
     if let Some(why) = seen.missing() {
+        if seen.barrier.cuts_off(id) {
+            return Some(format!(
+                "the workload is cut off, since policy cannot be enforced on this node: {why}"
+            ));
+        }
         return Some(format!("policy cannot be enforced on this node: {why}"));
     }
     let mut problems = seen.engine.problems();

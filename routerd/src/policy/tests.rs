@@ -1,5 +1,7 @@
 //! The owner with a kernel that only remembers.
 
+mod barrier;
+
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -108,10 +110,16 @@ struct Rig {
     status: watch::Receiver<Option<View>>,
     thread: JoinHandle<()>,
     links: Arc<Mutex<Vec<&'static str>>>,
+    bar: FakeBar,
 }
 
 impl Rig {
     fn with(links: &[&'static str], refuses: bool) -> Rig {
+        Rig::behind(FakeBar::default(), links, refuses)
+    }
+
+    /// The same, with what another daemon has cut off.
+    fn behind(bar: FakeBar, links: &[&'static str], refuses: bool) -> Rig {
         let (told, seen) = channel();
         let links = Arc::new(Mutex::new(links.to_vec()));
         let fake = Fake {
@@ -119,19 +127,24 @@ impl Rig {
             links: links.clone(),
             refuses,
         };
-        let rig = Rig::start(move || Ok(Box::new(fake) as Box<dyn Enforce>), seen);
+        let rig = Rig::start(move || Ok(Box::new(fake) as Box<dyn Enforce>), seen, bar);
         Rig { links, ..rig }
     }
 
     fn without_kernel() -> Rig {
-        Rig::start(|| Err("no programs".to_owned()), channel().1)
+        Rig::barred(FakeBar::default())
+    }
+
+    fn barred(bar: FakeBar) -> Rig {
+        Rig::start(|| Err("no programs".to_owned()), channel().1, bar)
     }
 
     fn start(
         load: impl FnOnce() -> Result<Box<dyn Enforce>, String> + Send + 'static,
         told: Receiver<Told>,
+        bar: FakeBar,
     ) -> Rig {
-        let (owner, handle, status) = Owner::new("n1", Vec::new(), load);
+        let (owner, handle, status) = Owner::new("n1", Vec::new(), load, bar.clone());
         let thread = std::thread::spawn(|| owner.run());
         Rig {
             handle,
@@ -139,6 +152,7 @@ impl Rig {
             status,
             thread,
             links: Arc::default(),
+            bar,
         }
     }
 
