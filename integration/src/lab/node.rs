@@ -109,14 +109,23 @@ impl Node {
         self.write_config(&format!("{text}\n{lines}\n"))
     }
 
-    /// Leaves the daemon no BPF file system, from its next start on: it enforces no policy, and nothing of it is at
-    /// any interface.
+    /// Leaves the daemon no BPF file system, from its next start on: it enforces no policy. What one before has put to
+    /// interfaces stays there.
     ///
     /// # Errors
     /// When its configuration cannot be read or written.
     pub fn lacks_bpf(&self) -> Result<()> {
         let text = std::fs::read_to_string(self.config())?;
         self.write_config(&text.replace("/bpf/routerd", "/state/bpf"))
+    }
+
+    /// Gives it back, from the daemon's next start on.
+    ///
+    /// # Errors
+    /// When its configuration cannot be read or written.
+    pub fn has_bpf(&self) -> Result<()> {
+        let text = std::fs::read_to_string(self.config())?;
+        self.write_config(&text.replace("/state/bpf", "/bpf/routerd"))
     }
 
     /// Path of `routerd.toml`.

@@ -1,5 +1,6 @@
 //! Policy between workloads, hosts and strangers, as whoever applies manifests sees it.
 
+mod cutoff;
 mod faults;
 mod hosts;
 mod live;
