@@ -22,6 +22,7 @@ mod maps;
 mod pins;
 mod programs;
 mod reader;
+mod rtnetlink;
 mod sys;
 mod table;
 
@@ -34,5 +35,6 @@ pub use loaded::{Behind, First, Loaded};
 pub use maps::{Maps, Sizes};
 pub use programs::{LAYOUT, Options, Programs, Test, has_programs, is_built, is_present};
 pub use reader::Reader;
+pub use rtnetlink::mtu;
 pub use sys::{Plain, Prefix4, Prefix6};
 pub use table::Table;

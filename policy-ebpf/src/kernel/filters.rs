@@ -4,21 +4,17 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use model::marks::TC_PRIORITY;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage as Request;
 use netlink_packet_route::tc::{
     TcAttribute, TcBpfFlags, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption,
 };
-use netlink_sys::{Socket, SocketAddr, protocols};
 
 use super::hooks::Hook;
+use super::rtnetlink::ask;
 
 /// Frames of every protocol (`linux/if_ether.h`).
 const ETH_P_ALL: u16 = 3;
-/// Bytes that the kernel says of one request.
-const ANSWER: usize = 4096;
 
 /// Puts programs to an interface, each in the place of the one that a filter of ours has there.
 ///
@@ -112,33 +108,4 @@ fn with_program(ifindex: u32, hook: Hook, program: BorrowedFd<'_>) -> TcMessage 
     let options = options.into_iter().map(TcOption::Bpf).collect();
     m.attributes = vec![TcAttribute::Kind(kind), TcAttribute::Options(options)];
     m
-}
-
-/// Sends requests in one message. Each is answered: by nothing, by an object or by an error.
-fn ask(requests: Vec<(Request, u16)>) -> io::Result<Vec<io::Result<Option<Request>>>> {
-    let socket = Socket::new(protocols::NETLINK_ROUTE)?;
-    let mut bytes = Vec::new();
-    let count = requests.len();
-    for (request, flags) in requests {
-        let mut message = NetlinkMessage::from(request);
-        message.header.flags = NLM_F_REQUEST | flags;
-        message.finalize();
-        let start = bytes.len();
-        bytes.resize(start + message.buffer_len(), 0);
-        message.serialize(bytes.get_mut(start..).unwrap_or_default());
-    }
-    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0)?;
-    let mut answers = Vec::with_capacity(count);
-    while answers.len() < count {
-        let mut answer = Vec::with_capacity(ANSWER);
-        // The kernel has answered before it gave the call back.
-        socket.recv(&mut answer, libc::MSG_DONTWAIT)?;
-        let answer = NetlinkMessage::deserialize(&answer).map_err(io::Error::other)?;
-        answers.push(match answer.payload {
-            NetlinkPayload::InnerMessage(object) => Ok(Some(object)),
-            NetlinkPayload::Error(e) if e.code.is_some() => Err(e.to_io()),
-            _ => Ok(None),
-        });
-    }
-    Ok(answers)
 }
