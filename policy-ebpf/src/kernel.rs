@@ -23,6 +23,8 @@ mod pins;
 mod programs;
 mod reader;
 mod rtnetlink;
+#[cfg(test)]
+mod stack;
 mod sys;
 mod table;
 

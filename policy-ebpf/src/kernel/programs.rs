@@ -16,7 +16,7 @@ use super::pins;
 use super::sys;
 
 /// The programs as they were built; empty when they were not.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/policy.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/policy.o"));
 
 /// Raised when connections of one version say something else to another.
 pub const LAYOUT: u32 = 1;
