@@ -33,7 +33,7 @@ pub use ip_reservation::IpReservationSpec;
 pub use ipam_configuration::IpamConfigurationSpec;
 pub use mesh_configuration::{
     Encryption, EndpointToHostAction, HostPort, LiveConnections, MeshConfigurationSpec, Mtu,
-    PostQuantum,
+    PostQuantum, RedirectToPeer,
 };
 pub use namespace::NamespaceSpec;
 pub use network_set::NetworkSetSpec;

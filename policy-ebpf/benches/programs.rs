@@ -82,5 +82,5 @@ fn look(programs: &Programs) {
 
 fn run(programs: &Programs, sent: &Sent, repeat: u32) -> u32 {
     let test = tables::test(sent, 0, repeat);
-    programs.run(&test).expect("a run").1
+    programs.run(&test).expect("a run").nanoseconds
 }

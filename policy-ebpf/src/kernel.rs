@@ -35,7 +35,9 @@ pub use error::KernelError;
 pub use hooks::Hook;
 pub use loaded::{Behind, First, Loaded};
 pub use maps::{Maps, Sizes};
-pub use programs::{LAYOUT, Options, Programs, Test, has_programs, is_built, is_present};
+pub use programs::{
+    Answer, LAYOUT, Options, Programs, Ran, Test, has_programs, is_built, is_present,
+};
 pub use reader::Reader;
 pub use rtnetlink::mtu;
 pub use sys::{Plain, Prefix4, Prefix6};

@@ -53,6 +53,8 @@ pub struct Memory {
     pub admitted: Cell<u64>,
     /// What was told.
     pub events: RefCell<Vec<Event>>,
+    /// Where the frame at hand goes straight, and whether it has to pass there.
+    pub straight: Cell<Option<(u32, bool)>>,
 }
 
 impl Tables for Memory {
@@ -80,8 +82,8 @@ impl World for Memory {
         self.now
     }
 
-    fn settings(&self) -> Settings {
-        self.settings
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.settings)
     }
 
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint> {
@@ -160,6 +162,14 @@ impl World for Memory {
 
     fn count_admitted(&self) {
         self.admitted.set(self.admitted.get() + 1);
+    }
+
+    fn go_straight(&self, to: u32, _: &Endpoint) {
+        self.straight.set(Some((to, false)));
+    }
+
+    fn ask_there(&self, to: u32) {
+        self.straight.set(Some((to, true)));
     }
 
     fn tell(&self, event: &Event) {

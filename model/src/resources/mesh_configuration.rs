@@ -53,6 +53,16 @@ pub enum LiveConnections {
     Keep,
 }
 
+/// Whether frames between two workloads of a host pass the host's routing by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RedirectToPeer {
+    /// Once their connection is known at both ends they do, with what the host's firewall and qdiscs would do to them.
+    #[default]
+    Enabled,
+    /// All are routed.
+    Disabled,
+}
+
 /// A port of hosts that no policy closes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -104,6 +114,9 @@ pub struct MeshConfigurationSpec {
     /// Live connections that a changed policy denies.
     #[serde(default)]
     pub live_connections: LiveConnections,
+    /// Frames from one workload of a host to another.
+    #[serde(default)]
+    pub bpf_redirect_to_peer: RedirectToPeer,
     /// Ports of hosts that others may reach whatever policy says. Left out, those of SSH, DHCP, BGP, etcd and
     /// Kubernetes; ports that the mesh itself needs are always among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +154,7 @@ impl Default for MeshConfigurationSpec {
             post_quantum_port: post_quantum_port(),
             default_endpoint_to_host_action: EndpointToHostAction::default(),
             live_connections: LiveConnections::default(),
+            bpf_redirect_to_peer: RedirectToPeer::default(),
             failsafe_inbound_host_ports: None,
             failsafe_outbound_host_ports: None,
         }

@@ -197,6 +197,9 @@ pub struct Connection {
     pub decided: Word,
     /// Of [`state`].
     pub flags: Word,
+    /// The interface that frames from the other end came by, where that may be one of another workload;
+    /// [`Connection::NOWHERE`] where it is found to be none. 0 as long as nothing is known.
+    pub other_end: Word,
     /// Type and code of ICMP, of the message that began it.
     pub icmp: [u8; 2],
     /// Packets of the frame that began it, which its rule has counted.
@@ -232,6 +235,9 @@ const ICMP: u64 = 30 * SECOND;
 const OTHER: u64 = 600 * SECOND;
 
 impl Connection {
+    /// No interface.
+    pub const NOWHERE: u64 = u64::MAX;
+
     /// As it is now.
     pub fn copy(&self) -> Connection {
         let word = |word: &Word| Word::new(word.get());
@@ -247,6 +253,7 @@ impl Connection {
             judged: word(&self.judged),
             decided: word(&self.decided),
             flags: word(&self.flags),
+            other_end: word(&self.other_end),
             icmp: self.icmp,
             first_packets: self.first_packets,
             first_bytes: self.first_bytes,
@@ -302,6 +309,24 @@ impl Connection {
     #[inline(always)]
     pub fn is_cut(&self) -> bool {
         self.flags.get() & state::CUT != 0
+    }
+
+    /// The interface of the other end, if that may be another workload of this host.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "as it was written")]
+    pub fn other_end(&self) -> Option<u32> {
+        match self.other_end.get() {
+            0 | Connection::NOWHERE => None,
+            ifindex => Some(ifindex as u32),
+        }
+    }
+
+    /// Takes note of where the other end is, the first time that it is seen.
+    #[inline(always)]
+    pub fn see(&self, came_from: u32) {
+        if came_from != 0 && self.other_end.get() == 0 {
+            self.other_end.set(u64::from(came_from));
+        }
     }
 
     /// Whether it was judged by what is in force now.

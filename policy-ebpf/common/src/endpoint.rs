@@ -1,6 +1,8 @@
 //! What is known of an interface, and what holds for all of them.
 
+use crate::packet::ETHERNET;
 use crate::tables::Address;
+use crate::world::Frame;
 
 /// Value of ENDPOINTS, by interface index.
 #[repr(C)]
@@ -20,8 +22,8 @@ pub struct Endpoint {
     pub staged_egress: u32,
     /// The MAC address of the workload; zeros where nobody said it, and then any will do.
     pub mac: [u8; 6],
-    /// Zero.
-    pub pad: [u8; 2],
+    /// Bytes of the largest packet that may go straight to the workload from another one of this host; 0 for none.
+    pub mtu: u16,
 }
 
 /// Flags of an [`Endpoint`].
@@ -43,6 +45,13 @@ impl Endpoint {
         let [a, b, c, d, e, f] = self.mac;
         let own = (u32::from_ne_bytes([a, b, c, d]), u16::from_ne_bytes([e, f]));
         own == mac || own == (0, 0)
+    }
+
+    /// Whether a frame of so many packets may go straight to the workload. One of several is cut where it leaves.
+    #[inline(always)]
+    pub fn takes(&self, frame: &Frame) -> bool {
+        let most = u32::from(self.mtu) + ETHERNET;
+        self.mtu != 0 && self.mac != [0; 6] && (frame.packets > 1 || frame.length <= most)
     }
 
     /// Whether the host itself is the endpoint.
@@ -75,6 +84,8 @@ pub mod setting {
     pub const ENDPOINT_TO_HOST: u32 = 1;
     /// A connection that was let through goes on until it ends, whatever later policy says.
     pub const KEEP_CONNECTIONS: u32 = 2;
+    /// What goes from one workload of this host to another may go straight, past the host's routing.
+    pub const STRAIGHT: u32 = 4;
 }
 
 /// Key of OWN, a longest-prefix table: the addresses that a workload may send from, and those of the host.

@@ -7,13 +7,18 @@
 //! Everything here comes from a workload that may mean harm. Each read is checked by whoever
 //! holds the bytes, and what is cut off is an error.
 
+mod forward;
 mod ip;
 mod transport;
 
+pub use forward::{FROM, HEAD, forward};
 pub use transport::{IcmpKind, icmp_kind};
 
 use crate::reason::Reason;
 use crate::tables::Address;
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET: u32 = 14;
 
 /// IP protocol numbers.
 pub mod protocol {

@@ -17,44 +17,35 @@ mod fresh;
 mod known;
 mod neighbour;
 mod plain;
+mod straight;
 
-pub use neighbour::GATEWAY;
+pub use neighbour::{GATEWAY, GATEWAY_MAC};
 
 use crate::classify::{Trail, Work, identify};
 use crate::connection::{Connection, Decided, Fragment, FragmentKey, Judged, Key};
 use crate::endpoint::{Endpoint, Settings};
 use crate::event::{Counter, CounterKey, Event, kind};
-use crate::packet::{Bytes, IcmpKind, Packet, Piece, Version, protocol, tcp};
+use crate::packet::{Bytes, ETHERNET, IcmpKind, Packet, Piece, Version, protocol, tcp};
 use crate::reason::Reason;
 use crate::world::{Frame, Scratch, World};
-
-/// Bytes of an Ethernet header.
-const ETHERNET: u32 = 14;
 
 /// What is known before the packet is read.
 #[derive(Clone, Copy)]
 struct Case<'a> {
     frame: &'a Frame,
     endpoint: &'a Endpoint,
-    settings: Settings,
+    settings: &'a Settings,
+    /// What is in force, as it was when the frame came.
+    judged: Judged,
     now: u64,
     outbound: bool,
 }
 
 impl Case<'_> {
-    /// What is in force.
-    #[inline(always)]
-    fn judged(&self) -> Judged {
-        Judged {
-            generation: self.endpoint.generation,
-            world: self.settings.world,
-        }
-    }
-
     /// From the host itself to its own workload: no rules.
     #[inline(always)]
     fn is_of_host(&self) -> bool {
-        !self.endpoint.is_host() && !self.outbound && self.frame.from_host
+        !self.endpoint.is_host() && !self.outbound && self.frame.is_from_host()
     }
 }
 
@@ -72,7 +63,9 @@ pub fn judge<W: World, B: Bytes>(
     if plain::passes(world, bytes, frame) {
         return Ok(());
     }
-    let settings = world.settings();
+    let Some(settings) = world.settings() else {
+        return Err(Reason::NotProgrammed);
+    };
     let now = world.now();
     // Not read so far: there is no packet without a header before its transport.
     scratch.packet.transport = 0;
@@ -92,6 +85,10 @@ pub fn judge<W: World, B: Bytes>(
                 frame,
                 endpoint,
                 settings,
+                judged: Judged {
+                    generation: endpoint.generation,
+                    world: settings.world,
+                },
                 now,
                 outbound,
             };
@@ -101,7 +98,7 @@ pub fn judge<W: World, B: Bytes>(
     if let Err(reason) = result {
         world.count_drop(reason);
         scratch.event.reason = reason as u8;
-        tell(world, frame, &settings, now, scratch);
+        tell(world, frame, settings, now, scratch);
     }
     result
 }
@@ -125,7 +122,9 @@ fn decide<W: World, B: Bytes>(
     };
     match world.connection(&scratch.key) {
         Some(connection) if is_alive(&connection, case, about, scratch) => {
-            known::go_on(world, case, about, &connection, scratch)
+            known::go_on(world, case, about, &connection, scratch)?;
+            straight::after(world, case, about, &connection, scratch);
+            Ok(())
         }
         _ => fresh::begin(world, case, about, scratch),
     }

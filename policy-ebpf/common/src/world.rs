@@ -19,7 +19,7 @@ pub trait World: Tables + Sized {
     /// Nanoseconds of the monotonic clock.
     fn now(&self) -> u64;
     /// GLOBAL.
-    fn settings(&self) -> Settings;
+    fn settings(&self) -> Option<&Settings>;
     /// ENDPOINTS.
     fn endpoint(&self, ifindex: u32) -> Option<&Endpoint>;
     /// CHAIN.
@@ -53,6 +53,11 @@ pub trait World: Tables + Sized {
     /// Puts an event into EVENTS, if there is room.
     fn tell(&self, event: &Event);
 
+    /// Has the frame go straight to the workload behind an interface, rather than where routing takes it.
+    fn go_straight(&self, to: u32, endpoint: &Endpoint);
+    /// The same, but only if the frame passes there: it is to be judged once more, by [`Frame::put_to`].
+    fn ask_there(&self, to: u32);
+
     /// Asks the chain of a number about the packet in `work`; `false` when there is no such chain.
     #[inline(always)]
     fn ask(&self, number: u32, work: &mut Work) -> bool {
@@ -77,10 +82,29 @@ pub struct Frame {
     pub packets: u32,
     /// The interface got it from its wire; otherwise the host puts it there.
     pub received: bool,
-    /// The host made it itself, rather than forwarding it.
-    pub from_host: bool,
+    /// The interface that it came to the host by; 0 where the host made it itself.
+    pub came_from: u32,
     /// It has a VLAN tag that the kernel took off.
     pub tagged: bool,
+}
+
+impl Frame {
+    /// The host made it itself, rather than forwarding it.
+    #[inline(always)]
+    pub fn is_from_host(&self) -> bool {
+        !self.received && self.came_from == 0
+    }
+
+    /// As it would be put to another interface, after it came to this one.
+    #[inline(always)]
+    pub fn put_to(&self, ifindex: u32) -> Frame {
+        Frame {
+            ifindex,
+            received: false,
+            came_from: self.ifindex,
+            ..*self
+        }
+    }
 }
 
 /// Memory for one verdict, of one CPU. Nothing but the budget is kept from one to the next.

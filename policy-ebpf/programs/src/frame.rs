@@ -1,11 +1,13 @@
 //! A frame as the kernel has it.
 
-use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::bpf_skb_load_bytes;
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::{bpf_redirect_peer, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::programs::TcContext;
 use core::arch::asm;
 use core::mem::MaybeUninit;
-use policy_common::packet::Bytes;
+use policy_common::endpoint::Endpoint;
+use policy_common::packet::{Bytes, FROM, HEAD, forward};
+use policy_common::verdict::GATEWAY_MAC;
 use policy_common::world::Frame;
 
 /// Set by tests, which cannot make the kernel say such things: the interface, the one that it came from, whether
@@ -57,8 +59,27 @@ impl Skb {
             length: field!(self, len),
             packets: field!(self, gso_segs).max(1),
             received,
-            from_host: !received && came_from == 0,
+            came_from,
             tagged: field!(self, vlan_present) != 0,
+        }
+    }
+
+    /// Puts the frame, one hop further, straight to the workload behind an interface: what the program then answers.
+    #[inline(always)]
+    pub fn redirect(&self, to: u32, endpoint: &Endpoint) -> i32 {
+        let words = self.words(FROM);
+        let head = words.and_then(|words| forward(words, GATEWAY_MAC, endpoint.mac));
+        // What it cannot change it leaves to routing.
+        let Some(head) = head else {
+            return TC_ACT_UNSPEC;
+        };
+        // SAFETY: the kernel copies the bytes.
+        unsafe {
+            let from = head.as_ptr().cast_mut().cast();
+            match bpf_skb_store_bytes(self.skb.cast(), 0, from, HEAD as u32, 0) {
+                0 => bpf_redirect_peer(to, 0) as i32,
+                _ => TC_ACT_SHOT,
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! All that they decide is in `policy-common`; here is only where it reads and writes. What passes is left to
-//! the programs and the routing behind them.
+//! the programs and the routing behind them, or goes from one workload straight to another.
 
 #![no_std]
 #![no_main]
@@ -16,10 +16,13 @@ mod frame;
 mod maps;
 mod world;
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use core::mem::replace;
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use policy_common::verdict::judge;
+use policy_common::world::World;
 
 use crate::frame::Skb;
 use crate::world::Kernel;
@@ -44,12 +47,35 @@ fn run(context: &TcContext, received: bool) -> i32 {
     let Some(memory) = maps::memory() else {
         return TC_ACT_SHOT;
     };
+    // By `from_wire` of another workload, whose frame it still is.
+    let asked = if received {
+        0
+    } else {
+        replace(&mut memory.asked, 0)
+    };
+    let frame = skb.frame(received);
+    memory.frame = if asked == 0 {
+        frame
+    } else {
+        frame.put_to(asked)
+    };
     let world = Kernel::new(&skb, &mut memory.clock);
-    match judge(&world, &skb, &skb.frame(received), &mut memory.scratch) {
-        // Of clsact and of TCX alike: nothing was said, the next program may.
-        Ok(()) => TC_ACT_UNSPEC,
-        Err(_) => TC_ACT_SHOT,
+    if judge(&world, &skb, &memory.frame, &mut memory.scratch).is_err() {
+        return TC_ACT_SHOT;
     }
+    if asked != 0 {
+        return match world.endpoint(asked) {
+            Some(endpoint) => skb.redirect(asked, endpoint),
+            None => TC_ACT_SHOT,
+        };
+    }
+    let ask = world.ask.get();
+    if ask != 0 {
+        memory.asked = ask;
+        maps::go_on_with_to_wire(context);
+        memory.asked = 0;
+    }
+    world.answer.get()
 }
 
 #[panic_handler]

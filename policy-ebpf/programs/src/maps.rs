@@ -7,14 +7,17 @@ use aya_ebpf::helpers::{
 };
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::Key as Prefix;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_ebpf::maps::{
+    Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
+};
+use aya_ebpf::programs::TcContext;
 use policy_common::classify::Trail;
 use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
 use policy_common::endpoint::{Endpoint, FailsafeKey, OwnKey, Settings};
 use policy_common::event::{Counter, CounterKey};
 use policy_common::reason::Reason;
 use policy_common::tables::{Address, Cell, CellKey, Chain, ClassKey, Classes, PortKey};
-use policy_common::world::Scratch;
+use policy_common::world::{Frame, Scratch};
 
 /// Rows are allocated when they come: tables are as large as their policies.
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -56,6 +59,9 @@ pub static TRAILS: HashMap<CounterKey, Trail> = HashMap::with_max_entries(1024, 
 pub static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT + 1, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
+/// `to_wire`, for what goes past the interface where it would run.
+#[map]
+static TO_WIRE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 static SCRATCH: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
 
@@ -64,6 +70,10 @@ static SCRATCH: PerCpuArray<Memory> = PerCpuArray::with_max_entries(1, 0);
 pub struct Memory {
     pub scratch: Scratch,
     pub clock: Clock,
+    /// The frame at hand, but for its bytes.
+    pub frame: Frame,
+    /// The interface whose workload `to_wire` is asked about by `from_wire`; 0 for where it runs.
+    pub asked: u32,
 }
 
 /// Nanoseconds of the monotonic clock, read once in a tick: half as dear as all else that a packet needs.
@@ -85,6 +95,13 @@ impl Clock {
         }
         self.nanoseconds
     }
+}
+
+/// Leaves the frame to `to_wire`; comes back only where nobody has put it there.
+#[inline(always)]
+pub fn go_on_with_to_wire(context: &TcContext) {
+    // SAFETY: of this map there are programs of this object only.
+    let _ = unsafe { TO_WIRE.tail_call(context, 0) };
 }
 
 /// This CPU's memory. One program at a time runs on it: both of them run with softirqs off.

@@ -1,10 +1,11 @@
 //! Maps, clock and routing of the kernel as what a verdict reads and writes.
 
 use aya_ebpf::bindings::{
-    BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup,
+    BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED, TC_ACT_UNSPEC, bpf_fib_lookup,
 };
 use aya_ebpf::helpers::bpf_fib_lookup as fib_lookup;
 use core::arch::asm;
+use core::cell;
 use core::mem::{size_of, zeroed};
 use policy_common::classify::{Trail, Work, classify};
 use policy_common::connection::{Connection, Fragment, FragmentKey, Key};
@@ -31,6 +32,10 @@ const AF_INET6: u8 = 10;
 pub struct Kernel<'a> {
     skb: &'a Skb,
     now: u64,
+    /// What the program answers if the frame passes.
+    pub answer: cell::Cell<i32>,
+    /// The interface where the frame has to pass as well, or 0.
+    pub ask: cell::Cell<u32>,
 }
 
 impl Kernel<'_> {
@@ -41,7 +46,15 @@ impl Kernel<'_> {
             None => 0,
         };
         let now = ahead + clock.now();
-        Kernel { skb, now }
+        // Of clsact and of TCX alike: nothing was said, the next program may.
+        let answer = cell::Cell::new(TC_ACT_UNSPEC);
+        let ask = cell::Cell::new(0);
+        Kernel {
+            skb,
+            now,
+            answer,
+            ask,
+        }
     }
 }
 
@@ -149,8 +162,8 @@ impl World for Kernel<'_> {
     }
 
     #[inline(always)]
-    fn settings(&self) -> Settings {
-        GLOBAL.get(0).copied().unwrap_or_default()
+    fn settings(&self) -> Option<&Settings> {
+        GLOBAL.get(0)
     }
 
     #[inline(always)]
@@ -260,6 +273,16 @@ impl World for Kernel<'_> {
     #[inline(always)]
     fn tell(&self, event: &Event) {
         let _ = EVENTS.output::<Event>(event, 0);
+    }
+
+    #[inline(always)]
+    fn go_straight(&self, to: u32, endpoint: &Endpoint) {
+        self.answer.set(self.skb.redirect(to, endpoint));
+    }
+
+    #[inline(always)]
+    fn ask_there(&self, to: u32) {
+        self.ask.set(to);
     }
 
     #[inline(always)]

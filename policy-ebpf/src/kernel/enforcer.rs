@@ -33,6 +33,9 @@ pub struct Interface {
     pub own: Vec<Cidr>,
     /// The host itself is the endpoint, and no MAC address counts.
     pub host: bool,
+    /// Bytes of the largest packet that may go straight to the workload from another one, as what is put to one end of
+    /// a pair comes out of the other. 0 where it is no pair, or none of ours.
+    pub mtu: u16,
 }
 
 /// The programs with what they are to enforce.
@@ -143,6 +146,14 @@ impl Enforcer {
         self.settings.grace_until = grace_until;
         self.settings.events = events;
         self.write_settings()
+    }
+
+    /// Whether what goes between workloads of this host may go straight.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn go_straight(&mut self, may: bool) -> Result<(), KernelError> {
+        self.set(setting::STRAIGHT, may)
     }
 
     fn set(&mut self, flag: u32, on: bool) -> Result<(), KernelError> {
@@ -263,7 +274,7 @@ impl Enforcer {
             staged_ingress: chains.staged_ingress,
             staged_egress: chains.staged_egress,
             mac: interface.mac.0,
-            pad: [0; 2],
+            mtu: interface.mtu,
         };
         (self.programs.maps.endpoints).put(&interface.ifindex, &endpoint)
     }

@@ -24,7 +24,7 @@ pub struct Sizes {
     pub prefixes: u32,
     /// Rows of CLASS, PORT and CELL, of each.
     pub rows: u32,
-    /// Connections; about 220 bytes each.
+    /// Connections; about 230 bytes each.
     pub connections: u32,
 }
 
@@ -238,11 +238,11 @@ fn table<K: Plain + Copy, V: Plain>(
 /// What is in a map of any kind that the programs have.
 pub(super) fn data(map: &aya::maps::Map) -> Option<&MapData> {
     use aya::maps::Map::{
-        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf,
+        Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf,
     };
     match map {
         Array(data) | HashMap(data) | LpmTrie(data) | LruHashMap(data) | PerCpuArray(data)
-        | PerCpuHashMap(data) | RingBuf(data) => Some(data),
+        | PerCpuHashMap(data) | ProgramArray(data) | RingBuf(data) => Some(data),
         _ => None,
     }
 }

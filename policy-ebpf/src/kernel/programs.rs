@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use aya::maps::ProgramArray;
 use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use policy_common::endpoint::Settings;
@@ -16,12 +18,15 @@ use super::pins;
 use super::sys;
 
 /// The programs as they were built; empty when they were not.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/policy.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/policy.o"));
 
 /// Raised when connections of one version say something else to another.
 pub const LAYOUT: u32 = 1;
 /// Maps that a new process goes on with, so that connections go on. All the others it fills anew.
 const ADOPTED: [&str; 2] = ["CONNECTIONS", "FRAGMENTS"];
+/// The map by which one program finds the other.
+const TO_WIRE: &str = "TO_WIRE";
 /// Set where a frame comes from a test.
 const FROM_CONTROL_BUFFER: &str = "FROM_CONTROL_BUFFER";
 
@@ -85,6 +90,7 @@ impl Programs {
     ) -> Result<Programs, KernelError> {
         let mut bpf = loader.load(OBJECT)?;
         verify(&mut bpf)?;
+        join(&mut bpf)?;
         let maps = Maps::take(&mut bpf, sizes)?;
         Ok(Programs {
             bpf,
@@ -206,12 +212,11 @@ impl Programs {
         }
     }
 
-    /// Runs a program on a frame (`BPF_PROG_TEST_RUN`), without any interface. Whether it passes, and how
-    /// many nanoseconds a run took, of as many as are asked for.
+    /// Runs a program on a frame (`BPF_PROG_TEST_RUN`), without any interface.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn run(&self, test: &Test<'_>) -> Result<(bool, u32), KernelError> {
+    pub fn run(&self, test: &Test<'_>) -> Result<Ran, KernelError> {
         let control = [
             test.ifindex,
             test.came_from,
@@ -219,16 +224,24 @@ impl Programs {
             test.ahead,
         ];
         let program = self.program(test.hook)?;
-        let (answer, time) =
-            sys::test_run(program, test.frame, control, test.repeat).map_err(KernelError::Run)?;
-        // TC_ACT_UNSPEC and TC_ACT_SHOT.
-        match answer {
-            -1 => Ok((true, time)),
-            2 => Ok((false, time)),
-            _ => Err(KernelError::Run(std::io::Error::other(format!(
-                "answer {answer}"
-            )))),
-        }
+        let mut frame = test.frame.to_vec();
+        let (answer, nanoseconds) =
+            sys::test_run(program, &mut frame, control, test.repeat).map_err(KernelError::Run)?;
+        // TC_ACT_UNSPEC, TC_ACT_SHOT and TC_ACT_REDIRECT.
+        let answer = match answer {
+            -1 => Answer::Routed,
+            2 => Answer::Dropped,
+            7 => Answer::Straight,
+            _ => {
+                let other = io::Error::other(format!("answer {answer}"));
+                return Err(KernelError::Run(other));
+            }
+        };
+        Ok(Ran {
+            answer,
+            frame,
+            nanoseconds,
+        })
     }
 
     fn program(&self, hook: Hook) -> Result<BorrowedFd<'_>, KernelError> {
@@ -240,6 +253,28 @@ impl Programs {
             _ => Err(missing),
         }
     }
+}
+
+/// What a program answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing passes.
+    Dropped,
+    /// It is for routing, or for the workload where it was routed to.
+    Routed,
+    /// It goes straight to another workload.
+    Straight,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// The answer.
+    pub answer: Answer,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+    /// Nanoseconds that a run took.
+    pub nanoseconds: u32,
 }
 
 /// A frame for [`Programs::run`], of programs that were loaded for tests.
@@ -297,10 +332,29 @@ fn verify(bpf: &mut Ebpf) -> Result<(), KernelError> {
     })
 }
 
+/// Lets `from_wire` go on with `to_wire`.
+fn join(bpf: &mut Ebpf) -> Result<(), KernelError> {
+    let [(_, to_wire)] = &classifiers(bpf, [Hook::ToWire])?[..] else {
+        return Err(KernelError::NoSuchPart(Hook::ToWire.program()));
+    };
+    let failed = |source: io::Error| KernelError::Map {
+        operation: "write",
+        map: TO_WIRE,
+        source,
+    };
+    let to_wire = to_wire.fd().map_err(|e| failed(io::Error::other(e)))?;
+    let to_wire = to_wire.try_clone().map_err(failed)?;
+    let programs = bpf
+        .map_mut(TO_WIRE)
+        .ok_or(KernelError::NoSuchPart(TO_WIRE))?;
+    let programs = ProgramArray::try_from(programs).map_err(|e| failed(io::Error::other(e)));
+    (programs?.set(0, &to_wire, 0)).map_err(|e| failed(io::Error::other(e)))
+}
+
 /// The programs of hooks, in their order.
-fn classifiers(
+fn classifiers<const N: usize>(
     bpf: &mut Ebpf,
-    hooks: [Hook; 2],
+    hooks: [Hook; N],
 ) -> Result<Vec<(Hook, &mut SchedClassifier)>, KernelError> {
     let mut programs: BTreeMap<&str, &mut Program> = bpf.programs_mut().collect();
     let of = |hook: Hook| {

@@ -342,10 +342,11 @@ const SK_BUFF: usize = 184;
 /// Where its control buffer is, in words.
 const CONTROL_BUFFER: usize = 12;
 
-/// Runs a classifier on a frame, with the control buffer given; its answer and nanoseconds for each run.
+/// Runs a classifier on a frame, which it may change, with the control buffer given; its answer and nanoseconds for
+/// each run.
 pub(super) fn test_run(
     program: BorrowedFd<'_>,
-    frame: &[u8],
+    frame: &mut [u8],
     control: [u32; 4],
     repeat: u32,
 ) -> io::Result<(i32, u32)> {
@@ -353,13 +354,14 @@ pub(super) fn test_run(
     for (place, word) in context.iter_mut().skip(CONTROL_BUFFER).zip(control) {
         *place = word;
     }
+    let size = u32::try_from(frame.len()).unwrap_or(u32::MAX);
     let mut arguments = TestRun {
         program: number(program.as_raw_fd()),
         result: 0,
-        input_size: u32::try_from(frame.len()).unwrap_or(u32::MAX),
-        output_size: 0,
+        input_size: size,
+        output_size: size,
         input: frame.as_ptr().expose_provenance() as u64,
-        output: 0,
+        output: frame.as_mut_ptr().expose_provenance() as u64,
         repeat,
         nanoseconds: 0,
         context_size: 184,
@@ -395,7 +397,7 @@ mod tests {
         assert_eq!(size_of::<Key>(), 4 + 2 * 16 + 2 * 2 + 1 + 3);
         assert_eq!(
             size_of::<Connection>(),
-            5 * 8 + 2 + 2 + 4 + 2 * 3 * 8 + 2 * 8
+            6 * 8 + 2 + 2 + 4 + 2 * 3 * 8 + 2 * 8
         );
         assert_eq!(size_of::<FragmentKey>(), 2 * 4 + 2 * 16 + 1 + 1 + 2);
         assert_eq!(size_of::<Fragment>(), 8 + 4 * 2 + 1 + 7);

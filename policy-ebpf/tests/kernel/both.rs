@@ -4,13 +4,15 @@ use nix::time::{ClockId, clock_gettime};
 use policy_common::classify::Trail;
 use policy_common::connection::Connection;
 use policy_common::event::Event;
+use policy_common::packet::{Bytes, FROM, HEAD, forward};
 use policy_common::reason::Reason;
-use policy_ebpf::kernel::{Programs, Sizes};
+use policy_common::verdict::GATEWAY_MAC;
+use policy_ebpf::kernel::{Answer, Programs, Sizes};
 use policy_ebpf::memory::Memory;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::tables::{clear_and_put, test, write};
-use crate::world::{Functions, Judge, SECOND, Sent};
+use crate::world::{Functions, Judge, SECOND, Sent, Slice, Went};
 
 /// Both, and what the kernel's tables have.
 pub struct Both {
@@ -41,7 +43,7 @@ impl Judge for Both {
         both
     }
 
-    fn judge(&mut self, sent: &Sent) -> Result<(), Reason> {
+    fn judge(&mut self, sent: &Sent) -> Result<Went, Reason> {
         self.functions.memory.now = now() + u64::from(self.ahead) * SECOND;
         let before = self.functions.memory.events.borrow().len();
         let wanted = self.functions.judge(sent);
@@ -51,10 +53,17 @@ impl Judge for Both {
             return wanted;
         }
         let test = test(sent, self.ahead, 1);
-        let (passed, _) = self.programs.run(&test).expect("a run");
-        let found = match passed {
-            true => Ok(()),
-            false => Err(self.reason()),
+        let ran = self.programs.run(&test).expect("a run");
+        let found = match (ran.answer, wanted) {
+            (Answer::Dropped, _) => Err(self.reason()),
+            (Answer::Routed, _) => Ok(Went::Routed),
+            // The kernel does not say where to; it shows in the address that the frame has now.
+            (Answer::Straight, Ok(Went::Straight(to))) => {
+                let mac = self.memory().endpoints[&to].mac;
+                assert_eq!(ran.frame, one_hop_further(&sent.bytes, mac), "{sent:?}");
+                Ok(Went::Straight(to))
+            }
+            (Answer::Straight, _) => panic!("straight, and not {wanted:?}: {sent:?}"),
         };
         assert_eq!(found, wanted, "kernel and functions: {sent:?}");
         self.frames += 1;
@@ -102,6 +111,12 @@ fn is_runnable(frame: &[u8]) -> bool {
         _ => 15,
     };
     frame.len() >= enough
+}
+
+fn one_hop_further(frame: &[u8], to: [u8; 6]) -> Vec<u8> {
+    let words = Slice(frame).words(FROM).expect("a header of IP");
+    let head = forward(words, GATEWAY_MAC, to).expect("a hop");
+    [&head, &frame[HEAD..]].concat()
 }
 
 fn now() -> u64 {
@@ -193,6 +208,7 @@ fn timeless(connection: &Connection) -> impl PartialEq + std::fmt::Debug + use<>
         connection.judged.get(),
         connection.decided(),
         connection.flags.get(),
+        connection.other_end.get(),
         connection.icmp,
         (connection.first_packets, connection.first_bytes),
         side(first),

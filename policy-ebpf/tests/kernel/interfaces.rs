@@ -89,6 +89,7 @@ impl Lab {
             mac: Mac([2, 0, 0, 0, 0, 7]),
             own: vec![model::Cidr::host("10.0.7.7".parse().expect("an address"))],
             host: false,
+            mtu: 0,
         }
     }
 

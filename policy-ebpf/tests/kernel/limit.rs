@@ -1,7 +1,7 @@
 //! The table of connections at its limit.
 
 use policy_common::connection::Key;
-use policy_ebpf::kernel::{Programs, Sizes};
+use policy_ebpf::kernel::{Answer, Programs, Sizes};
 
 use crate::frame::{ACK, Path, SYN};
 use crate::tables::{test, write};
@@ -13,7 +13,7 @@ const LIVING: u16 = 16;
 const BETWEEN: u32 = 50;
 
 fn passes(programs: &Programs, sent: &Sent) -> bool {
-    programs.run(&test(sent, 0, 1)).expect("a run").0
+    programs.run(&test(sent, 0, 1)).expect("a run").answer != Answer::Dropped
 }
 
 fn small() -> Programs {

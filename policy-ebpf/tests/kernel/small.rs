@@ -5,7 +5,7 @@ use model::Kind;
 use model::kernel::Mac;
 use model::object::ObjectId;
 use model::resources::PolicyType;
-use policy_ebpf::kernel::{Enforcer, Hook, Interface, Programs, Sizes, Test};
+use policy_ebpf::kernel::{Answer, Enforcer, Hook, Interface, Programs, Sizes, Test};
 
 use crate::frame::{HOST_MAC, MAC, ethernet};
 
@@ -33,6 +33,7 @@ pub fn interface(id: &ObjectId, ifindex: u32) -> Interface {
         mac: Mac(MAC),
         own: everywhere.map(|p| p.parse().expect("a prefix")).to_vec(),
         host: id.kind == Kind::HostEndpoint,
+        mtu: 0,
     }
 }
 
@@ -59,7 +60,7 @@ pub fn passes(
         repeat: 1,
     };
     let programs = enforcer.programs();
-    let (passed, _) = programs.run(&test).expect("a run");
+    let passed = programs.run(&test).expect("a run").answer != Answer::Dropped;
     let connections = &programs.maps.connections;
     for key in connections.keys().expect("connections") {
         connections.remove(&key).expect("a removal");

@@ -8,7 +8,7 @@ use model::object::ObjectId;
 use model::resources::PolicyType;
 use policy_common::packet::protocol;
 use policy_ebpf::Update;
-use policy_ebpf::kernel::{Enforcer, Hook, Interface, Test};
+use policy_ebpf::kernel::{Answer, Enforcer, Hook, Interface, Test};
 
 use crate::cluster::{self, PROTOCOLS};
 use crate::evaluator::{Attempt, Cluster, Pod};
@@ -66,6 +66,7 @@ impl Kernel {
             mac: Mac(MAC),
             own: pod.addresses.map(model::Cidr::host).to_vec(),
             host: false,
+            mtu: 0,
         };
         self.enforcer.attach(&id, &interface).expect("room");
         self.pods.insert(id, ifindex);
@@ -86,7 +87,7 @@ impl Kernel {
             ahead: 0,
             repeat: 1,
         };
-        self.enforcer.programs().run(&test).expect("a run").0
+        self.enforcer.programs().run(&test).expect("a run").answer != Answer::Dropped
     }
 }
 

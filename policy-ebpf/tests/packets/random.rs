@@ -6,9 +6,10 @@ use crate::frame::MAC;
 use crate::frame::{Path, SCTP, TCP, UDP, ethernet, extensions};
 use crate::world::know;
 use crate::world::{
-    HOST, Judge, MAC_OF_NOBODY, OWN4, OWN6, PEER4, PEER6, STRANGER, Sent, WORKLOAD, close, into,
-    open, out,
+    HOST, Judge, MAC_OF_NOBODY, OTHER, OWN4, OWN6, PEER4, PEER6, STRANGER, Sent, WORKLOAD, close,
+    into, into_other, open, out, out_of_other,
 };
+use policy_ebpf::kernel::Hook;
 
 /// Numbers that look like chance, the same for the same seed (xorshift).
 pub struct Dice(pub u64);
@@ -50,12 +51,12 @@ fn change(j: &mut impl Judge, dice: &mut Dice) {
         1..=3 => j.change(open),
         4 => j.pass([1, 15, 40, 200, 90_000][usize::try_from(dice.below(5)).unwrap_or(0)]),
         5 => {
-            let flags = dice.of(&[
-                0,
+            let all = [
                 setting::ENDPOINT_TO_HOST,
                 setting::KEEP_CONNECTIONS,
-                setting::ENDPOINT_TO_HOST | setting::KEEP_CONNECTIONS,
-            ]);
+                setting::STRAIGHT,
+            ];
+            let flags = all.into_iter().filter(|_| dice.one_in(2)).sum();
             let grace = dice.of(&[0, u64::MAX]);
             j.change(|m| {
                 m.settings.flags = flags;
@@ -156,6 +157,15 @@ fn packet(dice: &mut Dice, path: Path) -> Vec<u8> {
     }
 }
 
+/// What the workload sends as what another one gets, and the other way round.
+fn seen_by_other(sent: &Sent) -> Sent {
+    let packet = &sent.bytes[14..];
+    match sent.hook {
+        Hook::FromWire => into_other(packet),
+        Hook::ToWire => out_of_other(packet),
+    }
+}
+
 fn frame(dice: &mut Dice) -> Sent {
     let path = path(dice);
     let mut sent = match dice.one_in(2) {
@@ -167,8 +177,13 @@ fn frame(dice: &mut Dice) -> Sent {
         sent.ifindex = STRANGER;
     }
     sent.for_host = dice.one_in(4);
-    if dice.one_in(10) {
-        sent.came_from = 0;
+    match dice.below(10) {
+        0 => sent.came_from = 0,
+        1..4 => sent.came_from = OTHER,
+        _ => {}
+    }
+    if dice.one_in(3) {
+        sent = seen_by_other(&sent);
     }
     if dice.one_in(50) {
         sent = sent.turned();

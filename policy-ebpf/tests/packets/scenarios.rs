@@ -13,6 +13,7 @@ pub use headers::*;
 pub use host::*;
 pub use protocols::*;
 pub use spoofed::*;
+pub use straight::*;
 
 // Others take this file by its path, and then find the modules no other way.
 #[path = "scenarios/headers.rs"]
@@ -23,6 +24,8 @@ mod host;
 mod protocols;
 #[path = "scenarios/spoofed.rs"]
 mod spoofed;
+#[path = "scenarios/straight.rs"]
+mod straight;
 
 /// Makes a test of each for a judge.
 #[macro_export]
@@ -44,6 +47,8 @@ macro_rules! all_scenarios {
             ping_has_two_directions, errors_belong_to_connections, sctp_begins_with_init, the_host_reaches_its_workload,
             the_host_is_reached_by_setting, failsafe_ports_stay_open, what_is_forwarded_is_no_business_of_the_host,
             grace_lets_old_connections_live, odd_frames_are_refused, rules_count, a_closed_connection_is_judged_anew,
+            what_both_ends_know_goes_straight, a_straight_way_ends_with_a_deny, a_straight_way_ends_with_a_deny_of_the_sender,
+            some_frames_are_routed_all_the_same, what_is_changed_between_the_ends_is_routed,
         );
     };
 }

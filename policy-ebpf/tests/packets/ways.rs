@@ -5,7 +5,7 @@ use policy_common::reason::Reason;
 use policy_ebpf::memory::Memory;
 use std::collections::BTreeMap;
 
-use crate::world::{Functions, Judge, Sent, Slice};
+use crate::world::{Functions, Judge, Sent, Slice, Went};
 
 /// Bytes that are dear to read as words: nothing takes the short way.
 struct Torn<'a>(&'a [u8]);
@@ -36,7 +36,7 @@ impl Judge for Ways {
         }
     }
 
-    fn judge(&mut self, sent: &Sent) -> Result<(), Reason> {
+    fn judge(&mut self, sent: &Sent) -> Result<Went, Reason> {
         let verdict = self.free.judge(sent);
         let long = self.long.judge_bytes(sent, &Torn(&sent.bytes));
         assert_eq!(verdict, long, "{sent:?}");

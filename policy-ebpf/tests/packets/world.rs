@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use policy_common::connection::{Connection, Key};
-use policy_common::endpoint::{Endpoint, Settings, flag};
+use policy_common::endpoint::{Endpoint, Settings, flag, setting};
 use policy_common::event::Counter;
 use policy_common::packet::Bytes;
 use policy_common::reason::Reason;
@@ -18,11 +18,14 @@ use policy_ebpf::memory::Memory;
 
 use crate::frame::{HOST_MAC, MAC, TCP, UDP, ethernet, icmp_of, ip};
 
-/// The workload's interface, the host's, and one that nobody knows.
+/// The interfaces of the workload, of another one, of the host, and one that nobody knows.
 pub const WORKLOAD: u32 = 7;
+pub const OTHER: u32 = 9;
 pub const HOST: u32 = 2;
 pub const STRANGER: u32 = 99;
 
+/// Of the other workload.
+pub const MAC_OF_OTHER: [u8; 6] = [2, 0, 0, 0, 0, 8];
 /// A MAC address of nobody here.
 pub const MAC_OF_NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 9];
 
@@ -91,7 +94,31 @@ pub fn into(packet: &[u8]) -> Sent {
     }
 }
 
+/// What the other workload sends.
+pub fn out_of_other(packet: &[u8]) -> Sent {
+    Sent {
+        ifindex: OTHER,
+        came_from: OTHER,
+        bytes: ethernet(MAC_OF_OTHER, packet),
+        ..out(packet)
+    }
+}
+
+/// What the other workload gets from the first one.
+pub fn into_other(packet: &[u8]) -> Sent {
+    Sent {
+        ifindex: OTHER,
+        came_from: WORKLOAD,
+        ..into(packet)
+    }
+}
+
 impl Sent {
+    pub fn from(mut self, ifindex: u32) -> Sent {
+        self.came_from = ifindex;
+        self
+    }
+
     pub fn on(mut self, ifindex: u32) -> Sent {
         self.ifindex = ifindex;
         self
@@ -117,12 +144,19 @@ impl Sent {
     }
 }
 
+/// Where a frame that passes goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Went {
+    Routed,
+    Straight(u32),
+}
+
 /// Whoever judges: the functions in this process, and perhaps the program in the kernel with them.
 pub trait Judge {
     /// Starts anew.
     fn new() -> Self;
     /// What becomes of a frame.
-    fn judge(&mut self, sent: &Sent) -> Result<(), Reason>;
+    fn judge(&mut self, sent: &Sent) -> Result<Went, Reason>;
     /// Changes the tables.
     fn change(&mut self, change: impl FnOnce(&mut Memory));
     /// Lets time pass.
@@ -132,7 +166,12 @@ pub trait Judge {
 
     fn passes(&mut self, sent: &Sent) {
         let verdict = self.judge(sent);
-        assert_eq!(verdict, Ok(()), "{sent:?}");
+        assert_eq!(verdict, Ok(Went::Routed), "{sent:?}");
+    }
+
+    fn goes_straight(&mut self, sent: &Sent, to: u32) {
+        let verdict = self.judge(sent);
+        assert_eq!(verdict, Ok(Went::Straight(to)), "{sent:?}");
     }
 
     fn drops(&mut self, reason: Reason, sent: &Sent) {
@@ -167,7 +206,7 @@ impl Judge for Functions {
         }
     }
 
-    fn judge(&mut self, sent: &Sent) -> Result<(), Reason> {
+    fn judge(&mut self, sent: &Sent) -> Result<Went, Reason> {
         self.judge_bytes(sent, &Slice(&sent.bytes))
     }
 
@@ -186,17 +225,25 @@ impl Judge for Functions {
 
 impl Functions {
     /// Judges a frame by bytes that are read in a way of their own.
-    pub fn judge_bytes(&mut self, sent: &Sent, bytes: &impl Bytes) -> Result<(), Reason> {
+    pub fn judge_bytes(&mut self, sent: &Sent, bytes: &impl Bytes) -> Result<Went, Reason> {
         self.memory.for_host = sent.for_host;
         let frame = Frame {
             ifindex: sent.ifindex,
             length: u32::try_from(sent.bytes.len()).unwrap_or(u32::MAX),
             packets: 1,
             received: sent.hook == Hook::FromWire,
-            from_host: sent.hook == Hook::ToWire && sent.came_from == 0,
+            came_from: sent.came_from,
             tagged: false,
         };
-        judge(&self.memory, bytes, &frame, &mut self.scratch)
+        self.memory.straight.set(None);
+        judge(&self.memory, bytes, &frame, &mut self.scratch)?;
+        let Some((to, asks)) = self.memory.straight.get() else {
+            return Ok(Went::Routed);
+        };
+        if asks {
+            judge(&self.memory, bytes, &frame.put_to(to), &mut self.scratch)?;
+        }
+        Ok(Went::Straight(to))
     }
 }
 
@@ -212,7 +259,7 @@ impl Bytes for Slice<'_> {
 }
 
 /// A workload behind one interface and a host with another: web, ping and DNS of a peer come in, HTTPS, UDP and
-/// ping go out.
+/// ping go out. The peer may be another workload, behind an interface of the same host.
 pub fn world() -> Memory {
     let mut memory = Memory {
         now: 1_000_000 * SECOND,
@@ -221,6 +268,7 @@ pub fn world() -> Memory {
         settings: Settings {
             events: u32::MAX,
             world: 1,
+            flags: setting::STRAIGHT,
             ..Settings::default()
         },
         ..Memory::default()
@@ -231,16 +279,30 @@ pub fn world() -> Memory {
         egress: EGRESS,
         staged_ingress: STAGED,
         mac: MAC,
+        mtu: 1500,
         ..Endpoint::default()
     };
     memory.endpoints.insert(WORKLOAD, endpoint);
+    // Lets in what the first one may send.
+    let other = Endpoint {
+        ingress: EGRESS,
+        staged_ingress: 0,
+        mac: MAC_OF_OTHER,
+        ..endpoint
+    };
+    memory.endpoints.insert(OTHER, other);
     let host = Endpoint {
         flags: flag::HOST,
         staged_ingress: 0,
         ..endpoint
     };
     memory.endpoints.insert(HOST, host);
-    memory.own = vec![(WORKLOAD, ip(OWN4), 32), (WORKLOAD, ip(OWN6), 128)];
+    memory.own = vec![
+        (WORKLOAD, ip(OWN4), 32),
+        (WORKLOAD, ip(OWN6), 128),
+        (OTHER, ip(PEER4), 32),
+        (OTHER, ip(PEER6), 128),
+    ];
     for peer in [PEER4, PEER6] {
         know(&mut memory, peer, Some(1));
     }

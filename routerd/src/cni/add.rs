@@ -159,8 +159,8 @@ fn hold(
     workload: &WorkloadAttach,
 ) -> impl Fn(u32) -> Ready + Send + 'static {
     let (policy, id) = (context.policy.clone(), target.endpoint.clone());
-    let (link, mac) = (target.link, workload.mac);
-    move |index| Box::new(policy.hold(&id, link, index, mac))
+    let (link, mac, mtu) = (target.link, workload.mac, workload.mtu);
+    move |index| Box::new(policy.hold(&id, link, index, mac, mtu))
 }
 
 async fn attach(

@@ -130,6 +130,7 @@ impl Enforce for Enforcer {
         (self.set_failsafe(inbound, outbound))
             .and_then(|()| self.allow_endpoint_to_host(wanted.endpoint_to_host))
             .and_then(|()| self.keep_connections(wanted.keep_connections))
+            .and_then(|()| self.go_straight(wanted.straight))
             .map_err(|e| told(&e))
     }
 
@@ -154,12 +155,19 @@ impl Enforce for Enforcer {
         if place.host {
             return links::all().into_iter().find(|i| i.name == name);
         }
+        let ifindex = if_nametoindex(name.as_str()).ok()?;
+        // Of what others made nobody knows what is behind it.
+        let mtu = match place.of_cni {
+            true => policy_ebpf::kernel::mtu(ifindex).unwrap_or_default(),
+            false => 0,
+        };
         Some(Interface {
-            ifindex: if_nametoindex(name.as_str()).ok()?,
             name,
+            ifindex,
             mac: place.mac,
             own: place.own.clone(),
             host: false,
+            mtu,
         })
     }
 

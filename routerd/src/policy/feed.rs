@@ -7,7 +7,7 @@ use model::kernel::Mac;
 use model::object::{ObjectId, Resource};
 use model::resources::host_endpoint::ALL_INTERFACES;
 use model::resources::{
-    EndpointToHostAction, HostEndpointSpec, LiveConnections, WorkloadEndpointSpec,
+    EndpointToHostAction, HostEndpointSpec, LiveConnections, RedirectToPeer, WorkloadEndpointSpec,
 };
 use model::snapshot::{EndpointKey, Snapshot};
 use model::{Cidr, Kind};
@@ -51,6 +51,8 @@ pub struct Wanted {
     pub endpoint_to_host: bool,
     /// A live connection goes on until it ends, whatever a changed policy says.
     pub keep_connections: bool,
+    /// What goes from one workload of this host to another may pass the host's routing by.
+    pub straight: bool,
     /// Protocol and port that no policy of a host closes, for what comes in and for what goes out.
     pub failsafe: [BTreeSet<(u8, u16)>; 2],
 }
@@ -167,6 +169,7 @@ pub fn wanted(snapshot: &Snapshot) -> Input {
     Input::Wanted(Wanted {
         endpoint_to_host: mesh.default_endpoint_to_host_action != EndpointToHostAction::Drop,
         keep_connections: mesh.live_connections == LiveConnections::Keep,
+        straight: mesh.bpf_redirect_to_peer == RedirectToPeer::Enabled,
         failsafe: calc::policy::failsafe(snapshot),
     })
 }

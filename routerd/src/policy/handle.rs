@@ -95,6 +95,7 @@ impl Handle {
         link: LinkName,
         index: u32,
         mac: Mac,
+        mtu: u32,
     ) -> impl FnOnce() -> Answer + Send + use<> {
         let interface = Interface {
             name: link.to_string(),
@@ -102,6 +103,7 @@ impl Handle {
             mac,
             own: Vec::new(),
             host: false,
+            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         };
         let (reply, answer) = mpsc::sync_channel(1);
         let _ = (self.outbox).send(Message::Hold(id.clone(), interface, reply));

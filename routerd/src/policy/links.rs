@@ -52,6 +52,7 @@ fn read() -> Vec<Link> {
             mac: Mac([0; 6]),
             own: Vec::new(),
             host: true,
+            mtu: 0,
         };
         let loops = entry.flags.contains(InterfaceFlags::IFF_LOOPBACK);
         let has_frames = kind == ARPHRD_ETHER && !loops;

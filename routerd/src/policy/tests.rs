@@ -87,6 +87,7 @@ impl Enforce for Fake {
             mac: place.mac,
             own: place.own.clone(),
             host: place.host,
+            mtu: 0,
         })
     }
 
@@ -99,6 +100,7 @@ impl Enforce for Fake {
             mac: Mac([0; 6]),
             own: Vec::new(),
             host: true,
+            mtu: 0,
         });
         each.collect()
     }
@@ -223,7 +225,7 @@ async fn a_workload_is_held_closed_before_it_is_admitted() {
     let rig = Rig::with(&["rtd0"], false);
     rig.handle.listed(Vec::new());
     let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
-    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap());
+    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap(), 1500);
     tokio::task::spawn_blocking(hold).await.unwrap().unwrap();
     rig.handle.admit(web()).await.unwrap();
     // The store tells the same afterwards, and DEL ends it.
@@ -247,7 +249,7 @@ async fn what_is_being_added_survives_a_list_that_does_not_have_it() {
     rig.handle.listed(Vec::new());
     rig.handle.release(&id());
     let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
-    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap());
+    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap(), 1500);
     tokio::task::spawn_blocking(hold).await.unwrap().unwrap();
     let (told, _) = rig.end();
     // Released, it holds nothing of the first attempt.
@@ -304,7 +306,7 @@ async fn a_defect_is_told_to_everybody_and_nobody_waits() {
     // Requests that come later are refused at once, by the same reason.
     assert_eq!(rig.handle.admit(web()).await, Err(text.clone()));
     let (handle, link) = (rig.handle.clone(), "rtd0".parse().unwrap());
-    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap());
+    let hold = handle.hold(&id(), link, 7, web().spec.mac.unwrap(), 1500);
     let held = tokio::task::spawn_blocking(hold).await.unwrap();
     assert_eq!(held, Err(text.clone()));
     assert_eq!(rig.handle.ask(|_| ()).await, Err(why));

@@ -1,6 +1,6 @@
 //! A packet of no connection: it may begin one.
 
-use super::{About, Case, ask, count, neighbour, remember, tell};
+use super::{About, Case, ask, count, neighbour, remember, straight, tell};
 use crate::connection::{Connection, Decided, state};
 use crate::endpoint::{FailsafeKey, setting};
 use crate::event::kind;
@@ -82,7 +82,7 @@ pub(super) fn begin<W: World>(
     if scratch.work.logged != 0 {
         scratch.event.kind = kind::LOG;
         scratch.event.rule = scratch.work.logged;
-        tell(world, case.frame, &case.settings, case.now, scratch);
+        tell(world, case.frame, case.settings, case.now, scratch);
         scratch.event.kind = kind::DROP;
     }
     if !allowed {
@@ -102,7 +102,7 @@ pub(super) fn begin<W: World>(
 #[inline(always)]
 fn is_forwarded<W: World>(world: &W, case: &Case<'_>, packet: &Packet) -> bool {
     match case.outbound {
-        true => !case.frame.from_host,
+        true => !case.frame.is_from_host(),
         false => !world.is_for_host(packet),
     }
 }
@@ -155,9 +155,10 @@ fn admit<W: World>(
     scratch.connection = Connection {
         began: Word::new(case.now),
         last: Word::new(case.now),
-        judged: Word::new(case.judged().word()),
+        judged: Word::new(case.judged.word()),
         decided: Word::new(begins.decided.word()),
         flags: Word::new(begins.flags | direction),
+        other_end: Word::new(u64::from(straight::came_from(case.frame, case.endpoint))),
         trails: begins.decided.trails.map(Word::new),
         icmp: scratch.packet.icmp,
         // Segments of one frame are far fewer.

@@ -16,7 +16,7 @@ pub(super) fn go_on<W: World>(
     connection: &Connection,
     scratch: &mut Scratch,
 ) -> Result<(), Reason> {
-    if !connection.is_of(case.judged()) {
+    if !connection.is_of(case.judged) {
         let verdict = judge_again(world, case, connection, scratch)?;
         settle(world, case, connection, &verdict, scratch);
     }
@@ -114,7 +114,7 @@ fn settle<W: World>(
     }
     connection.set_decided(again.decided);
     connection.flags.set(flags);
-    connection.judged.set(case.judged().word());
+    connection.judged.set(case.judged.word());
     let is_cut = flags & !before & state::CUT != 0;
     let [key, _] = again.decided.counters();
     if let Some(key) = key.filter(|key| is_cut || key.trail != 0) {
@@ -129,7 +129,7 @@ fn settle<W: World>(
         scratch.event.kind = kind::CUT;
         scratch.event.rule = again.decided.rule;
         scratch.event.staged = again.decided.staged;
-        tell(world, case.frame, &case.settings, case.now, scratch);
+        tell(world, case.frame, case.settings, case.now, scratch);
         scratch.event.kind = kind::DROP;
     }
 }

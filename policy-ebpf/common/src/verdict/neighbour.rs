@@ -8,6 +8,8 @@ use crate::world::World;
 
 /// The gateway of every workload, whom none may pretend to be.
 pub const GATEWAY: Address = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+/// Its MAC address, which workloads see every frame come from.
+pub const GATEWAY_MAC: [u8; 6] = [0xee; 6];
 /// Most options of a message that are walked.
 const MAX_OPTIONS: usize = 4;
 /// What a message has that came from no router (RFC 4861 6.1).

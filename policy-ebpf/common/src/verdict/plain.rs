@@ -3,8 +3,9 @@
 //!
 //! What is not plainly one of them takes the long way, which says the same of all that pass here.
 
-use super::are_honest;
-use crate::connection::{Judged, Key};
+use super::{are_honest, straight};
+use crate::connection::{Connection, Judged, Key};
+use crate::endpoint::{Endpoint, Settings};
 use crate::packet::{Bytes, protocol, tcp};
 use crate::world::{Frame, World};
 
@@ -39,18 +40,47 @@ fn go_on<W: World, B: Bytes>(world: &W, bytes: &B, frame: &Frame) -> Option<()> 
     };
     let key = packet.key(frame.ifindex, outbound);
     let connection = world.connection(&key)?;
-    let judged = Judged {
-        generation: endpoint.generation,
-        world: world.settings().world,
-    };
-    let now = world.now();
-    if !connection.is_of(judged) || connection.is_cut() || connection.is_over(packet.protocol, now)
-    {
+    let (settings, now) = (world.settings()?, world.now());
+    if !goes_on(&connection, endpoint, settings, packet.protocol, now) {
         return None;
     }
-    let from_first = connection.is_outbound() == outbound;
-    connection.note(from_first, (packet.protocol, packet.flags), frame, now);
+    let says = (packet.protocol, packet.flags);
+    connection.note(connection.is_outbound() == outbound, says, frame, now);
+    if !outbound {
+        connection.see(straight::came_from(frame, endpoint));
+        return Some(());
+    }
+    let Some(to) = straight::target(settings, endpoint, &connection, packet.hop_limit) else {
+        return Some(());
+    };
+    let key = packet.key(to, false);
+    let Some((end, theirs)) = straight::other_end(world, frame, &connection, to, &key) else {
+        return Some(());
+    };
+    if !goes_on(&theirs, end, settings, packet.protocol, now) {
+        world.ask_there(to);
+        return Some(());
+    }
+    theirs.note(!theirs.is_outbound(), says, frame, now);
+    theirs.see(frame.ifindex);
+    world.go_straight(to, end);
     Some(())
+}
+
+/// Whether nothing has to be asked about a connection of an endpoint.
+#[inline(always)]
+fn goes_on(
+    connection: &Connection,
+    endpoint: &Endpoint,
+    settings: &Settings,
+    protocol: u8,
+    now: u64,
+) -> bool {
+    let judged = Judged {
+        generation: endpoint.generation,
+        world: settings.world,
+    };
+    connection.is_of(judged) && !connection.is_cut() && !connection.is_over(protocol, now)
 }
 
 /// What such a packet says, addresses and ports as they are in it.
@@ -61,6 +91,7 @@ struct Plain {
     ports: u32,
     protocol: u8,
     flags: u8,
+    hop_limit: u8,
 }
 
 impl Plain {
@@ -97,7 +128,8 @@ fn v4<B: Bytes>(bytes: &B) -> Option<Plain> {
     }
     let mapped = |v4| [0, 0, u32::from_be(0xffff), v4];
     let (source, destination) = (mapped(source), mapped(destination));
-    transport::<_, AFTER_V4>(bytes, carries.to_ne_bytes()[1], source, destination)
+    let [hop_limit, protocol, ..] = carries.to_ne_bytes();
+    transport::<_, AFTER_V4>(bytes, (hop_limit, protocol), source, destination)
 }
 
 #[inline(always)]
@@ -107,13 +139,14 @@ fn v6<B: Bytes>(bytes: &B) -> Option<Plain> {
         return None;
     }
     let (source, destination) = ([a, b, c, d], [e, f, g, h]);
-    transport::<_, AFTER_V6>(bytes, carries.to_ne_bytes()[2], source, destination)
+    let [.., protocol, hop_limit] = carries.to_ne_bytes();
+    transport::<_, AFTER_V6>(bytes, (hop_limit, protocol), source, destination)
 }
 
 #[inline(always)]
 fn transport<B: Bytes, const AT: u32>(
     bytes: &B,
-    protocol: u8,
+    (hop_limit, protocol): (u8, u8),
     source: [u32; 4],
     destination: [u32; 4],
 ) -> Option<Plain> {
@@ -136,5 +169,6 @@ fn transport<B: Bytes, const AT: u32>(
         ports,
         protocol,
         flags,
+        hop_limit,
     })
 }
