@@ -10,3 +10,4 @@ mod rig;
 mod rules;
 mod spoof;
 mod start;
+mod straight;
