@@ -10,7 +10,7 @@
 //! | `GET /v1/explain[?source=&destination=&protocol=&port=&sourcePort=&icmpType=&icmpCode=&all=]` | [`Explanation`] |
 //! | `GET /v1/bgp/peers` | [`BgpPeersShow`] |
 //! | `GET /v1/bgp/routes[?prefix=&peer=&advertised=&after=]` | [`BgpRoutesShow`], some thousand at a time; with `advertised=true`, what peers were told |
-//! | `GET /v1/flows[?denied=&staged=&since=&follow=]` | [`Flow`] lines, by their start; `?follow=true`: as they begin and end, without end |
+//! | `GET /v1/flows[?denied=&staged=&since=&follow=]` | [`Flow`] lines, by their start; `?follow=true`: as they begin and end, without end, and [`FlowsMissed`] lines |
 //! | `GET /v1/policy[?endpoint=&namespace=]` | [`PolicyShow`] |
 //! | `POST /v1/policy/impact` with a list of resources | [`PolicyImpact`] |
 //! | `GET /v1/resources/{plural}[?namespace=&labelSelector=]` | `List` of resources; `?watch=true`: [`WatchEvent`] lines |
@@ -41,8 +41,8 @@ pub use explain::{
     ExplainPorts, ExplainRoute, ExplainStaged, ExplainStep, ExplainVerdict, Explanation,
 };
 pub use flows::{
-    Flow, FlowBy, FlowChange, FlowEnd, FlowStaged, FlowVerdict, PolicyImpact, PolicyRuleShow,
-    PolicyShow, Reporter, RuleCount,
+    Flow, FlowBy, FlowChange, FlowEnd, FlowStaged, FlowVerdict, FlowsMissed, PolicyImpact,
+    PolicyRuleShow, PolicyShow, Reporter, RuleCount,
 };
 
 use crate::Cidr;

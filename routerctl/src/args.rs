@@ -222,7 +222,7 @@ pub(crate) struct Flows {
     /// Only what staged policies would decide otherwise or by themselves, and how.
     #[arg(long)]
     pub(crate) staged: bool,
-    /// Only what was seen since then: a time such as 10m, or a date such as 2026-05-01T12:00:00Z.
+    /// Only what was seen since then, and with --follow all that begins or ends from now on: a time such as 10m, or a date such as 2026-05-01T12:00:00Z.
     #[arg(long, value_name = "T")]
     pub(crate) since: Option<String>,
     /// How to print.

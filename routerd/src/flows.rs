@@ -10,6 +10,7 @@
 //! It reads by handles of its own, so the owner of policy never waits for a look, nor does a packet. Looks take at
 //! most a fiftieth of a CPU, however many connections there are.
 
+mod follow;
 mod impact;
 mod names;
 pub(crate) mod people;
@@ -30,6 +31,8 @@ use tracing::{info, warn};
 use crate::control::Control;
 use crate::gone::{Fate, Gone, Watched};
 use crate::policy;
+use follow::Follower;
+pub use follow::{Change, Changes};
 pub use impact::{ImpactError, impact};
 use names::Known;
 pub use show::{Clock, Filter, flow};
@@ -41,8 +44,6 @@ const TICK: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(2);
 /// A look that took a second is followed by as many without one.
 const REST: u32 = 50;
-/// Records that somebody who follows may be behind.
-const BEHIND: usize = 8192;
 /// Lines in the log for each tick.
 const LOG_LINES: usize = 50;
 /// How things are without the thread.
@@ -121,9 +122,6 @@ pub struct Measured {
     pub look: Duration,
 }
 
-/// What somebody who follows reads.
-pub type Changes = tokio::sync::mpsc::Receiver<Arc<Record>>;
-
 impl Handle {
     /// Gives it what to read by.
     pub fn read_by(&self, reader: Reader) {
@@ -153,7 +151,7 @@ impl Handle {
         .await
     }
 
-    /// Those that begin or end from here on, behind those that are there, where they are wanted.
+    /// Those that are there and were seen since then, if that is asked, and all that begin or end from here on.
     ///
     /// # Errors
     /// As above.
@@ -168,8 +166,8 @@ impl Handle {
                 Some(_) => owner.records(&filter, &clock),
                 None => Vec::new(),
             };
-            let (told, changes) = tokio::sync::mpsc::channel(BEHIND);
-            owner.followers.push((filter, told));
+            let (follower, changes) = Follower::new(filter);
+            owner.followers.push(follower);
             Ok((before, changes, clock))
         })
         .await
@@ -243,7 +241,7 @@ pub struct Owner {
     reader: Option<Reader>,
     recorder: Recorder,
     passed: BTreeMap<(Said, bool), Counter>,
-    followers: Vec<(Filter, tokio::sync::mpsc::Sender<Arc<Record>>)>,
+    followers: Vec<Follower>,
     /// When the table is due.
     due: Instant,
     took: Duration,
@@ -347,6 +345,7 @@ impl Owner {
         self.recorder.settle(now);
         let wanted = self.recorder.wanted();
         let passed = self.recorder.take_passed();
+        let mut changes = Vec::new();
         if look || !wanted.is_empty() {
             let known = Known::ask(
                 first_world,
@@ -356,9 +355,9 @@ impl Owner {
             )?;
             self.log(&known);
             self.add_passed(&passed, &known);
-            let changes = self.recorder.name(&known);
-            self.tell(&changes);
+            changes = self.recorder.name(&known);
         }
+        self.tell(&changes);
         if look {
             self.took = began.elapsed();
             self.due = Instant::now() + LOOK.max(self.took * REST);
@@ -395,19 +394,12 @@ impl Owner {
         self.passed.retain(|(said, _), _| known.is_there(said));
     }
 
-    /// Tells who follows; who is too slow misses some.
+    /// Tells who follows; also who missed some, when nothing is new.
     fn tell(&mut self, changes: &[Arc<Record>]) {
-        let clock = Clock::now();
         let missed = &mut self.missed;
-        self.followers.retain(|(filter, told)| {
-            for record in changes.iter().filter(|r| filter.wants(r, &clock)) {
-                match told.try_send(Arc::clone(record)) {
-                    Ok(()) => {}
-                    Err(tokio::sync::mpsc::error::TrySendError::Full(_)) => *missed += 1,
-                    Err(tokio::sync::mpsc::error::TrySendError::Closed(_)) => return false,
-                }
-            }
-            !told.is_closed()
+        self.followers.retain_mut(|follower| {
+            *missed += follower.tell(changes);
+            !follower.is_gone()
         });
     }
 

@@ -1,8 +1,8 @@
 //! The schemas of flows, and of rules with what they counted.
 
 use model::api::{
-    Flow, FlowBy, FlowChange, FlowEnd, FlowStaged, FlowVerdict, PolicyImpact, PolicyRuleShow,
-    PolicyShow, Reporter, RuleCount,
+    Flow, FlowBy, FlowChange, FlowEnd, FlowStaged, FlowVerdict, FlowsMissed, PolicyImpact,
+    PolicyRuleShow, PolicyShow, Reporter, RuleCount,
 };
 use model::resources::PolicyType;
 
@@ -58,6 +58,7 @@ pub(crate) fn compare(s: &mut Schemas) {
     s.object("FlowBy", &by);
     s.object("FlowStaged", &staged);
     s.object("Flow", &flow);
+    s.object("FlowsMissed", &FlowsMissed { missed: 1 });
     let change = FlowChange {
         flow,
         would: staged,

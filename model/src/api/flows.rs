@@ -71,6 +71,13 @@ pub struct Flow {
     pub logged: Vec<FlowBy>,
 }
 
+/// Stands where flows would be that somebody who follows was too slow for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowsMissed {
+    /// So many.
+    pub missed: u64,
+}
+
 /// One end of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -38,10 +38,15 @@ pub(super) fn run(client: &Client, args: &Flows, out: &mut Out) -> Result<Done, 
     let mut any = false;
     while let Some(value) = lines.next_line::<Value>()? {
         any = true;
-        match args.output {
+        // A flow has no such field.
+        let missed = value.get("missed").and_then(Value::as_u64);
+        match (args.output, missed) {
             // As the daemon says it, with what only a newer one knows.
-            LineFormat::Json => out.line(&value.to_string()),
-            LineFormat::Table => {
+            (LineFormat::Json, _) => out.line(&value.to_string()),
+            (LineFormat::Table, Some(missed)) => eprintln!(
+                "{missed} flows are missing here: they came faster than they were read; --denied and --staged choose fewer"
+            ),
+            (LineFormat::Table, None) => {
                 table.push(row(&super::typed(value)?, args.staged));
                 if args.follow {
                     out.text(&table.drain(out.colour()));

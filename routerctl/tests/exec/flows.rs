@@ -70,6 +70,24 @@ START          VERDICT   PROTO   SOURCE      DESTINATION   DECIDED BY           
 }
 
 #[test]
+fn who_is_too_slow_reads_how_many_flows_are_missing() {
+    let mut all = flows();
+    all.insert(1, json!({"missed": 12}));
+    let daemon = serving("/v1/flows?follow=true", Reply::Lines(all.clone()));
+    let outcome = run(&daemon, &["flows", "--follow"]);
+    assert_eq!(outcome.stdout.lines().count(), 4, "{outcome:?}");
+    let said = "12 flows are missing here: they came faster than they were read";
+    assert!(outcome.stderr.starts_with(said), "{outcome:?}");
+    // Scripts find it among the flows.
+    let outcome = run(&daemon, &["flows", "--follow", "-o", "json"]);
+    let lines = outcome
+        .stdout
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap());
+    assert_eq!(lines.collect::<Vec<_>>(), all);
+}
+
+#[test]
 fn what_is_wanted_is_asked_for_and_a_stream_that_ends_is_a_failure() {
     let target = "/v1/flows?denied=true&follow=true&since=10m";
     let daemon = serving(target, Reply::Lines(flows()));

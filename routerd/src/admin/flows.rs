@@ -9,13 +9,13 @@ use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
+use model::api::{Flow, FlowsMissed};
 use model::resources::GoDuration;
-use policy_ebpf::flows::Record;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::ApiError;
-use crate::flows::{Clock, Filter, FlowsError, flow};
+use crate::flows::{Change, Clock, Filter, FlowsError, flow};
 use crate::services::Services;
 
 /// Pieces waiting for a slow reader.
@@ -65,11 +65,8 @@ pub(super) async fn list(
     let node = Arc::clone(&s.views.node);
     tokio::spawn(async move {
         for records in before.chunks(PIECE) {
-            if told
-                .send(lines(records.iter(), &node, &clock))
-                .await
-                .is_err()
-            {
+            let piece = lines(records.iter().map(|r| flow(r, &node, &clock)));
+            if told.send(piece).await.is_err() {
                 return;
             }
         }
@@ -80,7 +77,7 @@ pub(super) async fn list(
             while changes.recv_many(&mut batch, PIECE).await > 0 {
                 // The wall's clock may have been set since the last.
                 let clock = Clock::now();
-                let piece = lines(batch.iter().map(|r| &**r), &node, &clock);
+                let piece = lines(batch.iter().map(|c| Line::of(c, &node, &clock)));
                 batch.clear();
                 if told.send(piece).await.is_err() {
                     return;
@@ -103,15 +100,28 @@ fn since(text: &str) -> Result<Duration, ApiError> {
     parsed.map(|d| d.0).map_err(refused)
 }
 
-fn lines<'a>(
-    records: impl Iterator<Item = &'a Record>,
-    node: &str,
-    clock: &Clock,
-) -> Result<Bytes, Infallible> {
+/// A line for who follows.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line {
+    Flow(Box<Flow>),
+    Missed(FlowsMissed),
+}
+
+impl Line {
+    fn of(change: &Change, node: &str, clock: &Clock) -> Line {
+        match change {
+            Change::Record(record) => Line::Flow(Box::new(flow(record, node, clock))),
+            Change::Missed(missed) => Line::Missed(FlowsMissed { missed: *missed }),
+        }
+    }
+}
+
+fn lines(all: impl Iterator<Item = impl Serialize>) -> Result<Bytes, Infallible> {
     let mut text = Vec::new();
-    for record in records {
+    for line in all {
         // It always encodes: texts and numbers.
-        if serde_json::to_writer(&mut text, &flow(record, node, clock)).is_ok() {
+        if serde_json::to_writer(&mut text, &line).is_ok() {
             text.push(b'\n');
         }
     }

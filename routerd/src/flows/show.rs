@@ -35,8 +35,13 @@ impl Filter {
     /// Whether a record is.
     pub fn wants(&self, record: &Record, clock: &Clock) -> bool {
         let age = Duration::from_nanos(clock.monotonic.saturating_sub(record.last));
+        self.is_about(record) && self.since.is_none_or(|since| age <= since)
+    }
+
+    /// Whether it is, whenever it was seen.
+    pub(super) fn is_about(&self, record: &Record) -> bool {
         let other = self.denied && record.allowed || self.staged && record.decided.staged == 0;
-        !other && self.since.is_none_or(|since| age <= since)
+        !other
     }
 }
 
