@@ -269,11 +269,43 @@ fn count(row: &Row, number: Option<u32>, counted: &Counted) -> RuleCount {
         (_, Action::Log, Some(number)) => word::log(number),
     };
     let kernel = counted.kernel.get(&(rule, staged)).copied();
+    // What a profile lets through and what it denies are called the same, and nothing passes by a denial.
+    let passes = !matches!((said, row.shown.action), (Said::Profile, Action::Deny));
     let passed = counted.passed.get(&(said.clone(), staged)).copied();
+    let passed = passed.filter(|_| passes);
     let (kernel, passed) = (kernel.unwrap_or_default(), passed.unwrap_or_default());
     RuleCount {
         packets: kernel.packets + passed.packets,
         bytes: kernel.bytes + passed.bytes,
         connections: kernel.connections,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_ebpf::common::event::Counter;
+
+    use super::*;
+
+    #[test]
+    fn what_a_profile_lets_through_is_not_counted_where_it_denies() {
+        let counter = |packets| Counter {
+            packets,
+            ..Counter::default()
+        };
+        let counted = Counted {
+            kernel: [
+                ((word::PROFILE_ALLOW, false), counter(1)),
+                ((word::PROFILE_DENY, false), counter(10)),
+            ]
+            .into(),
+            passed: [((Said::Profile, false), counter(100))].into(),
+        };
+        let packets = |action| {
+            let matches = String::new();
+            let row = Row::of(PolicyType::Ingress, Said::Profile, action, matches, false);
+            count(&row, None, &counted).packets
+        };
+        assert_eq!((packets(Action::Allow), packets(Action::Deny)), (101, 10));
     }
 }
