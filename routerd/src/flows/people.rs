@@ -25,8 +25,8 @@ pub(crate) fn who(snapshot: &Snapshot, wanted: &BTreeSet<IpAddr>) -> HashMap<IpA
         .collect();
     sets.sort_by_key(|(net, ..)| net.prefix_len());
     for (net, id, set) in sets {
-        let inside = wanted.iter().filter(|ip| net.contains(**ip));
-        for ip in inside {
+        let inside = wanted.range(net.network()..);
+        for ip in inside.take_while(|ip| net.contains(**ip)) {
             found.insert(*ip, named(id.clone(), set.metadata.labels.clone().into()));
         }
     }
@@ -148,4 +148,50 @@ fn here(id: ObjectId, local: &Resource<WorkloadEndpointSpec>) -> Arc<Who> {
 fn named(id: ObjectId, labels: Arc<Labels>) -> Arc<Who> {
     let called = id.name.clone();
     Arc::new(Who { id, called, labels })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::keys;
+    use model::kv::Event;
+
+    use super::*;
+
+    #[test]
+    fn an_address_is_of_the_set_that_says_it_most_closely() {
+        let mut snapshot = Snapshot::default();
+        for (name, nets) in [
+            ("all", "[0.0.0.0/0, '::/0']"),
+            ("ten", "[10.0.0.0/8]"),
+            ("one", "[10.0.0.7/32]"),
+        ] {
+            let text = format!(
+                "{{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {{name: {name}}}, \
+                 spec: {{nets: {nets}}}}}"
+            );
+            let objects = model::manifest::parse(&text).unwrap();
+            let event = Event {
+                key: keys::resource(&objects[0].id()),
+                value: Some(model::manifest::encode_stored(&objects[0])),
+                revision: 1,
+            };
+            snapshot.apply("n1", &event);
+        }
+        let expected = [
+            ("0.0.0.0", "all"),
+            ("9.255.255.255", "all"),
+            ("10.0.0.0", "ten"),
+            ("10.0.0.7", "one"),
+            ("10.255.255.255", "ten"),
+            ("11.0.0.0", "all"),
+            ("255.255.255.255", "all"),
+            ("::", "all"),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "all"),
+        ]
+        .map(|(ip, name)| (ip.parse::<IpAddr>().unwrap(), name));
+        let found = who(&snapshot, &expected.iter().map(|(ip, _)| *ip).collect());
+        for (ip, name) in expected {
+            assert_eq!(found[&ip].called, name, "{ip}");
+        }
+    }
 }
