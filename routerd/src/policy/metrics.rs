@@ -1,5 +1,6 @@
 //! Policy as metrics.
 
+use policy_ebpf::common::reason::Reason;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -33,10 +34,7 @@ pub fn register(registry: &mut Registry, seen: &Measured, fill: &Fill) {
         drops.get_or_create(&Why { reason }).inc_by(*count);
     }
     let verdicts = Family::<Verdict, Counter>::default();
-    let denied = seen
-        .drops
-        .iter()
-        .find(|(r, _)| format!("{r:?}") == "Policy");
+    let denied = seen.drops.iter().find(|(r, _)| *r == Reason::Policy);
     for (verdict, count) in [
         ("Allow", seen.admitted),
         ("Deny", denied.map_or(0, |(_, count)| *count)),
@@ -101,7 +99,7 @@ pub fn register(registry: &mut Registry, seen: &Measured, fill: &Fill) {
 #[cfg(test)]
 pub(crate) fn sample() -> (Measured, Fill) {
     let seen = Measured {
-        drops: vec![(policy_ebpf::common::reason::Reason::Policy, 2)],
+        drops: vec![(Reason::Policy, 2)],
         admitted: 3,
         ..Measured::default()
     };
