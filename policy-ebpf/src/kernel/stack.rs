@@ -18,29 +18,37 @@ const ADD: u8 = 0x07;
 const CALL: u8 = 0x85;
 const OF_PROGRAM: u8 = 1;
 /// Classes of instructions that load and store.
-const MEMORY: std::ops::RangeInclusive<u8> = 1..=3;
+const MEMORY: std::ops::RangeInclusive<u8> = LOAD..=3;
+const LOAD: u8 = 1;
 
-/// Bytes of the frame that an instruction reaches, or that a pointer begins which it makes of the frame's.
-fn reach(at: &bpf_insn, before: Option<&bpf_insn>) -> usize {
-    let class = at.code & 7;
-    // A load has its address in the source, a store in the destination.
-    let base = if class == 1 {
-        at.src_reg()
-    } else {
-        at.dst_reg()
-    };
-    let offset = if MEMORY.contains(&class) && base == FRAME {
-        i32::from(at.off)
-    } else {
-        let copied = before
-            .filter(|b| b.code == MOVE && b.src_reg() == FRAME && b.dst_reg() == at.dst_reg());
-        if at.code == ADD && copied.is_some() {
+/// Bytes of the frame that a stretch of code reaches, itself or by pointers that it makes of the frame's.
+fn reach(code: &[bpf_insn]) -> usize {
+    let mut deepest = 0;
+    // Registers that are the frame's pointer, as far as it was copied above.
+    let mut copies = BTreeSet::new();
+    for at in code {
+        let class = at.code & 7;
+        // A load has its address in the source, a store in the destination.
+        let base = if class == LOAD {
+            at.src_reg()
+        } else {
+            at.dst_reg()
+        };
+        let offset = if MEMORY.contains(&class) && base == FRAME {
+            i32::from(at.off)
+        } else if at.code == ADD && copies.contains(&at.dst_reg()) {
             at.imm
         } else {
             0
+        };
+        deepest = deepest.max(usize::try_from(-offset).unwrap_or_default());
+        if at.code == MOVE && at.src_reg() == FRAME {
+            copies.insert(at.dst_reg());
+        } else if class <= LOAD || class == ADD & 7 {
+            copies.remove(&at.dst_reg());
         }
-    };
-    usize::try_from(-offset).unwrap_or_default()
+    }
+    deepest
 }
 
 /// Where functions begin, the program first.
@@ -61,11 +69,10 @@ fn depth(code: &[bpf_insn], begins: &BTreeSet<usize>, function: usize) -> usize 
         .next()
         .copied()
         .unwrap_or(code.len());
-    let before = |at: usize| at.checked_sub(1).map(|b| &code[b]);
-    let own = (function..end).map(|at| reach(&code[at], before(at))).max();
+    let own = reach(&code[function..end]);
     let called = (function..end).filter_map(|at| callee(code, at));
     let deepest = called.map(|callee| depth(code, begins, callee)).max();
-    own.unwrap_or(0).max(1).next_multiple_of(UNIT) + deepest.unwrap_or(0)
+    own.max(1).next_multiple_of(UNIT) + deepest.unwrap_or(0)
 }
 
 #[test]
