@@ -37,6 +37,7 @@ pub use loaded::{Behind, First, Loaded};
 pub use maps::{Maps, Sizes};
 pub use programs::{
     Answer, LAYOUT, Options, Programs, Ran, Test, has_programs, is_built, is_present,
+    route_everything,
 };
 pub use reader::Reader;
 pub use rtnetlink::mtu;

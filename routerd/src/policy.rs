@@ -355,14 +355,17 @@ impl Owner {
         let Ok(kernel) = &mut self.kernel else {
             return self.unenforced(&id);
         };
-        let own = Place::of_workload(endpoint).own;
+        let place = Place::of_workload(endpoint);
         let held = self.attached.of(&id).next().cloned();
         if let Some(mut interface) = held {
-            interface.own.clone_from(&own);
+            interface.own.clone_from(&place.own);
+            if !place.goes_straight {
+                interface.mtu = 0;
+            }
             kernel.attach(&id, &interface)?;
             self.attached.put(&id, interface);
         }
-        self.added.insert(id.clone(), own);
+        self.added.insert(id.clone(), place.own);
         if let Some(why) = &self.failed {
             return Err(format!("its policy is not in force: {why}"));
         }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! What comes in by an interface passes the one hook, whoever it is for, and what leaves by it the other, whoever it is
-//! from: other workloads, other nodes and the host. What other programs redirect below IP is not met, nor is ARP.
+//! from: other workloads, other nodes and the host. What programs redirect below IP is not met, nor is ARP: those of a daemon before, which
+//! send frames from workload to workload, are told to leave that.
 
 use std::collections::BTreeSet;
 

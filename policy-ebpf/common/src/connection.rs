@@ -1,7 +1,7 @@
 //! Connections: what was decided, and whether they still live.
 //!
 //! The key is seen from the endpoint, so both directions meet one entry. What either end sends is written to
-//! a side of its own, so that two CPUs rarely write the same word, and never the same flags.
+//! a side of its own, so that two CPUs rarely write the same word.
 
 use crate::classify::Tuple;
 use crate::event::CounterKey;
@@ -326,6 +326,14 @@ impl Connection {
     pub fn see(&self, came_from: u32) {
         if came_from != 0 && self.other_end.get() == 0 {
             self.other_end.set(u64::from(came_from));
+        }
+    }
+
+    /// Takes note of where the other end is: it has the same connection, and has just sent of it.
+    #[inline(always)]
+    pub fn meet(&self, other_end: u32) {
+        if self.other_end.get() != u64::from(other_end) {
+            self.other_end.set(u64::from(other_end));
         }
     }
 

@@ -22,7 +22,8 @@ pub struct Endpoint {
     pub staged_egress: u32,
     /// The MAC address of the workload; zeros where nobody said it, and then any will do.
     pub mac: [u8; 6],
-    /// Bytes of the largest packet that may go straight to the workload from another one of this host; 0 for none.
+    /// Bytes of the largest packet that may go straight to the workload from another one of this host; 0 where none may,
+    /// nor from it.
     pub mtu: u16,
 }
 
@@ -47,11 +48,19 @@ impl Endpoint {
         own == mac || own == (0, 0)
     }
 
-    /// Whether a frame of so many packets may go straight to the workload. One of several is cut where it leaves.
+    /// Whether frames may go straight to the workload, and from it: of two, both are such, or connection tracking would
+    /// see but one direction.
+    #[inline(always)]
+    pub fn goes_straight(&self) -> bool {
+        self.mtu != 0 && self.mac != [0; 6] && !self.is_host()
+    }
+
+    /// Whether this frame may go to it. Of one that stands for several packets nobody knows how large they are: the
+    /// sender, which has an interface of the same kind, does.
     #[inline(always)]
     pub fn takes(&self, frame: &Frame) -> bool {
         let most = u32::from(self.mtu) + ETHERNET;
-        self.mtu != 0 && self.mac != [0; 6] && (frame.packets > 1 || frame.length <= most)
+        self.goes_straight() && (frame.packets > 1 || frame.length <= most)
     }
 
     /// Whether the host itself is the endpoint.

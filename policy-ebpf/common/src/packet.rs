@@ -11,7 +11,7 @@ mod forward;
 mod ip;
 mod transport;
 
-pub use forward::{FROM, HEAD, forward};
+pub use forward::{HEAD, forward};
 pub use transport::{IcmpKind, icmp_kind};
 
 use crate::reason::Reason;

@@ -6,7 +6,7 @@ use aya_ebpf::programs::TcContext;
 use core::arch::asm;
 use core::mem::MaybeUninit;
 use policy_common::endpoint::Endpoint;
-use policy_common::packet::{Bytes, FROM, HEAD, forward};
+use policy_common::packet::{Bytes, HEAD, forward};
 use policy_common::verdict::GATEWAY_MAC;
 use policy_common::world::Frame;
 
@@ -67,8 +67,8 @@ impl Skb {
     /// Puts the frame, one hop further, straight to the workload behind an interface: what the program then answers.
     #[inline(always)]
     pub fn redirect(&self, to: u32, endpoint: &Endpoint) -> i32 {
-        let words = self.words(FROM);
-        let head = words.and_then(|words| forward(words, GATEWAY_MAC, endpoint.mac));
+        let head = self.load::<HEAD>(0);
+        let head = head.and_then(|head| forward(head, GATEWAY_MAC, endpoint.mac));
         // What it cannot change it leaves to routing.
         let Some(head) = head else {
             return TC_ACT_UNSPEC;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  wire or workload ──► from_wire ──► host ──► to_wire ──► wire or workload
-//!                           └── policy_common::verdict::judge ──┘
+//!                        │  └── policy_common::verdict::judge ──┘
+//!                        └── another workload of the host, to_wire's program asked where it has to be
 //! ```
 //!
 //! All that they decide is in `policy-common`; here is only where it reads and writes. What passes is left to

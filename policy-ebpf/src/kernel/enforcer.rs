@@ -34,7 +34,8 @@ pub struct Interface {
     /// The host itself is the endpoint, and no MAC address counts.
     pub host: bool,
     /// Bytes of the largest packet that may go straight to the workload from another one, as what is put to one end of
-    /// a pair comes out of the other. 0 where it is no pair, or none of ours.
+    /// a pair comes out of the other. 0 where nothing may: it is no pair, or none of ours, or the workload may send from
+    /// addresses that are not its own, so that what answers it need not be for it.
     pub mtu: u16,
 }
 
@@ -153,18 +154,23 @@ impl Enforcer {
     /// # Errors
     /// The kernel refuses.
     pub fn go_straight(&mut self, may: bool) -> Result<(), KernelError> {
-        self.set(setting::STRAIGHT, may)
+        self.flag(setting::STRAIGHT, may);
+        self.write_settings()
     }
 
     fn set(&mut self, flag: u32, on: bool) -> Result<(), KernelError> {
-        match on {
-            true => self.settings.flags |= flag,
-            false => self.settings.flags &= !flag,
-        }
+        self.flag(flag, on);
         // Connections are judged by it as well.
         self.world = self.world.wrapping_add(1);
         self.settings.world = self.settings.world.wrapping_add(1);
         self.write_settings()
+    }
+
+    fn flag(&mut self, flag: u32, on: bool) {
+        match on {
+            true => self.settings.flags |= flag,
+            false => self.settings.flags &= !flag,
+        }
     }
 
     fn write_settings(&self) -> Result<(), KernelError> {
@@ -206,15 +212,24 @@ impl Enforcer {
     /// # Errors
     /// The kernel refuses.
     pub fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), KernelError> {
-        let before = self.attached.put(id, interface.clone());
-        let before = before.map(|(_, old)| old.own).unwrap_or_default();
-        self.write_own(interface, &before)?;
-        self.write_endpoint(id, interface)?;
+        self.announce(id, interface)?;
         let (name, ifindex) = (&interface.name, interface.ifindex);
         match self.programs.is_attached(name, ifindex) {
             true => Ok(()),
             false => self.programs.attach(name, ifindex, interface.host),
         }
+    }
+
+    /// Says who is at an interface, without enforcing anything there: for programs at other interfaces, which look at both
+    /// ends of what they let pass.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn announce(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), KernelError> {
+        let before = self.attached.put(id, interface.clone());
+        let before = before.map(|(_, old)| old.own).unwrap_or_default();
+        self.write_own(interface, &before)?;
+        self.write_endpoint(id, interface)
     }
 
     /// Takes an endpoint away from all its interfaces.

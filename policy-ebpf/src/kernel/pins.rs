@@ -53,6 +53,14 @@ pub(super) fn settings(pin: &Path) -> Option<Settings> {
     Some(settings)
 }
 
+/// Clears one of [`policy_common::endpoint::setting`] in a pinned map of settings.
+pub(super) fn clear_setting(pin: &Path, setting: u32) -> Result<(), KernelError> {
+    let mut settings = settings(pin).ok_or_else(|| failed("read", pin, io::ErrorKind::NotFound))?;
+    settings.flags &= !setting;
+    let map = MapData::from_pin(pin).map_err(|e| failed("open", pin, io::Error::other(e)))?;
+    sys::update(map.fd().as_fd(), &0u32, &settings).map_err(|e| failed("write", pin, e))
+}
+
 /// Forgets a pinned map that has another shape or size than what is to go on with it.
 pub(super) fn drop_if_other(pin: &Path, name: &str, sizes: &Sizes) -> Result<(), KernelError> {
     let Ok(map) = MapData::from_pin(pin) else {

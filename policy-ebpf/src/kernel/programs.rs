@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::ProgramArray;
 use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
-use policy_common::endpoint::Settings;
+use policy_common::endpoint::{Settings, setting};
 
 use super::error::KernelError;
 use super::hooks::{self, Holder, Hook, Place};
@@ -25,6 +25,8 @@ pub(super) static OBJECT: &[u8] =
 pub const LAYOUT: u32 = 1;
 /// Maps that a new process goes on with, so that connections go on. All the others it fills anew.
 const ADOPTED: [&str; 2] = ["CONNECTIONS", "FRAGMENTS"];
+/// Cleared where a program cannot go on with another one.
+const GOES_ON: &str = "GOES_ON";
 /// The map by which one program finds the other.
 const TO_WIRE: &str = "TO_WIRE";
 /// Set where a frame comes from a test.
@@ -83,13 +85,29 @@ impl Programs {
         Programs::finish(&mut loader, *sizes, None)
     }
 
+    /// The same as on a kernel where no program can go on with another.
+    ///
+    /// # Errors
+    /// As [`Programs::load`].
+    pub fn load_for_tests_apart(sizes: &Sizes) -> Result<Programs, KernelError> {
+        let mut loader = loader(sizes)?;
+        loader.override_global(FROM_CONTROL_BUFFER, &1u32, true);
+        loader.override_global(GOES_ON, &0u32, true);
+        Programs::finish(&mut loader, *sizes, None)
+    }
+
     fn finish(
         loader: &mut EbpfLoader<'_>,
         sizes: Sizes,
         directory: Option<PathBuf>,
     ) -> Result<Programs, KernelError> {
         let mut bpf = loader.load(OBJECT)?;
-        verify(&mut bpf)?;
+        if let Err(refused) = verify(&mut bpf) {
+            // Not every kernel takes a program that has functions and goes on with another one as well.
+            loader.override_global(GOES_ON, &0u32, true);
+            bpf = loader.load(OBJECT)?;
+            verify(&mut bpf).map_err(|_| refused)?;
+        }
         join(&mut bpf)?;
         let maps = Maps::take(&mut bpf, sizes)?;
         Ok(Programs {
@@ -368,6 +386,14 @@ fn classifiers<const N: usize>(
 
 fn links_of(directory: &Path) -> PathBuf {
     directory.join("links")
+}
+
+/// Has the programs of a process before, as far as they can be reached, leave everything to routing.
+pub fn route_everything(directory: &Path) {
+    let pin = directory.join(format!("v{LAYOUT}")).join("GLOBAL");
+    if let Err(e) = pins::clear_setting(&pin, setting::STRAIGHT) {
+        tracing::debug!("no settings of a daemon before: {e}");
+    }
 }
 
 /// Whether the programs were there when this was built.

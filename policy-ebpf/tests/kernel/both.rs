@@ -4,7 +4,7 @@ use nix::time::{ClockId, clock_gettime};
 use policy_common::classify::Trail;
 use policy_common::connection::Connection;
 use policy_common::event::Event;
-use policy_common::packet::{Bytes, FROM, HEAD, forward};
+use policy_common::packet::{Bytes, HEAD, forward};
 use policy_common::reason::Reason;
 use policy_common::verdict::GATEWAY_MAC;
 use policy_ebpf::kernel::{Answer, Programs, Sizes};
@@ -114,8 +114,8 @@ fn is_runnable(frame: &[u8]) -> bool {
 }
 
 fn one_hop_further(frame: &[u8], to: [u8; 6]) -> Vec<u8> {
-    let words = Slice(frame).words(FROM).expect("a header of IP");
-    let head = forward(words, GATEWAY_MAC, to).expect("a hop");
+    let head = Slice(frame).load(0).expect("a header of IP");
+    let head = forward(head, GATEWAY_MAC, to).expect("a hop");
     [&head, &frame[HEAD..]].concat()
 }
 

@@ -8,6 +8,7 @@
     unreachable_pub
 )]
 
+mod apart;
 mod both;
 #[path = "../it/canonical.rs"]
 mod canonical;

@@ -49,6 +49,7 @@ macro_rules! all_scenarios {
             grace_lets_old_connections_live, odd_frames_are_refused, rules_count, a_closed_connection_is_judged_anew,
             what_both_ends_know_goes_straight, a_straight_way_ends_with_a_deny, a_straight_way_ends_with_a_deny_of_the_sender,
             some_frames_are_routed_all_the_same, what_is_changed_between_the_ends_is_routed,
+            an_end_that_was_lost_for_a_moment_is_found_again,
         );
     };
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use policy_common::connection::{Connection, Key};
 use policy_common::endpoint::{Endpoint, Settings, flag, setting};
 use policy_common::event::Counter;
-use policy_common::packet::Bytes;
+use policy_common::packet::{Bytes, forward};
 use policy_common::reason::Reason;
 use policy_common::tables::{
     Action, Cell, CellKey, Chain, ClassKey, Classes, MAX_STAGES, PortKey, Stage, mask, rule,
@@ -243,7 +243,12 @@ impl Functions {
         if asks {
             judge(&self.memory, bytes, &frame.put_to(to), &mut self.scratch)?;
         }
-        Ok(Went::Straight(to))
+        let mac = self.memory.endpoints[&to].mac;
+        let head = bytes.load(0).and_then(|head| forward(head, HOST_MAC, mac));
+        Ok(match head {
+            Some(_) => Went::Straight(to),
+            None => Went::Routed,
+        })
     }
 }
 

@@ -13,6 +13,9 @@ use super::enforce::Enforce;
 impl Owner {
     /// Brings programs to where endpoints are, and has them take over once they are everywhere.
     pub(super) fn look(&mut self) {
+        if !self.taken_over {
+            self.announce();
+        }
         let ids: Vec<ObjectId> = self.places.keys().cloned().collect();
         ids.iter().for_each(|id| self.settle(id));
         let is_whole =
@@ -24,6 +27,24 @@ impl Owner {
             match kernel.take_over() {
                 Ok(()) => self.taken_over = true,
                 Err(e) => warn!("policy of the daemon before remains: {e}"),
+            }
+        }
+    }
+
+    /// Lets the maps know who is where before the first program looks: one that found nobody at the other end of a
+    /// connection would leave it to routing for good.
+    fn announce(&mut self) {
+        let Ok(kernel) = &mut self.kernel else {
+            return;
+        };
+        for (id, place) in self.places.iter().filter(|(_, p)| p.goes_straight) {
+            let Some(interface) = kernel.find(place) else {
+                continue;
+            };
+            if self.attached.get(id, interface.ifindex).is_none()
+                && let Err(e) = kernel.announce(id, &interface)
+            {
+                warn!(endpoint = %id, "{e}");
             }
         }
     }

@@ -12,6 +12,7 @@ use policy_ebpf::Update;
 use policy_ebpf::common::event::{Counter, CounterKey};
 use policy_ebpf::kernel::{
     Counted, Enforcer, First, Interface, KernelError, Loaded, Options, Programs, Sizes,
+    route_everything,
 };
 
 use super::feed::{Place, Wanted};
@@ -37,6 +38,12 @@ pub trait Enforce: Send {
     /// # Errors
     /// There is no such interface, or the kernel refuses.
     fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), String>;
+
+    /// Says who is at an interface, for programs at other interfaces: nothing is enforced there yet.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn announce(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), String>;
 
     /// Ends that, if the endpoint is there still. The interface may be gone.
     ///
@@ -90,7 +97,10 @@ pub fn load(directory: &Path, flows: &flows::Handle) -> Result<Box<dyn Enforce>,
         directory: directory.to_owned(),
         sizes: Sizes::default(),
     };
-    let programs = Programs::load(&options).map_err(|e| told(&e))?;
+    // Who is cut off in the place of policy is so by a table that sees only what is routed.
+    let programs = Programs::load(&options)
+        .inspect_err(|_| route_everything(directory))
+        .map_err(|e| told(&e))?;
     let is_first = programs.before.is_none();
     let mut enforcer = Enforcer::new(programs).map_err(|e| told(&e))?;
     let grace = match is_first {
@@ -115,6 +125,10 @@ impl Enforce for Enforcer {
 
     fn attach(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), String> {
         Enforcer::attach(self, id, interface).map_err(|e| told(&e))
+    }
+
+    fn announce(&mut self, id: &ObjectId, interface: &Interface) -> Result<(), String> {
+        Enforcer::announce(self, id, interface).map_err(|e| told(&e))
     }
 
     fn detach(&mut self, id: &ObjectId, ifindex: u32) -> Result<(), String> {
@@ -156,8 +170,7 @@ impl Enforce for Enforcer {
             return links::all().into_iter().find(|i| i.name == name);
         }
         let ifindex = if_nametoindex(name.as_str()).ok()?;
-        // Of what others made nobody knows what is behind it.
-        let mtu = match place.of_cni {
+        let mtu = match place.goes_straight {
             true => policy_ebpf::kernel::mtu(ifindex).unwrap_or_default(),
             false => 0,
         };

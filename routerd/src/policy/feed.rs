@@ -42,6 +42,9 @@ pub struct Place {
     pub host: bool,
     /// CNI makes and unmakes its interface.
     pub of_cni: bool,
+    /// Frames may pass the host's routing by: it is known what is behind the interface, and answers to what comes from
+    /// there are for it.
+    pub goes_straight: bool,
 }
 
 /// What holds for all endpoints.
@@ -94,6 +97,7 @@ impl Place {
             own: spec.ip_networks.iter().chain(spoofed).copied().collect(),
             host: false,
             of_cni: !spec.container_id.is_empty(),
+            goes_straight: !spec.container_id.is_empty() && spoofed.is_empty(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Place {
             own: Vec::new(),
             host: true,
             of_cni: false,
+            goes_straight: false,
         }
     }
 

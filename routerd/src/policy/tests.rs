@@ -48,6 +48,10 @@ impl Enforce for Fake {
         Ok(())
     }
 
+    fn announce(&mut self, _: &ObjectId, _: &Interface) -> Result<(), String> {
+        Ok(())
+    }
+
     fn detach(&mut self, id: &ObjectId, ifindex: u32) -> Result<(), String> {
         let _ = self.told.send(Told::Detach(id.name.clone(), ifindex));
         Ok(())
@@ -407,6 +411,7 @@ fn host(name: &str, interface: &str) -> [Input; 2] {
         interface: interface.to_owned(),
         host: true,
         of_cni: false,
+        goes_straight: false,
         own: Vec::new(),
         ..Place::of_workload(&web())
     };

@@ -4,31 +4,25 @@ use super::ETHERNET;
 
 /// Bytes from the beginning of a frame on that change, up to the header checksum of IPv4.
 pub const HEAD: usize = ETHERNET as usize + 12;
-/// From here on words of a frame end where [`HEAD`] does.
-pub const FROM: u32 = 10;
 
-/// The first bytes of a frame on its way to a neighbour: Ethernet with other addresses, and IP with one hop less,
-/// by the words from [`FROM`] on. `None` unless it is IP and has a hop left.
+/// Makes of the first bytes of a frame that came for a router those that it sends on to a neighbour: Ethernet with other
+/// addresses, and IP with one hop less. `None`: it is not for the router, is not IP, or has no hop left.
 #[inline(always)]
-pub fn forward(words: [u32; 4], from: [u8; 6], to: [u8; 6]) -> Option<[u8; HEAD]> {
-    let [link, a, b, c] = words.map(u32::to_ne_bytes);
-    let [_, _, high, low] = link;
-    let mut head = [0; HEAD];
+pub fn forward(mut head: [u8; HEAD], router: [u8; 6], to: [u8; 6]) -> Option<[u8; HEAD]> {
+    if head[..6] != router {
+        return None;
+    }
     head[..6].copy_from_slice(&to);
-    head[6..12].copy_from_slice(&from);
-    head[12..14].copy_from_slice(&[high, low]);
-    head[14..18].copy_from_slice(&a);
-    head[18..22].copy_from_slice(&b);
-    head[22..].copy_from_slice(&c);
-    match [high, low] {
-        [0x08, 0x00] if c[0] > 1 => {
+    head[6..12].copy_from_slice(&router);
+    match [head[12], head[13]] {
+        [0x08, 0x00] if head[22] > 1 => {
             head[22] -= 1;
             // RFC 1624 3: the sum has lost 0x0100, so its complement gains that.
-            let sum = u32::from(u16::from_be_bytes([c[2], c[3]])) + 0x0100;
+            let sum = u32::from(u16::from_be_bytes([head[24], head[25]])) + 0x0100;
             let [.., high, low] = (sum + u32::from(sum >= 0xffff)).to_be_bytes();
             head[24..].copy_from_slice(&[high, low]);
         }
-        [0x86, 0xdd] if b[3] > 1 => head[21] -= 1,
+        [0x86, 0xdd] if head[21] > 1 => head[21] -= 1,
         _ => return None,
     }
     Some(head)
@@ -38,12 +32,11 @@ pub fn forward(words: [u32; 4], from: [u8; 6], to: [u8; 6]) -> Option<[u8; HEAD]
 mod tests {
     use super::*;
 
-    const FROM_MAC: [u8; 6] = [0xee; 6];
-    const TO_MAC: [u8; 6] = [2, 0, 0, 0, 0, 8];
+    const ROUTER: [u8; 6] = [0xee; 6];
+    const TO: [u8; 6] = [2, 0, 0, 0, 0, 8];
 
     fn forwarded(frame: &[u8]) -> Option<[u8; HEAD]> {
-        let word = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| frame[at + i]));
-        forward([10, 14, 18, 22].map(word), FROM_MAC, TO_MAC)
+        forward(frame[..HEAD].try_into().unwrap(), ROUTER, TO)
     }
 
     /// As RFC 1071 has it; 0 of a header whose checksum is right.
@@ -60,6 +53,7 @@ mod tests {
 
     fn v4(id: u16, hops: u8) -> [u8; 34] {
         let mut frame = [0x11; 34];
+        frame[..6].copy_from_slice(&ROUTER);
         frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, hops, 6]);
         frame[18..20].copy_from_slice(&id.to_be_bytes());
         frame[24..26].fill(0);
@@ -75,7 +69,7 @@ mod tests {
             let head = forwarded(&frame).unwrap();
             frame[..HEAD].copy_from_slice(&head);
             assert_eq!(checksum(&frame[14..]), 0, "{id:x}");
-            assert_eq!((&frame[..6], &frame[6..12]), (&TO_MAC[..], &FROM_MAC[..]));
+            assert_eq!((&frame[..6], &frame[6..12]), (&TO[..], &ROUTER[..]));
             assert_eq!(frame[22], 63);
             frame[24..26].fill(0);
             assert_eq!(frame[12..22], v4(id, 64)[12..22]);
@@ -85,6 +79,7 @@ mod tests {
     #[test]
     fn a_hop_less_of_ipv6_is_one_byte() {
         let mut frame = [0x11; 54];
+        frame[..6].copy_from_slice(&ROUTER);
         frame[12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 2]);
         let head = forwarded(&frame).unwrap();
         assert_eq!(head[21], 1);
@@ -101,5 +96,12 @@ mod tests {
         let mut arp = v4(7, 64);
         arp[12..14].copy_from_slice(&[8, 6]);
         assert_eq!(forwarded(&arp), None);
+    }
+
+    #[test]
+    fn what_is_for_somebody_else_stays() {
+        let mut frame = v4(7, 64);
+        frame[0] = 0xff;
+        assert_eq!(forwarded(&frame), None);
     }
 }

@@ -11,8 +11,8 @@ use crate::world::{Frame, World};
 
 /// Where IP begins, and what follows it.
 const IP: u32 = 14;
-const AFTER_V4: u32 = IP + 20;
-const AFTER_V6: u32 = IP + 40;
+pub(super) const AFTER_V4: u32 = IP + 20;
+pub(super) const AFTER_V6: u32 = IP + 40;
 /// From here on addresses of Ethernet end at a word's end, and the type with them.
 const LINK: u32 = 2;
 
@@ -54,7 +54,7 @@ fn go_on<W: World, B: Bytes>(world: &W, bytes: &B, frame: &Frame) -> Option<()> 
         return Some(());
     };
     let key = packet.key(to, false);
-    let Some((end, theirs)) = straight::other_end(world, frame, &connection, to, &key) else {
+    let Some((end, theirs)) = straight::their_entry(world, frame, &connection, to, &key) else {
         return Some(());
     };
     if !goes_on(&theirs, end, settings, packet.protocol, now) {
@@ -62,7 +62,6 @@ fn go_on<W: World, B: Bytes>(world: &W, bytes: &B, frame: &Frame) -> Option<()> 
         return Some(());
     }
     theirs.note(!theirs.is_outbound(), says, frame, now);
-    theirs.see(frame.ifindex);
     world.go_straight(to, end);
     Some(())
 }

@@ -9,6 +9,7 @@
 //! A connection between two workloads has an entry at each. One that is the other turned round was not changed on the
 //! way: what stands in its place behind an address of a service has none, and stays with routing.
 
+use super::plain::{AFTER_V4, AFTER_V6};
 use super::{About, Case};
 use crate::connection::{Connection, Key};
 use crate::endpoint::{Endpoint, Settings, setting};
@@ -23,13 +24,13 @@ pub(super) fn target(
     connection: &Connection,
     hop_limit: u8,
 ) -> Option<u32> {
-    let may = settings.flags & setting::STRAIGHT != 0 && !endpoint.is_host() && hop_limit > 1;
+    let may = settings.flags & setting::STRAIGHT != 0 && endpoint.goes_straight() && hop_limit > 1;
     connection.other_end().filter(|_| may)
 }
 
-/// The other end's view of a connection, if a workload is there that takes the frame.
+/// The other end's entry of a connection, if a workload is there that takes the frame.
 #[inline(always)]
-pub(super) fn other_end<'w, W: World>(
+pub(super) fn their_entry<'w, W: World>(
     world: &'w W,
     frame: &Frame,
     connection: &Connection,
@@ -41,7 +42,12 @@ pub(super) fn other_end<'w, W: World>(
         connection.other_end.set(Connection::NOWHERE);
         return None;
     };
-    endpoint.takes(frame).then_some((endpoint, theirs))
+    if !endpoint.takes(frame) {
+        return None;
+    }
+    // That end may have taken this one for lost: its interface, or its entry, was not there for a moment.
+    theirs.meet(frame.ifindex);
+    Some((endpoint, theirs))
 }
 
 /// Of a frame that took the long way through its verdict.
@@ -61,11 +67,14 @@ pub(super) fn after<W: World>(
         connection.see(came_from(case.frame, case.endpoint));
         return;
     }
-    let Some(to) = target(case.settings, case.endpoint, connection, packet.hop_limit) else {
+    // Options are for routers to read.
+    let has_options = !matches!(packet.transport, AFTER_V4 | AFTER_V6);
+    let to = target(case.settings, case.endpoint, connection, packet.hop_limit);
+    let Some(to) = to.filter(|_| !has_options) else {
         return;
     };
     key.of(to, packet, false);
-    if other_end(world, case.frame, connection, to, key).is_some() {
+    if their_entry(world, case.frame, connection, to, key).is_some() {
         world.ask_there(to);
     }
 }

@@ -17,6 +17,15 @@ fn shake_hands(j: &mut impl Judge, path: Path) {
     j.goes_straight(&out_of_other(&path.back().tcp(SYN | ACK)), WORKLOAD);
 }
 
+/// The largest packet that the other one takes from here on.
+fn takes(j: &mut impl Judge, mtu: u16) {
+    j.change(|m| {
+        if let Some(endpoint) = m.endpoints.get_mut(&OTHER) {
+            endpoint.mtu = mtu;
+        }
+    });
+}
+
 /// What the other one lets in from here on, by chain.
 fn let_in(j: &mut impl Judge, ingress: u32) {
     j.change(|m| {
@@ -103,16 +112,39 @@ pub fn some_frames_are_routed_all_the_same(j: &mut impl Judge) {
     j.passes(&ack);
     j.change(|m| m.settings.flags |= setting::STRAIGHT);
     j.goes_straight(&ack, OTHER);
-    // Larger than what the other one takes, and what is no pair.
-    for mtu in [39, 0] {
-        j.change(|m| m.endpoints.get_mut(&OTHER).expect("the other one").mtu = mtu);
-        j.passes(&ack);
-    }
-    j.change(|m| m.endpoints.get_mut(&OTHER).expect("the other one").mtu = 40);
+    // For somebody else of the link.
+    let mut others = ack.clone();
+    others.bytes[0] = 0xff;
+    j.passes(&others);
+    // Larger than what the other one takes.
+    takes(j, 39);
+    j.passes(&ack);
+    takes(j, 40);
     j.goes_straight(&ack, OTHER);
+    // What is no pair neither gets nor sends so.
+    takes(j, 0);
+    j.passes(&ack);
+    j.passes(&out_of_other(&path.back().tcp(ACK)));
+    takes(j, 1500);
     // It leaves, and somebody may come with its address.
     j.change(|m| m.endpoints.retain(|ifindex, _| *ifindex != OTHER));
     j.passes(&ack);
+}
+
+pub fn an_end_that_was_lost_for_a_moment_is_found_again(j: &mut impl Judge) {
+    let path = https(OWN4, PEER4);
+    shake_hands(j, path);
+    let (there, back) = (out(&path.tcp(ACK)), out_of_other(&path.back().tcp(ACK)));
+    j.goes_straight(&there, OTHER);
+    let other = j.memory().endpoints[&OTHER];
+    j.change(|m| m.endpoints.retain(|ifindex, _| *ifindex != OTHER));
+    j.passes(&there);
+    j.change(|m| {
+        m.endpoints.insert(OTHER, other);
+    });
+    j.passes(&there);
+    j.goes_straight(&back, WORKLOAD);
+    j.goes_straight(&there, OTHER);
 }
 
 pub fn what_is_changed_between_the_ends_is_routed(j: &mut impl Judge) {
