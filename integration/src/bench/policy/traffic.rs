@@ -94,7 +94,7 @@ impl Ends<'_> {
     }
 
     /// Bits a second of one TCP connection.
-    pub(super) fn stream(&self, time: Duration) -> Result<f64> {
+    pub(super) fn stream(&self, processors: Processors, time: Duration) -> Result<f64> {
         let listener = self.listener()?;
         let received = AtomicU64::new(0);
         let server = || -> Result<()> {
@@ -108,7 +108,7 @@ impl Ends<'_> {
                 };
             }
         };
-        self.run(Processors::Two, server, || {
+        self.run(processors, server, || {
             let mut stream = TcpStream::connect_timeout(&self.place(), PATIENCE)?;
             stream.set_write_timeout(Some(PATIENCE))?;
             let buffer = vec![0; 1 << 17];
